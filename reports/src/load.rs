@@ -1,0 +1,278 @@
+//! What one simulator run measured: the JSON that `backdrop-simulator --json` writes.
+//!
+//! Latencies are in microseconds from a session's *planned* time unless a field says otherwise.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of [`LoadReport`]'s JSON; a reader refuses a newer one.
+pub const LOAD_SCHEMA_VERSION: u32 = 1;
+
+/// Everything one simulator run measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadReport {
+    /// Always [`LOAD_SCHEMA_VERSION`] when written by this build.
+    pub schema_version: u32,
+    /// Load scenario, e.g. `switch-storm`.
+    pub scenario: String,
+    /// Seed of schedule, popularity and drawings.
+    pub seed: u64,
+    /// Hash of the request schedule; equal seeds and settings give equal hashes.
+    pub schedule_hash: String,
+    /// First planned send, milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// Length of the load phase, seconds.
+    pub duration_s: f64,
+    /// Sessions asked for and reached.
+    pub sessions: SessionFigures,
+    /// Switches, one count per session switched (not per batch).
+    pub switches: OperationFigures,
+    /// Preview frames.
+    pub previews: OperationFigures,
+    /// HTTP requests under the operations.
+    pub http: HttpFigures,
+    /// Goose's own view of the same run (closed model, headers only, actual send).
+    pub goose: GooseFigures,
+    /// How late the simulator itself woke, microseconds after plan; not part of the service's latency.
+    pub wake_lateness: Latency,
+    /// Sends against plan.
+    pub sends: SendFigures,
+    /// What the truth checker found.
+    pub truth: TruthFigures,
+    /// Figures of the windows asked for with `--window NAME=FROM..TO`.
+    pub windows: Vec<WindowFigures>,
+    /// One sample a second.
+    pub intervals: Vec<Interval>,
+    /// The simulator's own cost.
+    pub simulator: ProcessFigures,
+}
+
+/// Sessions asked for and reached.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionFigures {
+    /// Sessions the scenario asked for.
+    pub requested: u64,
+    /// Sessions the service acknowledged at set-up.
+    pub created: u64,
+    /// Creations the service refused (shed or failed), each counted.
+    pub refused: u64,
+    /// Sessions made anew after the service forgot them (restart).
+    pub recreated: u64,
+    /// Most sessions that held a background of their own acknowledged at one time; under `--sharing exclusive`
+    /// the number that owned a texture.
+    pub reached: u64,
+}
+
+/// One kind of operation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationFigures {
+    /// Operations whose planned time fell into the window.
+    pub planned: u64,
+    /// Acknowledged.
+    pub ok: u64,
+    /// Answered in degraded form (previews: the thumbnail).
+    pub degraded: u64,
+    /// Shed by the service: 503 or the per-entry code `shed`.
+    pub shed: u64,
+    /// Refused or failed for any other reason; `errors` says which.
+    pub failed: u64,
+    /// No answer in time: applied or not, unknown.
+    pub indeterminate: u64,
+    /// Failures by name, e.g. `session_not_found`, `http_500`, `connection`.
+    pub errors: BTreeMap<String, u64>,
+    /// Acknowledged operations per second over the load phase (or window).
+    pub rate_per_s: f64,
+    /// From the planned time to the last byte of the answer.
+    pub latency: Latency,
+    /// From the actual send to the last byte of the answer.
+    pub service_time: Latency,
+    /// Percentile spectrum of `latency`: pairs of quantile in 0..=1 and microseconds.
+    pub spectrum: Vec<(f64, u64)>,
+}
+
+/// A latency distribution, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// Recorded values; zero means that nothing below has evidence.
+    pub count: u64,
+    /// Mean.
+    pub mean_us: f64,
+    /// Median.
+    pub p50_us: u64,
+    /// 90th percentile.
+    pub p90_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// 99.9th percentile.
+    pub p999_us: u64,
+    /// Largest.
+    pub max_us: u64,
+}
+
+/// HTTP requests under the operations.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpFigures {
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests per second over the load phase.
+    pub requests_per_s: f64,
+    /// Connections opened, reconnects included.
+    pub connections_opened: u64,
+    /// Most connections open at one time.
+    pub connections_max: u64,
+    /// Median entries in a batch.
+    pub batch_entries_p50: u64,
+    /// Largest batch, entries.
+    pub batch_entries_max: u64,
+}
+
+/// Goose's own view.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GooseFigures {
+    /// Requests goose counted.
+    pub requests: u64,
+    /// Requests goose counted as failed.
+    pub failures: u64,
+    /// Goose's mean response time, milliseconds.
+    pub mean_ms: f64,
+    /// Goose's median response time, milliseconds.
+    pub p50_ms: f64,
+    /// Goose's 99th percentile, milliseconds.
+    pub p99_ms: f64,
+}
+
+/// Sends against plan.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SendFigures {
+    /// Sends planned.
+    pub planned: u64,
+    /// Sends made.
+    pub sent: u64,
+    /// Sent more than 5 ms after the end of their tick because the simulator woke late.
+    pub late: u64,
+    /// Never sent.
+    pub dropped: u64,
+    /// `late + dropped` over `planned`, 0..=1.
+    pub late_ratio: f64,
+}
+
+/// Outcome of the truth checker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TruthVerdict {
+    /// Everything read back agrees with what was acknowledged.
+    Clean,
+    /// At least one violation, with its history.
+    Violated,
+    /// Too little could be read to say (no samples, or more than 1 % unreadable).
+    #[default]
+    Inconclusive,
+}
+
+/// What the truth checker found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TruthFigures {
+    /// The outcome.
+    pub verdict: TruthVerdict,
+    /// Sessions read back at the end.
+    pub sessions_read: u64,
+    /// Sessions read back while the load ran.
+    pub sessions_sampled: u64,
+    /// Frames whose pixel code was read.
+    pub frames_read: u64,
+    /// Frames whose code could not be read.
+    pub frames_unreadable: u64,
+    /// Acknowledged switches that were not there.
+    pub lost: u64,
+    /// Frames of an older version than one acknowledged before the request.
+    pub stale: u64,
+    /// Frames or sessions showing a background nobody asked for; refused switches that were applied.
+    pub wrong: u64,
+    /// Frames of more than one background or version.
+    pub torn: u64,
+    /// Sessions left out because their last switch is indeterminate.
+    pub indeterminate: u64,
+    /// The first violations, in words, each with what was acknowledged and what was seen.
+    pub history: Vec<String>,
+}
+
+/// Figures of one named window of the load phase.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WindowFigures {
+    /// Name given with `--window`.
+    pub name: String,
+    /// Start, seconds after the first planned send.
+    pub from_s: f64,
+    /// End, seconds after the first planned send.
+    pub to_s: f64,
+    /// Switches planned in the window.
+    pub switches: OperationFigures,
+    /// Previews planned in the window.
+    pub previews: OperationFigures,
+}
+
+/// One second of the load phase.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// End of the interval, seconds after the first planned send.
+    pub t_s: f64,
+    /// Switches acknowledged in it.
+    pub switches_ok: u64,
+    /// Switches shed in it.
+    pub switches_shed: u64,
+    /// Switches failed or indeterminate in it.
+    pub switches_failed: u64,
+    /// Median switch latency, microseconds.
+    pub switch_p50_us: u64,
+    /// 99th percentile of switch latency, microseconds.
+    pub switch_p99_us: u64,
+    /// Largest switch latency, microseconds.
+    pub switch_max_us: u64,
+    /// Previews answered whole.
+    pub previews_ok: u64,
+    /// Previews answered by the thumbnail.
+    pub previews_degraded: u64,
+    /// Previews shed.
+    pub previews_shed: u64,
+    /// Previews failed or indeterminate.
+    pub previews_failed: u64,
+    /// 99th percentile of preview latency, microseconds.
+    pub preview_p99_us: u64,
+}
+
+/// Cost of one process.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessFigures {
+    /// CPU time of the load phase, seconds.
+    pub cpu_s: f64,
+    /// Mean cores over the load phase.
+    pub cores_mean: f64,
+    /// Highest share of the cores it may use, over one second, 0..=1.
+    pub busy_max: f64,
+    /// Peak resident set, bytes.
+    pub rss_peak_bytes: u64,
+    /// Bytes of the simulator's own state per session.
+    pub bytes_per_session: f64,
+}
+
+/// One line of `--events`: newline-delimited JSON while the simulator runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum LoadEvent {
+    /// A phase began: `setup`, `load`, `drain`, `readback`, `done`.
+    Phase {
+        /// Name of the phase.
+        phase: String,
+        /// When, milliseconds since the Unix epoch. For `load` it is the first planned send: t = 0 of all times.
+        unix_ms: u64,
+    },
+    /// Set-up progress: sessions created so far.
+    Setup {
+        /// Sessions acknowledged.
+        sessions: u64,
+    },
+    /// One second of load.
+    Interval(Interval),
+}

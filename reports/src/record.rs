@@ -1,0 +1,329 @@
+//! The run record: what `chaos run` concluded, on which evidence, on which host and build.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::load::LoadReport;
+
+/// Version of [`RunRecord`]'s JSON; a reader refuses a newer one.
+pub const RECORD_SCHEMA_VERSION: u32 = 1;
+
+/// Conclusion of a run or of one scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every expectation was met, on evidence, and every control did what was expected of it.
+    Held,
+    /// An expectation was not met.
+    Deviated,
+    /// No expectation failed, but the evidence does not carry a conclusion.
+    Inconclusive,
+    /// The run itself failed.
+    Error,
+}
+
+impl Verdict {
+    /// Exit code of the process: 0, 1, 2 or 255.
+    #[must_use]
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Held => 0,
+            Self::Deviated => 1,
+            Self::Inconclusive => 2,
+            Self::Error => 255,
+        }
+    }
+
+    /// The word that reports print.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Deviated => "deviated",
+            Self::Inconclusive => "inconclusive",
+            Self::Error => "error",
+        }
+    }
+
+    /// Of several verdicts the one that a run as a whole has: error, deviated, inconclusive, held. None without any.
+    pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |v: &Self| match v {
+            Self::Held => 0,
+            Self::Inconclusive => 1,
+            Self::Deviated => 2,
+            Self::Error => 3,
+        };
+        verdicts.into_iter().max_by_key(rank)
+    }
+}
+
+/// One `chaos run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// Always [`RECORD_SCHEMA_VERSION`] when written by this build.
+    pub schema_version: u32,
+    /// `<UTC time>-<seed>`, the folder's name.
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC.
+    pub finished_at: String,
+    /// Seed of every schedule of the run.
+    pub seed: u64,
+    /// Suite asked for, or `named` when scenarios were named.
+    pub suite: String,
+    /// Command that replays the whole run.
+    pub replay: String,
+    /// Worst verdict of the scenarios.
+    pub verdict: Verdict,
+    /// Exit code, always `verdict.exit()`.
+    pub exit: u8,
+    /// One sentence: why this verdict.
+    pub reason: String,
+    /// Scenarios in the order they ran.
+    pub scenarios: Vec<ScenarioRecord>,
+    /// Where it ran.
+    pub host: Host,
+    /// What was run.
+    pub build: Build,
+}
+
+/// One scenario of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioRecord {
+    /// Name, e.g. `million-switch`.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// What it shows and why it matters.
+    pub story: String,
+    /// Conclusion.
+    pub verdict: Verdict,
+    /// One sentence: why this verdict.
+    pub reason: String,
+    /// Command that replays this scenario alone.
+    pub replay: String,
+    /// Each expectation with what was observed.
+    pub expectations: Vec<Expectation>,
+    /// The run itself: faults, samples, load.
+    pub trial: Trial,
+    /// Control runs: the same with a protection off, each with its exact expected outcome.
+    pub controls: Vec<Control>,
+    /// What the verdict rests on.
+    pub evidence: Evidence,
+    /// Figures by name, unit last in the name; expectations refer to these.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// One control of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Control {
+    /// Name, e.g. `governor-off`.
+    pub name: String,
+    /// Which protection is off, in words.
+    pub story: String,
+    /// Outcome that the scenario file demands: `killed`, `sheds`, `inconclusive`, `deviated:EXPECTATION`.
+    pub expected: String,
+    /// Outcome seen, in the same words.
+    pub observed: String,
+    /// `expected == observed`, on evidence.
+    pub as_expected: bool,
+    /// One sentence: what shows it.
+    pub reason: String,
+    /// The control's own run.
+    pub trial: Trial,
+    /// What the outcome rests on.
+    pub evidence: Evidence,
+    /// Figures by name.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// One start of the service under load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// First planned send, milliseconds since the Unix epoch: t = 0 of every time below. Zero if load never began.
+    pub started_unix_ms: u64,
+    /// Wall time of the whole trial, seconds.
+    pub duration_s: f64,
+    /// Command line of the service.
+    pub service_command: Vec<String>,
+    /// Command line of the simulator.
+    pub simulator_command: Vec<String>,
+    /// Faults, planned and as they happened.
+    pub faults: Vec<Fault>,
+    /// Samples over time.
+    pub timeline: Timeline,
+    /// What the simulator measured; none if it did not finish.
+    pub load: Option<LoadReport>,
+    /// Notable moments: state changes, kills, restarts, undo.
+    pub events: Vec<Event>,
+    /// Raw logs, relative to the run folder.
+    pub logs: Vec<String>,
+}
+
+/// Parallel columns: `t_s[i]` is the time of every `series[name][i]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// Seconds after the first planned send; negative during set-up.
+    pub t_s: Vec<f64>,
+    /// Columns by name, unit last in the name; a sample that could not be read is null. Known names:
+    /// `limit_bytes`, `usage_bytes`, `anon_bytes`, `kernel_bytes`, `sockets_bytes`, `file_bytes`, `hog_bytes`,
+    /// `pressure_bytes`, `elevated_bytes`, `critical_bytes`, `budget_ceiling_bytes`, `budget_used_bytes`,
+    /// `allocator_resident_bytes`, `textures_bytes`, `governor_state`, `evictions_total`, `hits_total`,
+    /// `misses_total`, `degraded_total`, `shed_total`, `service_cpu_s`, `oom_kills`.
+    pub series: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+/// One notable moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Seconds after the first planned send.
+    pub t_s: f64,
+    /// `fault`, `governor`, `kernel`, `process`, `undo`, `runner`.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+}
+
+/// One injected fault.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// Name in the scenario.
+    pub name: String,
+    /// `memory_hog`, `cpu_hog`, `failpoint`, `kill`, ...
+    pub kind: String,
+    /// What was asked for, in words.
+    pub requested: String,
+    /// Share of the request that was achieved, 0..=1; null where the notion does not apply.
+    pub achieved_ratio: Option<f64>,
+    /// Start and end as they happened, seconds after the first planned send.
+    pub from_s: f64,
+    /// End; equal to `from_s` for a momentary fault.
+    pub to_s: f64,
+    /// Whether it demonstrably acted.
+    pub acted: bool,
+    /// What shows that it acted (trigger count, achieved bytes, outage seen).
+    pub proof: String,
+    /// Whether it was undone and the undoing checked.
+    pub undone: bool,
+}
+
+/// Whether an expectation was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Met {
+    /// Met, on at least one sample.
+    Yes,
+    /// Not met.
+    No,
+    /// No sample: neither.
+    Unknown,
+}
+
+/// One expectation with what was observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Expectation {
+    /// Name, unique in the scenario.
+    pub name: String,
+    /// In words.
+    pub text: String,
+    /// Figure it reads, a key of `figures`.
+    pub figure: String,
+    /// `<=`, `>=` or `==`.
+    pub relation: String,
+    /// Demanded value.
+    pub bound: f64,
+    /// Unit of bound and observed.
+    pub unit: String,
+    /// Observed value.
+    pub observed: Option<f64>,
+    /// Samples behind it.
+    pub samples: u64,
+    /// Whether it was met.
+    pub met: Met,
+}
+
+/// What a verdict rests on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// `v1`, `v2` or `emulated`.
+    pub cgroup: String,
+    /// Path of the limited parent.
+    pub cgroup_path: String,
+    /// Limit read back from the kernel, bytes.
+    pub limit_bytes: u64,
+    /// Swap was off for the cgroup, read back.
+    pub swap_off: bool,
+    /// Kernel kills in the service's leaf.
+    pub service_oom_kills: u64,
+    /// Kernel kills in the hog's leaf.
+    pub hog_oom_kills: u64,
+    /// Service processes of the trial in order.
+    pub service_processes: Vec<ServiceProcess>,
+    /// Share of late or dropped sends, 0..=1.
+    pub late_ratio: Option<f64>,
+    /// Highest share of its cores the simulator used, 0..=1.
+    pub simulator_busy_max: Option<f64>,
+    /// Every fault demonstrably acted (true when there is none).
+    pub faults_acted: bool,
+    /// Everything was undone and checked.
+    pub undone: bool,
+    /// How CPUs were shared out, in words.
+    pub cpu_placement: String,
+    /// Each circumstance that keeps the trial from being believed; empty is good.
+    pub doubts: Vec<String>,
+}
+
+/// One life of the service.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceProcess {
+    /// Process id.
+    pub pid: u32,
+    /// Start time, clock ticks after boot (field 22 of /proc/PID/stat).
+    pub start_ticks: u64,
+    /// How it ended: `exited 0`, `signal 9 by the kernel's OOM killer`, `signal 9 by the runner`.
+    pub end: String,
+}
+
+/// Where it ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU model.
+    pub cpu: String,
+    /// Usable CPUs.
+    pub cpus: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// `v1`, `v2`, `emulated`.
+    pub cgroup: String,
+    /// Running as root.
+    pub root: bool,
+    /// What the host lacks, what was used instead and what that means for the verdict.
+    pub lacks: Vec<String>,
+}
+
+/// What was run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Build {
+    /// Version of Backdrop.
+    pub version: String,
+    /// Git commit, with `+dirty` if the tree was changed; empty outside a checkout.
+    pub commit: String,
+    /// Service binaries by use.
+    pub binaries: Vec<Binary>,
+}
+
+/// One binary of the run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Binary {
+    /// Path.
+    pub path: String,
+    /// Cargo features it was built with, as it reports itself.
+    pub features: Vec<String>,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+}

@@ -1,0 +1,1 @@
+//! Reference service: virtual backgrounds for a million sessions out of a few shared textures.
