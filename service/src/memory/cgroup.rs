@@ -4,7 +4,7 @@
 //! that the kernel can drop at once: usage − (active_file + inactive_file − dirty − writeback). It decides nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// v1 writes "no limit" as the largest page-aligned number; anything in its neighbourhood means none.
 const UNLIMITED: u64 = 1 << 60;
@@ -168,6 +168,8 @@ pub fn locate(mountinfo: &str, cgroup: &str, exists: impl Fn(&Path) -> bool) -> 
     let (version, mount, root) = mount(mountinfo)?;
     let path = own_path(cgroup, version)?;
     let below = Path::new(path).strip_prefix(&root).map(Path::to_path_buf).unwrap_or_default();
+    // A cgroup namespace shows a group above its root as `/..`: nothing there is ours to read.
+    let below = if below.components().all(|part| matches!(part, Component::Normal(_))) { below } else { PathBuf::new() };
     let own = mount.join(below);
     let own = if exists(&own) { own } else { mount.clone() };
     Some(Location { version, mount, own })
