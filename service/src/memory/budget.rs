@@ -15,6 +15,8 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use crate::failpoints;
+
 /// What a charge is for. A closed set: each is a label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -435,9 +437,8 @@ impl Budget {
     }
 }
 
-/// Failpoint `memory.reserve.exhausted`.
 fn exhausted_on_purpose() -> bool {
-    false
+    failpoints::hit(failpoints::MEMORY_RESERVE_EXHAUSTED)
 }
 
 /// One caller in the count of those that wait.

@@ -14,6 +14,8 @@ use parking_lot::{Condvar, Mutex};
 use super::arena::{self, AllocatorStats, Arena};
 use super::budget::{Budget, BudgetReport, Purpose};
 use super::cgroup::{Probe, ProbeError, Reading};
+use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
+
 use super::governor::{Decision, Governor, GovernorConfig, GovernorConfigError, ReactionBound, Reclaim, Sample, State, reaction_bound};
 
 /// Transitions that are remembered for the report.
@@ -100,8 +102,6 @@ pub struct Hooks {
     pub trim: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Returns the allocator's dirty pages to the kernel.
     pub purge: Box<dyn Fn() + Send + Sync>,
-    /// Sees every sample, after it was acted upon: the place for metrics. Called on the sampling thread, so it must be quick.
-    pub publish: Box<dyn Fn(&Snapshot) + Send + Sync>,
 }
 
 /// One change of state with its time.
@@ -170,6 +170,7 @@ struct Shared {
     config: MemoryConfig,
     budget: Arc<Budget>,
     arena: Arc<Arena>,
+    metrics: Arc<Metrics>,
     hooks: Hooks,
     state: AtomicU8,
     snapshot: Mutex<Snapshot>,
@@ -196,7 +197,14 @@ impl std::fmt::Debug for Memory {
 
 impl Memory {
     /// Takes the first sample (so that the budget's ceiling is right from the start) and starts both threads.
-    pub fn start(config: MemoryConfig, probe: Probe, budget: Arc<Budget>, arena: Arc<Arena>, hooks: Hooks) -> Result<Self, MemoryError> {
+    pub fn start(
+        config: MemoryConfig,
+        probe: Probe,
+        budget: Arc<Budget>,
+        arena: Arc<Arena>,
+        metrics: Arc<Metrics>,
+        hooks: Hooks,
+    ) -> Result<Self, MemoryError> {
         let bound = reaction_bound(&config.governor, probe.limit(), config.fast, Duration::from_millis(1), config.fall);
         let source = probe.source();
         log_start(&config, probe.limit(), &source, &bound);
@@ -206,6 +214,7 @@ impl Memory {
             config,
             budget,
             arena,
+            metrics,
             hooks,
             state: AtomicU8::new(State::Normal as u8),
             transitions: Mutex::new(VecDeque::with_capacity(TRANSITIONS_KEPT)),
@@ -298,6 +307,9 @@ struct Sampler {
     started: Instant,
     allocator_at: Option<Instant>,
     charged: u64,
+    waits: u64,
+    sheds: u64,
+    books_due: bool,
     failed: bool,
 }
 
@@ -317,7 +329,7 @@ impl Sampler {
             changed: None,
         };
         let governor = Governor::new(config.governor.clone());
-        Ok(Self { probe, governor, snapshot, started: Instant::now(), allocator_at: None, charged: 0, failed: false })
+        Ok(Self { probe, governor, snapshot, started: Instant::now(), allocator_at: None, charged: 0, waits: 0, sheds: 0, books_due: true, failed: false })
     }
 
     fn run(mut self, shared: &Shared) {
@@ -346,6 +358,7 @@ impl Sampler {
         if self.allocator_at.is_none_or(|at| now >= at + shared.config.allocator) {
             self.allocator_at = Some(now);
             self.look_at_allocator(shared);
+            self.books_due = true;
         }
         match self.probe.read() {
             Ok(reading) => {
@@ -416,7 +429,42 @@ impl Sampler {
         self.snapshot.state = decision.state;
         self.snapshot.changed = decision.transition.map(|change| change.to);
         *shared.snapshot.lock() = self.snapshot;
-        (shared.hooks.publish)(&self.snapshot);
+        publish(&shared.metrics, &self.snapshot);
+        if self.books_due {
+            self.books_due = false;
+            self.publish_books(shared);
+        }
+    }
+
+    /// The books go out at the allocator's pace, not with every sample.
+    fn publish_books(&mut self, shared: &Shared) {
+        let books = shared.budget.report();
+        for (purpose, label) in Purpose::ALL.iter().zip(BudgetPurpose::ALL) {
+            let bytes = books.by_purpose[*purpose as usize];
+            shared.metrics.memory_budget_used_bytes.of(*label).set(bytes as i64);
+        }
+        shared.metrics.memory_budget_waits_total.inc_by(books.waits - self.waits);
+        shared.metrics.memory_budget_shed_total.inc_by(books.sheds - self.sheds);
+        (self.waits, self.sheds) = (books.waits, books.sheds);
+    }
+}
+
+fn publish(metrics: &Metrics, snapshot: &Snapshot) {
+    let reading = &snapshot.reading;
+    metrics.memory_limit_bytes.set(reading.limit as i64);
+    metrics.memory_usage_bytes.set(reading.usage as i64);
+    metrics.memory_pressure_bytes.set(reading.pressure as i64);
+    metrics.memory_foreign_bytes.set(reading.foreign() as i64);
+    metrics.memory_rss_bytes.set(reading.rss as i64);
+    metrics.memory_allocator_resident_bytes.set(snapshot.allocator.resident as i64);
+    metrics.memory_allocator_allocated_bytes.set(snapshot.allocator.allocated as i64);
+    metrics.memory_watermark_bytes.of(Watermark::Elevated).set(snapshot.elevated as i64);
+    metrics.memory_watermark_bytes.of(Watermark::Critical).set(snapshot.critical as i64);
+    metrics.memory_budget_ceiling_bytes.set(snapshot.ceiling as i64);
+    metrics.memory_arena_drift_bytes.set(snapshot.drift());
+    metrics.governor_state.set(snapshot.state as i64);
+    if let Some(entered) = snapshot.changed {
+        metrics.governor_transitions_total.of(GovernorState::ALL[entered as usize]).inc();
     }
 }
 
