@@ -10,12 +10,14 @@ pub mod encode;
 pub mod limits;
 pub mod pixels;
 pub mod probe;
+pub mod thumbnail;
 
 pub use decode::decode;
-pub use encode::{encode_jpeg, encode_png, thumbnail};
+pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};
 pub use probe::probe;
+pub use thumbnail::thumbnail;
 
 /// Formats that backgrounds may be uploaded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
