@@ -24,27 +24,45 @@ pub const fn png_bytes_max(size: Size) -> u64 {
 }
 
 /// Appends a baseline JPEG file to `out`. `quality` is clamped to [`QUALITY`]; alpha is dropped.
-pub fn encode_jpeg(pixels: PixelsRef<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn encode_jpeg(
+    pixels: PixelsRef<'_>,
+    quality: u8,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     let quality = quality.clamp(*QUALITY.start(), *QUALITY.end());
     write_jpeg(pixels, quality, out)
 }
 
 /// [`encode_jpeg`] without the clamp, for thumbnails that must shrink below it.
-pub(super) fn write_jpeg(pixels: PixelsRef<'_>, quality: u8, out: &mut Vec<u8>) -> Result<(), CodecError> {
+pub(super) fn write_jpeg(
+    pixels: PixelsRef<'_>,
+    quality: u8,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
     let size = pixels.size();
-    let refused = |cause: String| CodecError::Encode { format: Format::Jpeg, size, cause };
+    let refused = |cause: String| CodecError::Encode {
+        format: Format::Jpeg,
+        size,
+        cause,
+    };
     let (Ok(width), Ok(height)) = (u16::try_from(size.width), u16::try_from(size.height)) else {
         return Err(refused("a side exceeds 65535".into()));
     };
     let mut encoder = Encoder::new(out, quality);
     encoder.set_chroma_subsampling_method(ChromaSubsamplingMethod::Average);
-    encoder.encode(pixels.data(), width, height, ColorType::Rgba).map_err(|e| refused(e.to_string()))
+    encoder
+        .encode(pixels.data(), width, height, ColorType::Rgba)
+        .map_err(|e| refused(e.to_string()))
 }
 
 /// Appends a PNG file (RGBA, 8 bits) to `out`, with the fast settings: a preview is sent once.
 pub fn encode_png(pixels: PixelsRef<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let size = pixels.size();
-    let refused = |e: png::EncodingError| CodecError::Encode { format: Format::Png, size, cause: e.to_string() };
+    let refused = |e: png::EncodingError| CodecError::Encode {
+        format: Format::Png,
+        size,
+        cause: e.to_string(),
+    };
     let mut encoder = png::Encoder::new(out, size.width, size.height);
     encoder.set_color(png::ColorType::Rgba);
     encoder.set_depth(png::BitDepth::Eight);

@@ -7,12 +7,16 @@
 
 pub mod decode;
 pub mod encode;
+mod jpeg_scan;
 pub mod limits;
 pub mod pixels;
 pub mod probe;
 pub mod thumbnail;
 
-pub use decode::decode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{decode, decode_trusted};
 pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};

@@ -17,71 +17,95 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
         Some(Format::Jpeg) => probe_jpeg(bytes, limits),
         Some(Format::Png) => probe_png(bytes, limits),
         Some(Format::Webp) => probe_webp(bytes, limits),
-        None => Err(CodecError::UnknownFormat { looks_like_text: looks_like_text(bytes) }),
+        None => Err(CodecError::UnknownFormat {
+            looks_like_text: looks_like_text(bytes),
+        }),
     }
 }
 
 fn looks_like_text(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(256)];
-    !head.is_empty() && head.iter().all(|&b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7E | 0x80..))
+    !head.is_empty()
+        && head
+            .iter()
+            .all(|&b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7E | 0x80..))
 }
 
 /// A cursor that turns reading past the end into [`CodecError::Truncated`].
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
     format: Format,
 }
 
 impl<'a> Walk<'a> {
-    fn new(bytes: &'a [u8], at: usize, format: Format) -> Self {
+    pub(super) fn new(bytes: &'a [u8], at: usize, format: Format) -> Self {
         Self { bytes, at, format }
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
-        let end = end.ok_or(CodecError::Truncated { format: self.format })?;
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], CodecError> {
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or(CodecError::Truncated {
+            format: self.format,
+        })?;
         let part = &self.bytes[self.at..end];
         self.at = end;
         Ok(part)
     }
 
-    fn u8(&mut self) -> Result<u8, CodecError> {
+    pub(super) fn u8(&mut self) -> Result<u8, CodecError> {
         Ok(self.take(1)?[0])
     }
 
-    fn u16_be(&mut self) -> Result<u16, CodecError> {
+    pub(super) fn u16_be(&mut self) -> Result<u16, CodecError> {
         let b = self.take(2)?;
         Ok(u16::from_be_bytes([b[0], b[1]]))
     }
 
-    fn u32_be(&mut self) -> Result<u32, CodecError> {
+    pub(super) fn u32_be(&mut self) -> Result<u32, CodecError> {
         let b = self.take(4)?;
         Ok(u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
     }
 
-    fn u32_le(&mut self) -> Result<u32, CodecError> {
+    pub(super) fn u32_le(&mut self) -> Result<u32, CodecError> {
         Ok(self.u32_be()?.swap_bytes())
     }
 
-    fn malformed(&self, cause: impl Into<String>) -> CodecError {
-        CodecError::Malformed { format: self.format, cause: cause.into() }
+    pub(super) fn malformed(&self, cause: impl Into<String>) -> CodecError {
+        CodecError::Malformed {
+            format: self.format,
+            cause: cause.into(),
+        }
     }
 
-    fn unsupported(&self, what: impl Into<String>) -> CodecError {
-        CodecError::Unsupported { format: self.format, what: what.into() }
+    pub(super) fn unsupported(&self, what: impl Into<String>) -> CodecError {
+        CodecError::Unsupported {
+            format: self.format,
+            what: what.into(),
+        }
     }
-}
 
-/// The next JPEG marker: any number of 0xFF fill bytes, then its code.
-fn jpeg_marker(walk: &mut Walk<'_>) -> Result<u8, CodecError> {
-    if walk.u8()? != 0xFF {
-        return Err(walk.malformed("no marker where one must be"));
+    pub(super) fn is_done(&self) -> bool {
+        self.at >= self.bytes.len()
     }
-    loop {
-        match walk.u8()? {
-            0xFF => {}
-            code => return Ok(code),
+
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// The next JPEG marker: any number of 0xFF fill bytes, then its code.
+    pub(super) fn marker(&mut self) -> Result<u8, CodecError> {
+        if self.u8()? != 0xFF {
+            return Err(self.malformed("no marker where one must be"));
+        }
+        loop {
+            match self.u8()? {
+                0xFF => {}
+                code => return Ok(code),
+            }
         }
     }
 }
@@ -98,7 +122,7 @@ fn probe_jpeg(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     let mut walk = Walk::new(bytes, 2, Format::Jpeg);
     let mut frame: Option<JpegFrame> = None;
     loop {
-        match jpeg_marker(&mut walk)? {
+        match walk.marker()? {
             0x01 | 0xD0..=0xD7 => {}
             0xD8 | 0xD9 => return Err(walk.malformed("start or end of image inside the header")),
             code @ (0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) => {
@@ -112,7 +136,11 @@ fn probe_jpeg(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
                 let _length = walk.u16_be()?;
                 let in_first_scan = walk.u8()?;
                 let scratch_bytes = jpeg_scratch(&frame, in_first_scan, bytes.len());
-                return Ok(Header { format: Format::Jpeg, size: frame.size, scratch_bytes });
+                return Ok(Header {
+                    format: Format::Jpeg,
+                    size: frame.size,
+                    scratch_bytes,
+                });
             }
             _ => {
                 let length = walk.u16_be()? as usize;
@@ -157,7 +185,11 @@ fn jpeg_frame(walk: &mut Walk<'_>, code: u8, limits: &Limits) -> Result<JpegFram
         }
         sampling.push((h, v));
     }
-    Ok(JpegFrame { size, progressive: code == 0xC2, sampling })
+    Ok(JpegFrame {
+        size,
+        progressive: code == 0xC2,
+        sampling,
+    })
 }
 
 /// Upper bound of zune-jpeg's buffers: 16-bit samples. Progressive files, and files whose first scan lacks a component, hold
@@ -203,7 +235,11 @@ fn probe_png(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     loop {
         let length = walk.u32_be()? as usize;
         match walk.take(4)? {
-            b"acTL" => return Err(CodecError::Animated { format: Format::Png }),
+            b"acTL" => {
+                return Err(CodecError::Animated {
+                    format: Format::Png,
+                });
+            }
             b"IDAT" => break,
             b"IEND" => return Err(walk.malformed("no picture data")),
             _ => walk.take(length.saturating_add(4))?,
@@ -211,7 +247,11 @@ fn probe_png(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     }
     let row = (u64::from(size.width) * samples * u64::from(depth)).div_ceil(8) + 1;
     let scratch_bytes = png_rows_bytes(row, size) + png_chunks_bytes(bytes.len()) + FIXED_SCRATCH;
-    Ok(Header { format: Format::Png, size, scratch_bytes })
+    Ok(Header {
+        format: Format::Png,
+        size,
+        scratch_bytes,
+    })
 }
 
 /// The png crate keeps up to four rows plus its look-back window, grows that buffer by doubling, and holds one
@@ -242,7 +282,9 @@ fn probe_webp(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     let end = riff.saturating_add(8);
     let chunks = webp_chunks(&mut walk, end.min(bytes.len()), limits)?;
     if end > bytes.len() {
-        return Err(CodecError::Truncated { format: Format::Webp });
+        return Err(CodecError::Truncated {
+            format: Format::Webp,
+        });
     }
     let coded = chunks.lossy.or(chunks.lossless);
     let size = coded.ok_or_else(|| walk.malformed("no picture data"))?;
@@ -250,7 +292,11 @@ fn probe_webp(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
         return Err(walk.malformed("canvas and picture differ in size"));
     }
     let scratch_bytes = webp_scratch(size, &chunks, bytes.len());
-    Ok(Header { format: Format::Webp, size, scratch_bytes })
+    Ok(Header {
+        format: Format::Webp,
+        size,
+        scratch_bytes,
+    })
 }
 
 fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpChunks, CodecError> {
@@ -265,13 +311,19 @@ fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpC
                 let size = webp_canvas(walk)?;
                 limits.check(Format::Webp, size)?;
                 if flags & 0x02 != 0 {
-                    return Err(CodecError::Animated { format: Format::Webp });
+                    return Err(CodecError::Animated {
+                        format: Format::Webp,
+                    });
                 }
                 found.canvas = Some(size);
             }
             b"VP8 " => found.lossy = Some(vp8_size(walk, limits)?),
             b"VP8L" => found.lossless = Some(vp8l_size(walk, limits)?),
-            b"ANIM" | b"ANMF" => return Err(CodecError::Animated { format: Format::Webp }),
+            b"ANIM" | b"ANMF" => {
+                return Err(CodecError::Animated {
+                    format: Format::Webp,
+                });
+            }
             b"ALPH" => found.alpha = true,
             _ => {}
         }
@@ -320,7 +372,11 @@ fn webp_scratch(size: Size, chunks: &WebpChunks, file_bytes: usize) -> u64 {
     let file = file_bytes as u64;
     let coded = if chunks.lossy.is_some() {
         let blocks = u64::from(size.width).div_ceil(16) * u64::from(size.height).div_ceil(16);
-        let alpha = if chunks.alpha { 5 * pixels + pixels / 2 + 8 * file } else { 0 };
+        let alpha = if chunks.alpha {
+            5 * pixels + pixels / 2 + 8 * file
+        } else {
+            0
+        };
         blocks * (256 + 128 + 64) + alpha + 2 * file
     } else {
         4 * pixels + 2 * pixels + 16 * file

@@ -89,7 +89,13 @@ mod tests {
 
     #[test]
     fn noise_of_any_shape_fits_four_kilobytes() {
-        for size in [Size::new(1, 1), Size::new(160, 160), Size::new(1000, 3), Size::new(3, 1000), Size::new(400, 300)] {
+        for size in [
+            Size::new(1, 1),
+            Size::new(160, 160),
+            Size::new(1000, 3),
+            Size::new(3, 1000),
+            Size::new(400, 300),
+        ] {
             let data = noise(size);
             let file = thumbnail(PixelsRef::new(&data, size).unwrap()).unwrap();
             assert!(file.len() <= THUMBNAIL_BYTES_MAX, "{size}: {}", file.len());
@@ -100,7 +106,10 @@ mod tests {
     #[test]
     fn shrinking_averages() {
         let data = [0, 10, 20, 255, 100, 30, 40, 255];
-        let (block, _) = shrink(PixelsRef::new(&data, Size::new(2, 1)).unwrap(), Size::new(1, 1));
+        let (block, _) = shrink(
+            PixelsRef::new(&data, Size::new(2, 1)).unwrap(),
+            Size::new(1, 1),
+        );
         assert_eq!(block, [50, 20, 30, 255]);
         assert_eq!(fit(Size::new(1920, 1080), 160), Size::new(160, 90));
         assert_eq!(fit(Size::new(5000, 1), 160), Size::new(160, 1));

@@ -45,15 +45,27 @@ pub struct View {
 
 impl Default for View {
     fn default() -> Self {
-        Self { crop_origin: [0; 2], crop_size: [ONE; 2], scale: ONE, uv_offset: [0; 2], alpha: 255 }
+        Self {
+            crop_origin: [0; 2],
+            crop_size: [ONE; 2],
+            scale: ONE,
+            uv_offset: [0; 2],
+            alpha: 255,
+        }
     }
 }
 
 impl View {
     /// A view from fractions: `crop` is x, y, width, height in 0..1.
-    pub fn from_fractions(crop: [f64; 4], scale: f64, uv_offset: [f64; 2], alpha: f64) -> Result<Self, ViewError> {
+    pub fn from_fractions(
+        crop: [f64; 4],
+        scale: f64,
+        uv_offset: [f64; 2],
+        alpha: f64,
+    ) -> Result<Self, ViewError> {
         let [x, y, width, height] = crop;
-        let inside = |at: f64, len: f64| (0.0..1.0).contains(&at) && len > 0.0 && at + len <= 1.0 + 1e-9;
+        let inside =
+            |at: f64, len: f64| (0.0..1.0).contains(&at) && len > 0.0 && at + len <= 1.0 + 1e-9;
         if !inside(x, width) || !inside(y, height) {
             return Err(ViewError::Crop);
         }
@@ -105,7 +117,8 @@ impl View {
         let crop = i64::from(self.crop_size[axis]) * side;
         let length = (crop * i64::from(ONE) / i64::from(self.scale)).max(i64::from(ONE));
         let moved = i64::from(self.uv_offset[axis]) * side;
-        let start = i64::from(self.crop_origin[axis]) * side + (crop - length).div_euclid(2) + moved;
+        let start =
+            i64::from(self.crop_origin[axis]) * side + (crop - length).div_euclid(2) + moved;
         Window { start, length }
     }
 }
@@ -146,42 +159,103 @@ mod tests {
     #[test]
     fn the_default_view_is_the_whole_picture() {
         let full = ViewTransform::full(Size::new(1920, 1080));
-        assert_eq!(full.x, Window { start: 0, length: 1920 * PX });
-        assert_eq!(full.y, Window { start: 0, length: 1080 * PX });
-        assert_eq!(View::from_fractions([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 0.0], 1.0), Ok(View::default()));
+        assert_eq!(
+            full.x,
+            Window {
+                start: 0,
+                length: 1920 * PX
+            }
+        );
+        assert_eq!(
+            full.y,
+            Window {
+                start: 0,
+                length: 1080 * PX
+            }
+        );
+        assert_eq!(
+            View::from_fractions([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 0.0], 1.0),
+            Ok(View::default())
+        );
     }
 
     #[test]
     fn crop_scale_and_offset_move_the_window() {
         let view = View::from_fractions([0.5, 0.25, 0.5, 0.5], 2.0, [0.125, -0.25], 0.5).unwrap();
         let t = view.transform(Size::new(800, 400));
-        assert_eq!(t.x, Window { start: (400 + 100 + 100) * PX, length: 200 * PX });
-        assert_eq!(t.y, Window { start: (100 + 50 - 100) * PX, length: 100 * PX });
+        assert_eq!(
+            t.x,
+            Window {
+                start: (400 + 100 + 100) * PX,
+                length: 200 * PX
+            }
+        );
+        assert_eq!(
+            t.y,
+            Window {
+                start: (100 + 50 - 100) * PX,
+                length: 100 * PX
+            }
+        );
         assert_eq!(t.alpha, 128);
     }
 
     #[test]
     fn zooming_out_reaches_beyond_the_picture() {
-        let view = View { scale: ONE / 2, ..View::default() };
+        let view = View {
+            scale: ONE / 2,
+            ..View::default()
+        };
         let t = view.transform(Size::new(10, 10));
-        assert_eq!(t.x, Window { start: -5 * PX, length: 20 * PX });
+        assert_eq!(
+            t.x,
+            Window {
+                start: -5 * PX,
+                length: 20 * PX
+            }
+        );
     }
 
     #[test]
     fn a_window_is_never_below_one_pixel() {
-        let view = View { crop_size: [1, 1], scale: ONE * 16, ..View::default() };
+        let view = View {
+            crop_size: [1, 1],
+            scale: ONE * 16,
+            ..View::default()
+        };
         assert_eq!(view.transform(Size::new(1, 1)).x.length, PX);
     }
 
     #[test]
     fn bad_fractions_are_named() {
         let f = View::from_fractions;
-        assert_eq!(f([0.0, 0.0, 0.0, 1.0], 1.0, [0.0; 2], 1.0), Err(ViewError::Crop));
-        assert_eq!(f([0.6, 0.0, 0.5, 1.0], 1.0, [0.0; 2], 1.0), Err(ViewError::Crop));
-        assert_eq!(f([0.0, f64::NAN, 1.0, 1.0], 1.0, [0.0; 2], 1.0), Err(ViewError::Crop));
-        assert_eq!(f([0.0, 0.0, 1.0, 1.0], 0.0, [0.0; 2], 1.0), Err(ViewError::Scale));
-        assert_eq!(f([0.0, 0.0, 1.0, 1.0], f64::NAN, [0.0; 2], 1.0), Err(ViewError::Scale));
-        assert_eq!(f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 1.5], 1.0), Err(ViewError::UvOffset));
-        assert_eq!(f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0; 2], 1.01), Err(ViewError::Alpha));
+        assert_eq!(
+            f([0.0, 0.0, 0.0, 1.0], 1.0, [0.0; 2], 1.0),
+            Err(ViewError::Crop)
+        );
+        assert_eq!(
+            f([0.6, 0.0, 0.5, 1.0], 1.0, [0.0; 2], 1.0),
+            Err(ViewError::Crop)
+        );
+        assert_eq!(
+            f([0.0, f64::NAN, 1.0, 1.0], 1.0, [0.0; 2], 1.0),
+            Err(ViewError::Crop)
+        );
+        assert_eq!(
+            f([0.0, 0.0, 1.0, 1.0], 0.0, [0.0; 2], 1.0),
+            Err(ViewError::Scale)
+        );
+        assert_eq!(
+            f([0.0, 0.0, 1.0, 1.0], f64::NAN, [0.0; 2], 1.0),
+            Err(ViewError::Scale)
+        );
+        assert_eq!(
+            f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 1.5], 1.0),
+            Err(ViewError::UvOffset)
+        );
+        assert_eq!(
+            f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0; 2], 1.01),
+            Err(ViewError::Alpha)
+        );
     }
 }

@@ -63,7 +63,10 @@ impl Axis {
 
     /// First source pixel and weights of output pixel `i`.
     pub fn at(&self, i: usize) -> (usize, &[u16]) {
-        (self.first[i] as usize, &self.weights[i * self.taps..][..self.taps])
+        (
+            self.first[i] as usize,
+            &self.weights[i * self.taps..][..self.taps],
+        )
     }
 
     /// First source pixels of all output pixels.
@@ -95,7 +98,11 @@ impl Axis {
 }
 
 fn shift(window: Window, n: u32) -> u32 {
-    if window.length > (LONG * i64::from(n)) << 16 { SHIFT_LONG } else { SHIFT }
+    if window.length > (LONG * i64::from(n)) << 16 {
+        SHIFT_LONG
+    } else {
+        SHIFT
+    }
 }
 
 fn taps(window: Window, side: u32, n: u32) -> usize {
@@ -106,8 +113,13 @@ fn taps(window: Window, side: u32, n: u32) -> usize {
     }
     // Edges are cut to 1/65536: an interval is at most that much longer than the mean.
     let longest = (window.length + n - 1) / n;
-    let aligned = window.start & 0xFFFF == 0 && window.length % n == 0 && (window.length / n) & 0xFFFF == 0;
-    let covered = if aligned { longest >> 16 } else { ((longest + 0xFFFE) >> 16) + 1 };
+    let aligned =
+        window.start & 0xFFFF == 0 && window.length % n == 0 && (window.length / n) & 0xFFFF == 0;
+    let covered = if aligned {
+        longest >> 16
+    } else {
+        ((longest + 0xFFFE) >> 16) + 1
+    };
     side.min(covered as usize)
 }
 
@@ -119,7 +131,8 @@ fn place(first: i64, taps: usize, side: u32) -> (u32, usize) {
 }
 
 fn bilinear(window: Window, side: u32, n: u32, i: u32, shift: u32, weights: &mut [u16]) -> u32 {
-    let centre = window.start + (2 * i64::from(i) + 1) * window.length / (2 * i64::from(n)) - (1 << 15);
+    let centre =
+        window.start + (2 * i64::from(i) + 1) * window.length / (2 * i64::from(n)) - (1 << 15);
     let fraction = ((centre & 0xFFFF) >> (16 - shift)) as u16;
     let last = i64::from(side) - 1;
     let low = (centre >> 16).clamp(0, last);

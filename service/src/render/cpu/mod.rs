@@ -39,13 +39,23 @@ impl CpuRenderer {
 
 impl Renderer for CpuRenderer {
     fn resample(&mut self, src: PixelsRef<'_>, view: &ViewTransform, mut out: PixelsMut<'_>) {
-        assert!(!src.size().is_empty() && !out.size().is_empty(), "pictures have pixels");
+        assert!(
+            !src.size().is_empty() && !out.size().is_empty(),
+            "pictures have pixels"
+        );
         if let Some(origin) = whole_pixels(src.size(), view, out.size()) {
             copy(src, origin, &mut out);
         } else {
             self.x.build(view.x, src.size().width, out.size().width);
             self.y.build(view.y, src.size().height, out.size().height);
-            portable::resample(src, &self.x, &self.y, &mut self.row, &mut self.sums, &mut out);
+            portable::resample(
+                src,
+                &self.x,
+                &self.y,
+                &mut self.row,
+                &mut self.sums,
+                &mut out,
+            );
         }
         if view.alpha < 255 {
             portable::fade(out.data(), view.alpha);
@@ -56,7 +66,8 @@ impl Renderer for CpuRenderer {
         if whole_pixels(src, view, out).is_some() {
             return 0;
         }
-        let axes = Axis::bytes(view.x, src.width, out.width) + Axis::bytes(view.y, src.height, out.height);
+        let axes =
+            Axis::bytes(view.x, src.width, out.width) + Axis::bytes(view.y, src.height, out.height);
         axes + u64::from(src.width) * (4 + 16)
     }
 }
@@ -68,7 +79,10 @@ fn whole_pixels(src: Size, view: &ViewTransform, out: Size) -> Option<(u32, u32)
         let exact = window.start & 0xFFFF == 0 && window.length == i64::from(out) << 16;
         (exact && start >= 0 && start + i64::from(out) <= i64::from(side)).then_some(start as u32)
     };
-    Some((origin(view.x, src.width, out.width)?, origin(view.y, src.height, out.height)?))
+    Some((
+        origin(view.x, src.width, out.width)?,
+        origin(view.y, src.height, out.height)?,
+    ))
 }
 
 fn copy(src: PixelsRef<'_>, (x, y): (u32, u32), out: &mut PixelsMut<'_>) {
@@ -78,6 +92,7 @@ fn copy(src: PixelsRef<'_>, (x, y): (u32, u32), out: &mut PixelsMut<'_>) {
     }
     let (from, len) = (x as usize * 4, out.size().width as usize * 4);
     for row in 0..out.size().height {
-        out.row(row).copy_from_slice(&src.row(y + row)[from..from + len]);
+        out.row(row)
+            .copy_from_slice(&src.row(y + row)[from..from + len]);
     }
 }

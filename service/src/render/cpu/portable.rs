@@ -35,11 +35,19 @@ pub fn resample(
 }
 
 /// Weighs the rows that `line` returns into `row`.
-fn vertical<'a>(line: &impl Fn(usize) -> &'a [u8], weights: &[u16], shift: u32, row: &mut [u8], sums: &mut Vec<u32>) {
+fn vertical<'a>(
+    line: &impl Fn(usize) -> &'a [u8],
+    weights: &[u16],
+    shift: u32,
+    row: &mut [u8],
+    sums: &mut Vec<u32>,
+) {
     match *weights {
         [a, b] if shift == SHIFT => mix([line(0), line(1)], [a, b], row),
         [a, b, c] if shift == SHIFT => mix([line(0), line(1), line(2)], [a, b, c], row),
-        [a, b, c, d] if shift == SHIFT => mix([line(0), line(1), line(2), line(3)], [a, b, c, d], row),
+        [a, b, c, d] if shift == SHIFT => {
+            mix([line(0), line(1), line(2), line(3)], [a, b, c, d], row)
+        }
         _ => mix_many(line, weights, shift, row, sums),
     }
 }
@@ -58,10 +66,20 @@ fn mix<const N: usize>(lines: [&[u8]; N], weights: [u16; N], row: &mut [u8]) {
     }
 }
 
-fn mix_many<'a>(line: &impl Fn(usize) -> &'a [u8], weights: &[u16], shift: u32, row: &mut [u8], sums: &mut Vec<u32>) {
+fn mix_many<'a>(
+    line: &impl Fn(usize) -> &'a [u8],
+    weights: &[u16],
+    shift: u32,
+    row: &mut [u8],
+    sums: &mut Vec<u32>,
+) {
     sums.clear();
     sums.resize(row.len(), 1 << (shift - 1));
-    for (tap, &weight) in weights.iter().enumerate().filter(|&(_, &weight)| weight != 0) {
+    for (tap, &weight) in weights
+        .iter()
+        .enumerate()
+        .filter(|&(_, &weight)| weight != 0)
+    {
         for (sum, &sample) in sums.iter_mut().zip(line(tap)) {
             *sum += u32::from(sample) * u32::from(weight);
         }
