@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod failpoints;
 pub mod flyweight;
+pub mod frames;
 pub mod memory;
 pub mod metrics;
 pub mod render;
