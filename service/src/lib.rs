@@ -8,6 +8,7 @@ pub mod failpoints;
 pub mod flyweight;
 pub mod memory;
 pub mod metrics;
+pub mod render;
 pub mod store;
 
 /// Version of this build, as `version` prints it.
