@@ -31,9 +31,9 @@ const STREAMS_MAX: u32 = 128;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: 143\r\n\r\n\
+retry-after: 1\r\nconnection: close\r\ncontent-length: 137\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Too many connections are open\",\"status\":503,\
-\"detail\":\"connect again later\",\"code\":\"too_many_connections\"}\n\n\n";
+\"detail\":\"connect again later\",\"code\":\"too_many_connections\"}\n";
 
 /// Accepts and serves connections until told to drain.
 #[derive(Debug)]
@@ -98,12 +98,13 @@ impl Server {
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Answer> + Send + 'static,
     {
+        let told_later = drain.clone();
         loop {
             tokio::select! {
                 biased;
-                _ = drain.wait_for(|draining| *draining) => break,
+                () = told(&mut drain) => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, answer.clone(), &drain),
+                    Ok((stream, _)) => self.admit(stream, answer.clone(), told_later.clone()),
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -116,7 +117,7 @@ impl Server {
         tokio::time::timeout(self.config.drain_timeout, self.connections.acquire_many(all)).await.is_ok()
     }
 
-    fn admit<F, R>(&self, stream: TcpStream, answer: F, drain: &watch::Receiver<bool>)
+    fn admit<F, R>(&self, stream: TcpStream, answer: F, drain: watch::Receiver<bool>)
     where
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Answer> + Send + 'static,
@@ -135,7 +136,7 @@ impl Server {
             async move { Ok::<_, Infallible>(answered.await) }
         });
         let connection = self.builder.serve_connection(io, service).into_owned();
-        tokio::spawn(serve(connection, open, drain.clone()));
+        tokio::spawn(serve(connection, open, drain));
     }
 
     fn refuse(&self, mut stream: TcpStream) {
@@ -151,6 +152,11 @@ impl Server {
     }
 }
 
+/// Waits until the drain is announced, or its announcer is gone.
+async fn told(drain: &mut watch::Receiver<bool>) {
+    drop(drain.wait_for(|draining| *draining).await);
+}
+
 type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<IdleTimeout<TcpStream>>, S, TokioExecutor>;
 
 async fn serve<S>(connection: Connection<S>, open: Open, mut drain: watch::Receiver<bool>)
@@ -163,7 +169,7 @@ where
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        _ = drain.wait_for(|draining| *draining) => {
+        () = told(&mut drain) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
