@@ -91,7 +91,7 @@ fn concurrent_switches_and_deletions_never_hit_another_life() {
             let table = &table;
             scope.spawn(move || {
                 let tenant = TenantId(worker as u16);
-                for round in 0..5_000 {
+                for round in 0..5_000_u32 {
                     let Ok(id) = table.create(tenant, u64::from(round), worker) else { continue };
                     assert_eq!(table.switch(id, tenant, worker), Ok(worker));
                     let seen = table.read(id, tenant).expect("live");

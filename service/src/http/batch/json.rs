@@ -141,10 +141,6 @@ impl<'de> Visitor<'de> for EntryVisitor {
         f.write_str("an entry")
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        self.visit_str(text)
-    }
-
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         let session = parse_hex(text.as_bytes());
         Ok(Entry { session, bad: session.is_none(), ..Entry::default() })
