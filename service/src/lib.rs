@@ -4,10 +4,15 @@
 //! This file declares the parts and the process-wide allocator; who may import whom is checked by `tests/layers.rs`.
 
 pub mod codec;
+pub mod config;
 pub mod failpoints;
 pub mod flyweight;
+pub mod frames;
+pub mod http;
 pub mod memory;
 pub mod metrics;
+pub mod render;
+pub mod sessions;
 pub mod store;
 
 /// Version of this build, as `version` prints it.

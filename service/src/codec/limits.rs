@@ -13,14 +13,20 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pixels_max: 50_000_000, side_max: 65_535 }
+        Self {
+            pixels_max: 50_000_000,
+            side_max: 65_535,
+        }
     }
 }
 
 impl Limits {
     /// The default limits with another bound on the number of pixels.
     pub fn with_pixels_max(pixels_max: u64) -> Self {
-        Self { pixels_max, ..Self::default() }
+        Self {
+            pixels_max,
+            ..Self::default()
+        }
     }
 
     /// Says what is wrong with these limits, if anything.
@@ -40,7 +46,11 @@ impl Limits {
         }
         let side = size.width.max(size.height);
         if side > self.side_max || size.pixels() > self.pixels_max {
-            return Err(CodecError::TooLarge { size, pixels_max: self.pixels_max, side_max: self.side_max });
+            return Err(CodecError::TooLarge {
+                size,
+                pixels_max: self.pixels_max,
+                side_max: self.side_max,
+            });
         }
         Ok(())
     }

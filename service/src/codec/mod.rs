@@ -7,15 +7,21 @@
 
 pub mod decode;
 pub mod encode;
+mod jpeg_scan;
 pub mod limits;
 pub mod pixels;
 pub mod probe;
+pub mod thumbnail;
 
-pub use decode::decode;
-pub use encode::{encode_jpeg, encode_png, thumbnail};
+#[cfg(test)]
+mod tests;
+
+pub use decode::{decode, decode_trusted};
+pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};
 pub use probe::probe;
+pub use thumbnail::thumbnail;
 
 /// Formats that backgrounds may be uploaded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -108,11 +108,17 @@ impl<'a> PixelsMut<'a> {
 
     /// The same picture to read from.
     pub fn as_ref(&self) -> PixelsRef<'_> {
-        PixelsRef { data: self.data, size: self.size }
+        PixelsRef {
+            data: self.data,
+            size: self.size,
+        }
     }
 
     /// The same picture for a shorter borrow.
     pub fn reborrow(&mut self) -> PixelsMut<'_> {
-        PixelsMut { data: self.data, size: self.size }
+        PixelsMut {
+            data: self.data,
+            size: self.size,
+        }
     }
 }
