@@ -18,10 +18,13 @@ mod slot;
 mod texture;
 mod upload;
 mod workers;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Limits, PixelsRef, Size};
@@ -401,9 +404,13 @@ impl Flyweights {
 
     /// Takes a stored version into the catalogue, as a new background or in place of an older version. From its return on every new
     /// lease is of this version; leases that are held keep the old one, whole.
-    pub fn insert_or_replace(&self, stored: Stored) -> Result<Registered, CatalogueError> {
+    pub fn insert_or_replace(&self, mut stored: Stored) -> Result<Registered, CatalogueError> {
         let (id, version) = (stored.id.clone(), stored.version);
         let thumbnail = self.budget.try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64).ok();
+        if thumbnail.is_none() {
+            tracing::warn!(id, "no memory for the thumbnail: this background cannot be shown degraded");
+            stored.thumbnail = Bytes::new();
+        }
         let mut old = None;
         let (index, created) = self.catalogue.admit(&id, version, |slot| {
             let identity = Arc::new(Identity { index: slot.index, stored, _thumbnail: thumbnail });

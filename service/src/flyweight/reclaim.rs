@@ -170,7 +170,8 @@ impl Residents {
     /// Evicts the one texture whose turn it is. False when all are under a lease.
     pub(super) fn evict_one(&self) -> bool {
         let mut set = self.set.lock();
-        loop {
+        // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
+        for _ in 0..set.len() + 64 {
             let unpinned = set.values().filter(|resident| resident.slot.cell().is_some_and(|cell| cell.look().pins == 0));
             let Some(&victim) = unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history)) else {
                 return false;
@@ -182,6 +183,7 @@ impl Residents {
             drop(texture);
             return true;
         }
+        false
     }
 
     /// Takes textures out in policy order until `bytes` are reached or all others are pinned: one pass.

@@ -157,8 +157,8 @@ mod tests {
             async move {
                 workers
                     .run(move || {
-                        drop(started.send(()));
-                        drop(gate.recv());
+                        let _ = started.send(());
+                        let _ = gate.recv();
                     })
                     .await
             }
