@@ -7,6 +7,7 @@ pub mod codec;
 pub mod config;
 pub mod failpoints;
 pub mod flyweight;
+pub mod frames;
 pub mod http;
 pub mod memory;
 pub mod metrics;

@@ -11,6 +11,9 @@ pub const ONE: u32 = 1 << 16;
 /// Smallest and largest zoom, 16.16.
 pub const SCALE: std::ops::RangeInclusive<u32> = ONE / 16..=ONE * 16;
 
+/// By how much a crop's end may exceed the picture before it is an error: quantised numbers come back rounded.
+const SLACK: f64 = 1.0 / 32_768.0;
+
 /// Why numbers are not a view.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum ViewError {
@@ -65,7 +68,7 @@ impl View {
     ) -> Result<Self, ViewError> {
         let [x, y, width, height] = crop;
         let inside =
-            |at: f64, len: f64| (0.0..1.0).contains(&at) && len > 0.0 && at + len <= 1.0 + 1e-9;
+            |at: f64, len: f64| (0.0..1.0).contains(&at) && len > 0.0 && at + len <= 1.0 + SLACK;
         if !inside(x, width) || !inside(y, height) {
             return Err(ViewError::Crop);
         }

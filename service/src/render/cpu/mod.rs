@@ -9,6 +9,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use portable::flatten_over_black;
 use axis::Axis;
 
 use super::view::{ViewTransform, Window};

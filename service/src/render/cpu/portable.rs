@@ -138,3 +138,16 @@ pub fn fade(pixels: &mut [u8], alpha: u8) {
         pixel[3] = ((u32::from(pixel[3]) * u32::from(alpha) + 127) / 255) as u8;
     }
 }
+
+/// Multiplies colours by their alpha and makes them opaque: what remains over black.
+pub fn flatten_over_black(pixels: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks_mut::<4>();
+    if pixels.iter().fold(255, |all, pixel| all & pixel[3]) == 255 {
+        return;
+    }
+    for pixel in pixels {
+        let alpha = u32::from(pixel[3]);
+        let over = |sample: u8| ((u32::from(sample) * alpha + 127) / 255) as u8;
+        *pixel = [over(pixel[0]), over(pixel[1]), over(pixel[2]), 255];
+    }
+}
