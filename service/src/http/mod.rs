@@ -42,7 +42,6 @@ use std::time::Instant;
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// All that handlers work with. Wired in `app`.
-#[derive(Debug)]
 pub struct Service {
     /// Bounds.
     pub config: HttpConfig,
@@ -119,16 +118,16 @@ impl Service {
             return Err(Kind::Draining.into());
         }
         let caller = self.auth.caller(&parts.headers)?;
-        let batch = |operation| batch::answer(self, operation, caller, &parts.headers, body);
-        match route {
-            Route::BatchSwitch => batch(Operation::Switch).await,
-            Route::BatchRead => batch(Operation::Read).await,
-            Route::BatchCreate => batch(Operation::Create).await,
-            Route::BatchDelete => batch(Operation::Delete).await,
-            Route::SessionSwitch => session::switch(self, caller, part, body).await,
+        let operation = match route {
+            Route::BatchSwitch => Operation::Switch,
+            Route::BatchRead => Operation::Read,
+            Route::BatchCreate => Operation::Create,
+            Route::BatchDelete => Operation::Delete,
+            Route::SessionSwitch => return session::switch(self, caller, part, body).await,
             // Larger futures are boxed, so that the hot ones stay small.
-            _ => Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
-        }
+            _ => return Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
+        };
+        batch::answer(self, operation, caller, &parts.headers, body).await
     }
 
     async fn handle_rarer(
