@@ -89,6 +89,8 @@ impl Arena {
         // SAFETY: the control takes an `ssize_t`, and the name ends in a NUL byte.
         unsafe { raw::write(decay.as_bytes_with_nul(), 0isize) }.map_err(control("arena.dirty_decay_ms"))?;
         let name = CString::new(format!("stats.arenas.{index}.large.allocated")).unwrap_or_default();
+        // A new arena is known to the statistics only after they were refreshed.
+        epoch::advance().map_err(control("epoch"))?;
         let mut large_allocated = [0usize; 5];
         raw::name_to_mib(name.as_bytes_with_nul(), &mut large_allocated).map_err(control("stats.arenas.large.allocated"))?;
         Ok(Arc::new(Self { index, large_allocated, ledger_bytes: AtomicU64::new(0), blocks: AtomicU64::new(0) }))
