@@ -25,7 +25,7 @@ use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose, ReserveError, State};
 use crate::metrics::{Metrics, RenderResult, ShedReason};
-use crate::render::View;
+pub use crate::render::View;
 use worker::{Job, Material, Pool};
 
 /// Settings of this part.
