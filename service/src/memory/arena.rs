@@ -22,6 +22,8 @@ const LARGE_MIN: usize = 16 << 10;
 /// Requests above this are a programmer error: no image that passes the pixel limit comes near it.
 const LARGE_MAX: usize = 1 << 40;
 const PAGE: usize = 4096;
+/// jemalloc's `MALLCTL_ARENAS_ALL`: the index that means every arena, for which -sys has no constant.
+const ARENAS_ALL: u32 = 4096;
 
 /// What can go wrong between this process and its allocator.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +68,7 @@ pub fn allocator_stats() -> Result<AllocatorStats, ArenaError> {
 
 /// Returns the dirty pages of *every* arena to the kernel. Takes 12 to 133 ms on a busy process, so never on a request's thread.
 pub fn purge_all() -> Result<(), ArenaError> {
-    call(&format!("arena.{}.purge", je::MALLCTL_ARENAS_ALL), "arena.*.purge")
+    call(&format!("arena.{}.purge", ARENAS_ALL), "arena.*.purge")
 }
 
 /// A jemalloc arena of its own, with a ledger of the bytes handed out.
