@@ -3,6 +3,7 @@
 //! The library is everything but the command line's entry point, so that tests and benches reach the parts.
 //! This file declares the parts and the process-wide allocator; who may import whom is checked by `tests/layers.rs`.
 
+pub mod app;
 pub mod codec;
 pub mod config;
 pub mod failpoints;

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use prometheus_client::metrics::gauge::Gauge;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -43,24 +44,29 @@ pub struct Server {
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     builder: Builder<TokioExecutor>,
+    counted: bool,
 }
 
 /// Counts one open connection while it lives.
 struct Open {
-    metrics: Arc<Metrics>,
+    gauge: Option<Gauge>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Open {
-    fn new(metrics: Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
-        metrics.http_connections.inc();
-        Self { metrics, _permit: permit }
+    fn new(gauge: Option<Gauge>, permit: OwnedSemaphorePermit) -> Self {
+        if let Some(gauge) = &gauge {
+            gauge.inc();
+        }
+        Self { gauge, _permit: permit }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.metrics.http_connections.dec();
+        if let Some(gauge) = &self.gauge {
+            gauge.dec();
+        }
     }
 }
 
@@ -88,7 +94,13 @@ impl Server {
     pub fn new(config: HttpConfig, metrics: Arc<Metrics>) -> Self {
         let connections = Arc::new(Semaphore::new(config.connections_max));
         let builder = builder(&config);
-        Self { config, metrics, connections, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)), builder }
+        Self { config, metrics, connections, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)), builder, counted: true }
+    }
+
+    /// A server whose connections are not in the metric.
+    #[must_use]
+    pub fn uncounted(config: HttpConfig, metrics: Arc<Metrics>) -> Self {
+        Self { counted: false, ..Self::new(config, metrics) }
     }
 
     /// Serves `listener` with `answer` until `drain` turns true; then stops accepting, lets requests in flight end,
@@ -127,7 +139,8 @@ impl Server {
             self.refuse(stream);
             return;
         };
-        let open = Open::new(Arc::clone(&self.metrics), permit);
+        let gauge = self.counted.then(|| self.metrics.http_connections.clone());
+        let open = Open::new(gauge, permit);
         // Answers are small: waiting to fill a segment costs more than it saves. Failing to set it is harmless.
         drop(stream.set_nodelay(true));
         let io = TokioIo::new(IdleTimeout::new(stream, self.config.idle_timeout));

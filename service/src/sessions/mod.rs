@@ -5,7 +5,7 @@
 //! a free slot never matches an id. Generations start from a random value at each boot, so that an id of an earlier
 //! life names nothing. The table knows flyweights only as 4-byte numbers: they pin nothing.
 
-//pub mod exclusive;
+pub mod exclusive;
 pub mod view;
 
 use crate::failpoints;
