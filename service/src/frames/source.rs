@@ -54,6 +54,13 @@ pub struct Resident {
     pub access: Access,
 }
 
+impl Resident {
+    /// A texture that one session owns, drawn as flyweight `index`.
+    pub fn owned(index: u32, texture: Arc<Texture>) -> Self {
+        Self { version: texture.version(), pixels: Box::new(texture), index, access: Access::Hit }
+    }
+}
+
 /// The small JPEG that is always resident.
 #[derive(Debug, Clone)]
 pub struct Thumbnail {
