@@ -18,31 +18,31 @@ chaos *args: _binaries
 # The reference service on 127.0.0.1:7080 (admin 7081); flags go to `backdrop-service serve`
 [group('run')]
 serve *args:
-    cargo run --release --locked -p backdrop-service -- serve "$@"
+    cargo run --release --locked --bin backdrop-service -- serve "$@"
 
 # A load scenario against a running service: `just sim mixed --sessions 100000 --duration 30s`
 [group('run')]
 sim *args:
-    cargo run --release --locked -p backdrop-simulator -- "$@"
+    cargo run --release --locked --bin backdrop-simulator -- "$@"
 
 # Render the newest (or a named) run again from its run.json
 [group('run')]
 report run="reports/out/latest" *args:
-    cargo run --release --locked -p backdrop-reports --bin report -- render "$@"
+    cargo run --release --locked --bin report -- render "$@"
 
 # Every test of the workspace, with and without the optional features
 [group('verify')]
 test *args:
     cargo test --workspace --locked "$@"
-    cargo test -p backdrop-service --locked --features failpoints --test failpoints "$@"
-    cargo test -p backdrop-service --locked --features chaos-controls --test controls "$@"
+    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints "$@"
+    cargo test --workspace --locked --features backdrop-service/chaos-controls --test controls "$@"
 
 # Formatting and clippy, warnings are errors
 [group('verify')]
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    cargo clippy -p backdrop-service --all-targets --features failpoints,chaos-controls --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
 
 # lint, licences and sources of dependencies (cargo-deny), then every test
 [group('verify')]
@@ -70,12 +70,12 @@ _binaries:
     set -euo pipefail
     keep() { cmp -s "target/release/$1" "{{ bin_dir }}/$2" || cp -f "target/release/$1" "{{ bin_dir }}/$2"; }
     mkdir -p {{ bin_dir }}
-    cargo build --release --locked -p backdrop-simulator -p backdrop-chaos -p backdrop-reports
+    # Always the whole workspace: cargo then resolves the dependencies' features once and builds each of them once.
+    cargo build --release --locked --workspace --features backdrop-service/failpoints
+    keep backdrop-service backdrop-service-failpoints
+    cargo build --release --locked --workspace --features backdrop-service/chaos-controls
+    keep backdrop-service backdrop-service-controls
+    cargo build --release --locked --workspace
+    keep backdrop-service backdrop-service
     keep backdrop-simulator backdrop-simulator
     keep backdrop-chaos backdrop-chaos
-    cargo build --release --locked -p backdrop-service --features failpoints
-    keep backdrop-service backdrop-service-failpoints
-    cargo build --release --locked -p backdrop-service --features chaos-controls
-    keep backdrop-service backdrop-service-controls
-    cargo build --release --locked -p backdrop-service
-    keep backdrop-service backdrop-service
