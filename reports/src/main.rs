@@ -91,14 +91,21 @@ fn render(path: &Path, out: Option<&Path>) -> Result<String, ReportError> {
     if out.is_some() && copy.canonicalize().ok() != file.canonicalize().ok() {
         std::fs::copy(&file, &copy).map_err(|source| ReportError::Write { path: copy, source })?;
     }
-    Ok(format!("{}: {}\n{}\n", record.verdict.word(), record.reason, dir.join("index.html").display()))
+    Ok(format!(
+        "{}: {}\n{}\n",
+        record.verdict.word(),
+        record.reason,
+        dir.join("index.html").display()
+    ))
 }
 
 /// Codes of sysexits.h.
 fn exit_code(error: &ReportError) -> u8 {
     match error {
         ReportError::Read { .. } | ReportError::NoRecord { .. } => 66,
-        ReportError::NotARecord { .. } | ReportError::Newer { .. } | ReportError::Inconsistent { .. } => 65,
+        ReportError::NotARecord { .. }
+        | ReportError::Newer { .. }
+        | ReportError::Inconsistent { .. } => 65,
         ReportError::Write { .. } => 73,
         ReportError::Json(_) | ReportError::Html(_) | ReportError::Junit(_) => 70,
     }

@@ -17,14 +17,19 @@ fn page(record: &RunRecord) -> String {
 
 /// The chart data as the page's script reads it.
 fn charts(page: &str) -> Value {
-    let (_, rest) = page.split_once("<script id=\"charts\" type=\"application/json\">").expect("the data is there");
+    let (_, rest) = page
+        .split_once("<script id=\"charts\" type=\"application/json\">")
+        .expect("the data is there");
     let (data, _) = rest.split_once("</script>").expect("it ends");
     serde_json::from_str(data).expect("it is JSON")
 }
 
 fn series<'a>(chart: &'a Value, label: &str) -> &'a [Value] {
     let all = chart["series"].as_array().expect("series");
-    let found = all.iter().find(|s| s["label"] == label).unwrap_or_else(|| panic!("no series {label}"));
+    let found = all
+        .iter()
+        .find(|s| s["label"] == label)
+        .unwrap_or_else(|| panic!("no series {label}"));
     found["values"].as_array().expect("values")
 }
 
@@ -37,11 +42,25 @@ fn the_folder_is_whole_and_latest_follows() {
         for file in ["run.json", "index.html", "junit.xml", "summary.md"] {
             assert!(dir.join(file).metadata().expect(file).len() > 100, "{file}");
         }
-        assert_eq!(std::fs::read_dir(&dir).expect("readable").count(), 4, "nothing else is left behind");
-        assert_eq!(std::fs::read_link(out.path().join("latest")).expect("a link"), Path::new(name));
-        assert_eq!(read_record(&out.path().join("latest")).expect("readable"), record);
+        assert_eq!(
+            std::fs::read_dir(&dir).expect("readable").count(),
+            4,
+            "nothing else is left behind"
+        );
+        assert_eq!(
+            std::fs::read_link(out.path().join("latest")).expect("a link"),
+            Path::new(name)
+        );
+        assert_eq!(
+            read_record(&out.path().join("latest")).expect("readable"),
+            record
+        );
     }
-    assert_eq!(std::fs::read_dir(out.path()).expect("readable").count(), 3, "two folders and the link");
+    assert_eq!(
+        std::fs::read_dir(out.path()).expect("readable").count(),
+        3,
+        "two folders and the link"
+    );
 }
 
 #[test]
@@ -58,17 +77,32 @@ fn a_latest_that_is_no_link_is_an_error_and_stays() {
 fn numbers_that_json_cannot_hold_become_gaps() {
     let out = tempfile::tempdir().expect("a folder");
     let mut record = support::run();
-    record.scenarios[0].figures.insert("broken_ratio".into(), f64::NAN);
-    record.scenarios[0].trial.timeline.series.get_mut("anon_bytes").expect("there")[7] = Some(f64::INFINITY);
+    record.scenarios[0]
+        .figures
+        .insert("broken_ratio".into(), f64::NAN);
+    record.scenarios[0]
+        .trial
+        .timeline
+        .series
+        .get_mut("anon_bytes")
+        .expect("there")[7] = Some(f64::INFINITY);
     write_all(&record, &out.path().join("run")).expect("written");
     let back = read_record(&out.path().join("run")).expect("readable");
     assert!(!back.scenarios[0].figures.contains_key("broken_ratio"));
-    assert_eq!(back.scenarios[0].trial.timeline.series["anon_bytes"][7], None);
+    assert_eq!(
+        back.scenarios[0].trial.timeline.series["anon_bytes"][7],
+        None
+    );
 }
 
 #[test]
 fn every_rendering_says_the_records_verdict() {
-    for verdict in [Verdict::Held, Verdict::Deviated, Verdict::Inconclusive, Verdict::Error] {
+    for verdict in [
+        Verdict::Held,
+        Verdict::Deviated,
+        Verdict::Inconclusive,
+        Verdict::Error,
+    ] {
         let mut record = support::run();
         record.scenarios[1].verdict = verdict;
         record.verdict = verdict;
@@ -78,15 +112,26 @@ fn every_rendering_says_the_records_verdict() {
         let first = summary.lines().next().expect("a line");
         assert!(first.ends_with(word), "{first}");
         let page = page(&record);
-        assert!(page.contains(&format!("<section class=\"hero {word}\"")), "{word}");
+        assert!(
+            page.contains(&format!("<section class=\"hero {word}\"")),
+            "{word}"
+        );
         let xml = junit::render(&record).expect("renders");
-        assert!(xml.contains(&format!("<property name=\"verdict\" value=\"{word}\"/>")), "{xml}");
+        assert!(
+            xml.contains(&format!("<property name=\"verdict\" value=\"{word}\"/>")),
+            "{xml}"
+        );
         let (failures, errors) = match verdict {
             Verdict::Held => (0, 0),
             Verdict::Deviated => (1, 0),
             Verdict::Inconclusive | Verdict::Error => (0, 1),
         };
-        assert!(xml.contains(&format!("tests=\"2\" failures=\"{failures}\" errors=\"{errors}\"")), "{xml}");
+        assert!(
+            xml.contains(&format!(
+                "tests=\"2\" skipped=\"0\" failures=\"{failures}\" errors=\"{errors}\""
+            )),
+            "{xml}"
+        );
         if verdict != Verdict::Held {
             assert!(xml.contains(&format!("type=\"{word}\"")), "{xml}");
         }
@@ -101,7 +146,10 @@ fn a_run_without_scenarios_is_no_passing_suite() {
     record.exit = 255;
     record.reason = "no memory cgroup could be made".into();
     let xml = junit::render(&record).expect("renders");
-    assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\""), "{xml}");
+    assert!(
+        xml.contains("tests=\"1\" skipped=\"0\" failures=\"0\" errors=\"1\""),
+        "{xml}"
+    );
     assert!(page(&record).contains("ended before its first scenario"));
     assert!(markdown::render(&record).contains("no memory cgroup could be made"));
 }
@@ -127,7 +175,15 @@ fn hostile_text_stays_text() {
 #[test]
 fn the_page_asks_nothing_of_any_server() {
     let page = page(&support::run());
-    for wanted in [" src=", "@import", "url(http", "fetch(", "XMLHttpRequest", "sendBeacon", "<link rel=\"stylesheet\""] {
+    for wanted in [
+        " src=",
+        "@import",
+        "url(http",
+        "fetch(",
+        "XMLHttpRequest",
+        "sendBeacon",
+        "<link rel=\"stylesheet\"",
+    ] {
         assert!(!page.contains(wanted), "{wanted}");
     }
     assert!(page.contains("default-src 'none'"));
@@ -138,7 +194,14 @@ fn the_first_screen_has_verdict_reason_evidence_and_replay() {
     let record = support::run();
     let page = page(&record);
     let screen = page.split("id=\"scenario-").next().expect("a first screen");
-    for wanted in [record.reason.as_str(), record.replay.as_str(), "Controls as expected", "million-switch", "203.4 MiB", "killed"] {
+    for wanted in [
+        record.reason.as_str(),
+        record.replay.as_str(),
+        "Controls as expected",
+        "million-switch",
+        "203.4 MiB",
+        "killed",
+    ] {
         assert!(screen.contains(wanted), "{wanted}");
     }
 }
@@ -155,12 +218,18 @@ fn gaps_stay_gaps_and_empty_charts_say_so() {
     assert!(series(&charts["s0-latency"], "p99")[38].is_null());
     assert_eq!(series(&charts["s0-rates"], "switches")[38], 0);
     // The control is on the scenario's scales, with its kill marked.
-    assert_eq!(charts["s0-c0-held"]["y_max"], charts["s0-c0-control"]["y_max"]);
+    assert_eq!(
+        charts["s0-c0-held"]["y_max"],
+        charts["s0-c0-control"]["y_max"]
+    );
     assert_eq!(charts["s0-c0-control"]["marks"][0]["kill"], true);
     record.scenarios[0].trial.load = None;
     record.scenarios[0].trial.timeline = Default::default();
     let bare = page(&record);
-    assert!(bare.contains("the load did not start or did not end") && bare.contains("No governor state was recorded"));
+    assert!(
+        bare.contains("the load did not start or did not end")
+            && bare.contains("No governor state was recorded")
+    );
 }
 
 #[test]

@@ -22,7 +22,10 @@ fn parse(value: &Value) -> Result<(), ReportError> {
 #[test]
 fn committed_schema_is_the_types_schema() {
     let ours = schema::run_schema().expect("the schema serialises");
-    assert!(ours == COMMITTED, "write it again: cargo run -p backdrop-reports -- schema > reports/schema/run-v1.json");
+    assert!(
+        ours == COMMITTED,
+        "write it again: cargo run -p backdrop-reports -- schema > reports/schema/run-v1.json"
+    );
 }
 
 #[test]
@@ -30,16 +33,24 @@ fn a_real_record_validates_and_a_broken_one_does_not() {
     let schema: Value = serde_json::from_str(COMMITTED).expect("the schema is JSON");
     let validator = jsonschema::validator_for(&schema).expect("the schema is a schema");
     assert!(validator.is_valid(&value()));
+    let deviated = serde_json::to_value(support::deviated()).expect("the fixture serialises");
+    assert!(validator.is_valid(&deviated));
     for (pointer, broken) in [
         ("/verdict", json!("splendid")),
         ("/seed", json!(-1)),
         ("/scenarios/0/expectations/0/bound", json!("ten")),
-        ("/scenarios/0/trial/timeline/series/anon_bytes", json!({"0": 1})),
+        (
+            "/scenarios/0/trial/timeline/series/anon_bytes",
+            json!({"0": 1}),
+        ),
     ] {
         let mut record = value();
         *record.pointer_mut(pointer).expect("the field is there") = broken;
         assert!(!validator.is_valid(&record), "{pointer} went through");
-        assert!(matches!(parse(&record), Err(ReportError::NotARecord { .. })), "{pointer} was read");
+        assert!(
+            matches!(parse(&record), Err(ReportError::NotARecord { .. })),
+            "{pointer} was read"
+        );
     }
     let mut record = value();
     record.as_object_mut().expect("an object").remove("reason");
@@ -49,7 +60,10 @@ fn a_real_record_validates_and_a_broken_one_does_not() {
 #[test]
 fn a_record_survives_being_written_and_read() {
     let json = render::to_json(&support::run()).expect("the fixture serialises");
-    assert_eq!(parse_record(&json, Path::new("run.json")).expect("it reads back"), support::run());
+    assert_eq!(
+        parse_record(&json, Path::new("run.json")).expect("it reads back"),
+        support::run()
+    );
 }
 
 #[test]
@@ -57,7 +71,10 @@ fn a_newer_record_is_refused_by_its_version_alone() {
     let newer = json!({"schema_version": 7, "verdict": {"new": "shape"}});
     let error = parse(&newer).expect_err("refused");
     let said = error.to_string();
-    assert!(said.contains("schema version 7") && said.contains("up to 1"), "{said}");
+    assert!(
+        said.contains("schema version 7") && said.contains("up to 1"),
+        "{said}"
+    );
 }
 
 #[test]

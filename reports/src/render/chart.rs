@@ -73,12 +73,20 @@ pub struct Series {
 impl Series {
     /// A series that is drawn at first.
     pub fn new(label: impl Into<String>, role: Role, values: Column) -> Self {
-        Self { label: label.into(), role, shown: true, values }
+        Self {
+            label: label.into(),
+            role,
+            shown: true,
+            values,
+        }
     }
 
     /// A series that is only offered.
     pub fn offered(label: impl Into<String>, role: Role, values: Column) -> Self {
-        Self { shown: false, ..Self::new(label, role, values) }
+        Self {
+            shown: false,
+            ..Self::new(label, role, values)
+        }
     }
 
     fn has_data(&self) -> bool {
@@ -150,10 +158,22 @@ impl Chart {
     /// A chart over time with the trial's fault windows and kills; series without any value are left out, long
     /// ones thinned out. Without a series left the chart says `empty`.
     #[must_use]
-    pub fn over_time(id: String, y_axis: YAxis, trial: &Trial, x: &[f64], series: Vec<Series>, empty: &str) -> Self {
+    pub fn over_time(
+        id: String,
+        y_axis: YAxis,
+        trial: &Trial,
+        x: &[f64],
+        series: Vec<Series>,
+        empty: &str,
+    ) -> Self {
         let mut chart = Self::bare(id, XAxis::Time, y_axis, x, series, empty);
         if chart.empty.is_none() {
-            chart.bands = trial.faults.iter().filter(|f| f.to_s > f.from_s).map(band).collect();
+            chart.bands = trial
+                .faults
+                .iter()
+                .filter(|f| f.to_s > f.from_s)
+                .map(band)
+                .collect();
             chart.marks = marks(trial);
         }
         chart
@@ -161,9 +181,19 @@ impl Chart {
 
     /// A chart without windows and marks.
     #[must_use]
-    pub fn bare(id: String, x_axis: XAxis, y_axis: YAxis, x: &[f64], mut series: Vec<Series>, empty: &str) -> Self {
+    pub fn bare(
+        id: String,
+        x_axis: XAxis,
+        y_axis: YAxis,
+        x: &[f64],
+        mut series: Vec<Series>,
+        empty: &str,
+    ) -> Self {
         series.retain(Series::has_data);
-        let mut columns: Vec<Column> = series.iter_mut().map(|s| std::mem::take(&mut s.values)).collect();
+        let mut columns: Vec<Column> = series
+            .iter_mut()
+            .map(|s| std::mem::take(&mut s.values))
+            .collect();
         columns.iter_mut().for_each(|c| c.resize(x.len(), None));
         let (x, columns) = decimate(x, &columns, POINTS_MAX);
         for (s, values) in series.iter_mut().zip(columns) {
@@ -205,20 +235,39 @@ impl Chart {
     /// Largest value of any series; zero without one.
     #[must_use]
     pub fn value_max(&self) -> f64 {
-        self.series.iter().flat_map(|s| &s.values).filter_map(|v| *v).fold(0.0, f64::max)
+        self.series
+            .iter()
+            .flat_map(|s| &s.values)
+            .filter_map(|v| *v)
+            .fold(0.0, f64::max)
     }
 }
 
 fn band(fault: &Fault) -> Band {
-    Band { from: fault.from_s, to: fault.to_s, label: fault.name.clone() }
+    Band {
+        from: fault.from_s,
+        to: fault.to_s,
+        label: fault.name.clone(),
+    }
 }
 
 /// Kills and restarts from the events, momentary faults from the faults.
 fn marks(trial: &Trial) -> Vec<Mark> {
-    let events = trial.events.iter().filter(|e| e.kind == "kernel" || e.kind == "process");
-    let events = events.map(|e| Mark { at: e.t_s, label: e.text.clone(), kill: e.kind == "kernel" });
+    let events = trial
+        .events
+        .iter()
+        .filter(|e| e.kind == "kernel" || e.kind == "process");
+    let events = events.map(|e| Mark {
+        at: e.t_s,
+        label: e.text.clone(),
+        kill: e.kind == "kernel",
+    });
     let faults = trial.faults.iter().filter(|f| f.to_s <= f.from_s);
-    let faults = faults.map(|f| Mark { at: f.from_s, label: f.name.clone(), kill: false });
+    let faults = faults.map(|f| Mark {
+        at: f.from_s,
+        label: f.name.clone(),
+        kill: false,
+    });
     events.chain(faults).collect()
 }
 

@@ -52,18 +52,32 @@ pub fn memory(id: String, trial: &Trial) -> Chart {
         Series::offered("pressure", Role::Second, column("pressure_bytes")),
         Series::offered("textures", Role::Third, column("textures_bytes")),
         Series::offered("page cache", Role::Elevated, column("file_bytes")),
-        Series::new("budget ceiling", Role::Ceiling, column("budget_ceiling_bytes")),
+        Series::new(
+            "budget ceiling",
+            Role::Ceiling,
+            column("budget_ceiling_bytes"),
+        ),
         Series::new("elevated", Role::Elevated, column("elevated_bytes")),
         Series::new("critical", Role::Critical, column("critical_bytes")),
         Series::new("limit", Role::Limit, column("limit_bytes")),
     ];
-    Chart::over_time(id, YAxis::Bytes, trial, &trial.timeline.t_s, series, NO_SAMPLES)
+    Chart::over_time(
+        id,
+        YAxis::Bytes,
+        trial,
+        &trial.timeline.t_s,
+        series,
+        NO_SAMPLES,
+    )
 }
 
 /// Memory charts of a scenario and one control on the same scales, so that the eye may compare them.
 #[must_use]
 pub fn side_by_side(prefix: &str, held: &Trial, control: &Trial) -> [Chart; 2] {
-    let mut pair = [memory(format!("{prefix}-held"), held), memory(format!("{prefix}-control"), control)];
+    let mut pair = [
+        memory(format!("{prefix}-held"), held),
+        memory(format!("{prefix}-control"), control),
+    ];
     let top = pair.iter().map(Chart::value_max).fold(0.0, f64::max);
     let ends = |c: &Chart| Some((*c.x.first()?, *c.x.last()?));
     // Without a first planned send the times of a trial have another zero: no common time axis then.
@@ -78,9 +92,21 @@ pub fn side_by_side(prefix: &str, held: &Trial, control: &Trial) -> [Chart; 2] {
 }
 
 fn governor(id: String, trial: &Trial) -> Chart {
-    let state = trial.timeline.series.get("governor_state").cloned().unwrap_or_default();
+    let state = trial
+        .timeline
+        .series
+        .get("governor_state")
+        .cloned()
+        .unwrap_or_default();
     let series = vec![Series::new("state", Role::Elevated, state)];
-    Chart::over_time(id, YAxis::State, trial, &trial.timeline.t_s, series, "No governor state was recorded.")
+    Chart::over_time(
+        id,
+        YAxis::State,
+        trial,
+        &trial.timeline.t_s,
+        series,
+        "No governor state was recorded.",
+    )
 }
 
 fn interval_times(load: &LoadReport) -> Vec<f64> {
@@ -89,7 +115,10 @@ fn interval_times(load: &LoadReport) -> Vec<f64> {
 
 /// One value per interval; `None` where the interval has no evidence for it.
 fn per_interval(load: &LoadReport, value: impl Fn(&Interval) -> Option<u64>) -> Column {
-    load.intervals.iter().map(|i| value(i).map(|v| v as f64)).collect()
+    load.intervals
+        .iter()
+        .map(|i| value(i).map(|v| v as f64))
+        .collect()
 }
 
 fn latency(id: String, trial: &Trial) -> Chart {
@@ -97,15 +126,25 @@ fn latency(id: String, trial: &Trial) -> Chart {
         return Chart::bare(id, XAxis::Time, YAxis::Micros, &[], Vec::new(), NO_LOAD);
     };
     // An interval without an answer has no latency, and a zero has no place on a logarithmic axis.
-    let switches = |pick: fn(&Interval) -> u64| per_interval(load, |i| (i.switches_ok > 0).then(|| pick(i).max(1)));
-    let previews = |i: &Interval| (i.previews_ok + i.previews_degraded > 0).then_some(i.preview_p99_us.max(1));
+    let switches = |pick: fn(&Interval) -> u64| {
+        per_interval(load, |i| (i.switches_ok > 0).then(|| pick(i).max(1)))
+    };
+    let previews =
+        |i: &Interval| (i.previews_ok + i.previews_degraded > 0).then_some(i.preview_p99_us.max(1));
     let series = vec![
         Series::new("max", Role::Faint, switches(|i| i.switch_max_us)),
         Series::new("p99", Role::Main, switches(|i| i.switch_p99_us)),
         Series::new("p50", Role::Third, switches(|i| i.switch_p50_us)),
         Series::offered("preview p99", Role::Second, per_interval(load, previews)),
     ];
-    Chart::over_time(id, YAxis::Micros, trial, &interval_times(load), series, "No switch was answered.")
+    Chart::over_time(
+        id,
+        YAxis::Micros,
+        trial,
+        &interval_times(load),
+        series,
+        "No switch was answered.",
+    )
 }
 
 fn rates(id: String, trial: &Trial) -> Chart {
@@ -114,22 +153,69 @@ fn rates(id: String, trial: &Trial) -> Chart {
     };
     let times = interval_times(load);
     let rate = |pick: fn(&Interval) -> u64| -> Column {
-        let length = |i: usize| if i == 0 { times[0] } else { times[i] - times[i - 1] };
+        let length = |i: usize| {
+            if i == 0 {
+                times[0]
+            } else {
+                times[i] - times[i - 1]
+            }
+        };
         let length = |i: usize| if length(i) > 0.0 { length(i) } else { 1.0 };
-        load.intervals.iter().enumerate().map(|(i, v)| Some(pick(v) as f64 / length(i))).collect()
+        load.intervals
+            .iter()
+            .enumerate()
+            .map(|(i, v)| Some(pick(v) as f64 / length(i)))
+            .collect()
     };
     // A line that is zero throughout says nothing that the tables do not say; it would only crowd the legend.
-    let unless_zero = |column: Column| if column.iter().all(|v| *v == Some(0.0)) { Vec::new() } else { column };
+    let unless_zero = |column: Column| {
+        if column.iter().all(|v| *v == Some(0.0)) {
+            Vec::new()
+        } else {
+            column
+        }
+    };
     let series = vec![
         Series::new("switches", Role::Main, rate(|i| i.switches_ok)),
-        Series::new("switches shed", Role::Elevated, unless_zero(rate(|i| i.switches_shed))),
-        Series::new("switches failed", Role::Critical, unless_zero(rate(|i| i.switches_failed))),
-        Series::new("previews", Role::Second, unless_zero(rate(|i| i.previews_ok))),
-        Series::new("previews degraded", Role::Third, unless_zero(rate(|i| i.previews_degraded))),
-        Series::new("previews shed", Role::Hog, unless_zero(rate(|i| i.previews_shed))),
-        Series::new("previews failed", Role::Limit, unless_zero(rate(|i| i.previews_failed))),
+        Series::new(
+            "switches shed",
+            Role::Elevated,
+            unless_zero(rate(|i| i.switches_shed)),
+        ),
+        Series::new(
+            "switches failed",
+            Role::Critical,
+            unless_zero(rate(|i| i.switches_failed)),
+        ),
+        Series::new(
+            "previews",
+            Role::Second,
+            unless_zero(rate(|i| i.previews_ok)),
+        ),
+        Series::new(
+            "previews degraded",
+            Role::Third,
+            unless_zero(rate(|i| i.previews_degraded)),
+        ),
+        Series::new(
+            "previews shed",
+            Role::Hog,
+            unless_zero(rate(|i| i.previews_shed)),
+        ),
+        Series::new(
+            "previews failed",
+            Role::Limit,
+            unless_zero(rate(|i| i.previews_failed)),
+        ),
     ];
-    Chart::over_time(id, YAxis::PerSecond, trial, &times, series, "The load has no intervals.")
+    Chart::over_time(
+        id,
+        YAxis::PerSecond,
+        trial,
+        &times,
+        series,
+        "The load has no intervals.",
+    )
 }
 
 /// Growth per second of the named counters; empty columns for those not recorded.
@@ -140,11 +226,17 @@ fn growth<const N: usize>(trial: &Trial, names: [&str; N]) -> (Vec<f64>, [Column
         column
     });
     let (times, columns) = growth_per_second(&trial.timeline.t_s, &counters.each_ref());
-    (times, columns.try_into().unwrap_or_else(|_| std::array::from_fn(|_| Column::new())))
+    (
+        times,
+        columns
+            .try_into()
+            .unwrap_or_else(|_| std::array::from_fn(|_| Column::new())),
+    )
 }
 
 fn cache(id: String, trial: &Trial) -> Chart {
-    let (times, [hits, misses, degraded]) = growth(trial, ["hits_total", "misses_total", "degraded_total"]);
+    let (times, [hits, misses, degraded]) =
+        growth(trial, ["hits_total", "misses_total", "degraded_total"]);
     let ratio = |((hits, misses), degraded): ((&Option<f64>, &Option<f64>), &Option<f64>)| {
         let hits = (*hits)?;
         let all = hits + (*misses)? + degraded.unwrap_or(0.0);
@@ -152,22 +244,42 @@ fn cache(id: String, trial: &Trial) -> Chart {
     };
     let ratio: Column = hits.iter().zip(&misses).zip(&degraded).map(ratio).collect();
     let series = vec![Series::new("hit ratio", Role::Main, ratio)];
-    let mut chart =
-        Chart::over_time(id, YAxis::Ratio, trial, &times, series, "No texture was asked for while samples were taken.");
+    let mut chart = Chart::over_time(
+        id,
+        YAxis::Ratio,
+        trial,
+        &times,
+        series,
+        "No texture was asked for while samples were taken.",
+    );
     chart.y_max = Some(1.0);
     chart
 }
 
 fn evictions(id: String, trial: &Trial) -> Chart {
-    let (times, [evictions, misses, degraded, shed]) =
-        growth(trial, ["evictions_total", "misses_total", "degraded_total", "shed_total"]);
+    let (times, [evictions, misses, degraded, shed]) = growth(
+        trial,
+        [
+            "evictions_total",
+            "misses_total",
+            "degraded_total",
+            "shed_total",
+        ],
+    );
     let series = vec![
         Series::new("evictions", Role::Main, evictions),
         Series::new("misses", Role::Second, misses),
         Series::new("degraded", Role::Elevated, degraded),
         Series::new("shed", Role::Critical, shed),
     ];
-    Chart::over_time(id, YAxis::PerSecond, trial, &times, series, "No eviction counter was recorded.")
+    Chart::over_time(
+        id,
+        YAxis::PerSecond,
+        trial,
+        &times,
+        series,
+        "No eviction counter was recorded.",
+    )
 }
 
 fn spectrum(id: String, trial: &Trial) -> Chart {
@@ -182,7 +294,10 @@ fn spectrum(id: String, trial: &Trial) -> Chart {
     lines.push(("previews".to_owned(), Role::Hog, &load.previews));
     let points: Vec<Vec<(f64, f64)>> = lines.iter().map(|(_, _, figures)| tail(figures)).collect();
     let (x, columns) = align(&points);
-    let series = lines.into_iter().zip(columns).map(|((label, role, _), values)| Series::new(label, role, values));
+    let series = lines
+        .into_iter()
+        .zip(columns)
+        .map(|((label, role, _), values)| Series::new(label, role, values));
     let empty = "No latency spectrum was recorded.";
     let mut chart = Chart::bare(id, XAxis::Tail, YAxis::Micros, &x, series.collect(), empty);
     chart.joined = true;
@@ -192,6 +307,16 @@ fn spectrum(id: String, trial: &Trial) -> Chart {
 /// The spectrum over 1 / (1 - quantile). Quantile 1 has no place on that axis: the largest of n values stands at n.
 fn tail(figures: &OperationFigures) -> Vec<(f64, f64)> {
     let end = (figures.latency.count.max(1)) as f64;
-    let points = figures.spectrum.iter().filter(|(q, us)| (0.0..=1.0).contains(q) && *us > 0);
-    points.map(|(q, us)| ((1.0 / (1.0 - q).max(f64::MIN_POSITIVE)).min(end), *us as f64)).collect()
+    let points = figures
+        .spectrum
+        .iter()
+        .filter(|(q, us)| (0.0..=1.0).contains(q) && *us > 0);
+    points
+        .map(|(q, us)| {
+            (
+                (1.0 / (1.0 - q).max(f64::MIN_POSITIVE)).min(end),
+                *us as f64,
+            )
+        })
+        .collect()
 }

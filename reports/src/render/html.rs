@@ -9,7 +9,9 @@ use crate::error::ReportError;
 use crate::format::seconds;
 use crate::record::{Binary, RunRecord};
 use crate::render::chart::Chart;
-use crate::render::view::{Fact, ScenarioView, Tone, VerdictView, place_facts, run_facts, scenarios};
+use crate::render::view::{
+    Fact, ScenarioView, Tone, VerdictView, place_facts, run_facts, scenarios,
+};
 
 const STYLE: &str = include_str!("../../assets/report.css");
 const SCRIPT: &str = include_str!("../../assets/report.js");
@@ -66,9 +68,15 @@ fn length(record: &RunRecord) -> String {
 
 /// Charts by id, as JSON that is safe inside a script element.
 fn embedded(scenarios: &[ScenarioView]) -> Result<String, ReportError> {
-    let charts = scenarios.iter().flat_map(|s| s.charts.iter().chain(s.controls.iter().flat_map(|c| &c.charts)));
-    let charts: BTreeMap<&str, &Chart> =
-        charts.filter(|c| c.empty.is_none()).map(|c| (c.id.as_str(), c)).collect();
+    let charts = scenarios.iter().flat_map(|s| {
+        s.charts
+            .iter()
+            .chain(s.controls.iter().flat_map(|c| &c.charts))
+    });
+    let charts: BTreeMap<&str, &Chart> = charts
+        .filter(|c| c.empty.is_none())
+        .map(|c| (c.id.as_str(), c))
+        .collect();
     Ok(script_safe(&serde_json::to_string(&charts)?))
 }
 
@@ -78,7 +86,9 @@ fn script_safe(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                out.push_str(&format!("\\u{:04x}", c as u32))
+            }
             c => out.push(c),
         }
     }

@@ -18,10 +18,20 @@ pub fn decimate(x: &[f64], columns: &[Column], points_max: usize) -> (Vec<f64>, 
         return (x.to_vec(), columns.to_vec());
     }
     let buckets = (points_max / 2).max(1);
-    let ranges: Vec<Range<usize>> =
-        (0..buckets).map(|b| b * x.len() / buckets..(b + 1) * x.len() / buckets).filter(|r| !r.is_empty()).collect();
-    let thin_x = ranges.iter().flat_map(|r| [x[r.start], x[r.end - 1]]).collect();
-    let thin = |column: &Column| ranges.iter().flat_map(|r| extremes(&column[r.clone()])).collect();
+    let ranges: Vec<Range<usize>> = (0..buckets)
+        .map(|b| b * x.len() / buckets..(b + 1) * x.len() / buckets)
+        .filter(|r| !r.is_empty())
+        .collect();
+    let thin_x = ranges
+        .iter()
+        .flat_map(|r| [x[r.start], x[r.end - 1]])
+        .collect();
+    let thin = |column: &Column| {
+        ranges
+            .iter()
+            .flat_map(|r| extremes(&column[r.clone()]))
+            .collect()
+    };
     (thin_x, columns.iter().map(thin).collect())
 }
 
@@ -29,7 +39,11 @@ pub fn decimate(x: &[f64], columns: &[Column], points_max: usize) -> (Vec<f64>, 
 fn extremes(values: &[Option<f64>]) -> [Option<f64>; 2] {
     let mut low: Option<(usize, f64)> = None;
     let mut high: Option<(usize, f64)> = None;
-    for (i, value) in values.iter().enumerate().filter_map(|(i, v)| v.map(|v| (i, v))) {
+    for (i, value) in values
+        .iter()
+        .enumerate()
+        .filter_map(|(i, v)| v.map(|v| (i, v)))
+    {
         if low.is_none_or(|(_, l)| value < l) {
             low = Some((i, value));
         }
@@ -48,7 +62,12 @@ fn extremes(values: &[Option<f64>]) -> [Option<f64>; 2] {
 #[must_use]
 pub fn sum(first: &Column, others: &[&Column]) -> Column {
     let row = |(i, value): (usize, &Option<f64>)| {
-        value.map(|v| v + others.iter().filter_map(|o| o.get(i).copied().flatten()).sum::<f64>())
+        value.map(|v| {
+            v + others
+                .iter()
+                .filter_map(|o| o.get(i).copied().flatten())
+                .sum::<f64>()
+        })
     };
     first.iter().enumerate().map(row).collect()
 }
@@ -120,7 +139,10 @@ mod tests {
         let (thin_x, thin) = decimate(&x, &[column], POINTS_MAX);
         assert!(thin_x.len() <= POINTS_MAX && thin[0].len() == thin_x.len());
         assert!(thin_x.is_sorted());
-        let peak = thin[0].iter().position(|v| *v == Some(99.0)).expect("the peak is kept");
+        let peak = thin[0]
+            .iter()
+            .position(|v| *v == Some(99.0))
+            .expect("the peak is kept");
         assert!((thin_x[peak] - 54_321.0).abs() < 100.0);
         assert!(thin[0].iter().filter(|v| v.is_none()).count() >= 198);
     }
@@ -128,7 +150,10 @@ mod tests {
     #[test]
     fn short_series_stay_as_they_are() {
         let (x, columns) = decimate(&[1.0, 2.0], &[vec![Some(1.0), None]], POINTS_MAX);
-        assert_eq!((x.as_slice(), columns[0].as_slice()), ([1.0, 2.0].as_slice(), [Some(1.0), None].as_slice()));
+        assert_eq!(
+            (x.as_slice(), columns[0].as_slice()),
+            ([1.0, 2.0].as_slice(), [Some(1.0), None].as_slice())
+        );
     }
 
     #[test]
@@ -148,12 +173,21 @@ mod tests {
     fn series_share_one_axis() {
         let (x, columns) = align(&[vec![(1.0, 5.0), (3.0, 6.0)], vec![(2.0, 7.0)]]);
         assert_eq!(x, [1.0, 2.0, 3.0]);
-        assert_eq!(columns, [vec![Some(5.0), None, Some(6.0)], vec![None, Some(7.0), None]]);
+        assert_eq!(
+            columns,
+            [
+                vec![Some(5.0), None, Some(6.0)],
+                vec![None, Some(7.0), None]
+            ]
+        );
     }
 
     #[test]
     fn a_sum_needs_its_first_column() {
-        let got = sum(&vec![Some(1.0), None], &[&vec![None, Some(2.0)], &vec![Some(3.0), Some(4.0)]]);
+        let got = sum(
+            &vec![Some(1.0), None],
+            &[&vec![None, Some(2.0)], &vec![Some(3.0), Some(4.0)]],
+        );
         assert_eq!(got, [Some(4.0), None]);
     }
 }

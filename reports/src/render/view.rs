@@ -68,7 +68,11 @@ impl From<Verdict> for VerdictView {
             Verdict::Inconclusive => ("Inconclusive", "?"),
             Verdict::Error => ("Error", "!"),
         };
-        Self { word: verdict.word(), title, mark }
+        Self {
+            word: verdict.word(),
+            title,
+            mark,
+        }
     }
 }
 
@@ -87,7 +91,12 @@ pub struct Fact {
 
 impl Fact {
     fn new(label: &str, value: impl Into<String>, tone: Tone) -> Self {
-        Self { label: label.into(), value: value.into(), title: String::new(), tone }
+        Self {
+            label: label.into(),
+            value: value.into(),
+            title: String::new(),
+            tone,
+        }
     }
 
     fn titled(mut self, title: impl Into<String>) -> Self {
@@ -126,8 +135,10 @@ impl ExpectationView {
             known => known,
         };
         let observed = e.observed.map(|v| show(v, unit));
-        let (observed, observed_exact) =
-            observed.map_or_else(|| ("no sample".into(), String::new()), |shown| (shown.short, shown.exact));
+        let (observed, observed_exact) = observed.map_or_else(
+            || ("no sample".into(), String::new()),
+            |shown| (shown.short, shown.exact),
+        );
         let bound = show(e.bound, unit);
         let relation = match e.relation.as_str() {
             "<=" => "≤",
@@ -178,7 +189,9 @@ impl FaultView {
         };
         Self {
             when,
-            achieved: fault.achieved_ratio.map_or_else(|| "–".into(), |r| show(r, Unit::Ratio).short),
+            achieved: fault
+                .achieved_ratio
+                .map_or_else(|| "–".into(), |r| show(r, Unit::Ratio).short),
             acted: Tone::good_if(fault.acted),
             undone: Tone::good_if(fault.undone),
             fault: fault.clone(),
@@ -199,7 +212,11 @@ pub struct EventView {
 
 impl EventView {
     fn of(event: &Event) -> Self {
-        Self { at: clock(event.t_s), kind: event.kind.clone(), text: event.text.clone() }
+        Self {
+            at: clock(event.t_s),
+            kind: event.kind.clone(),
+            text: event.text.clone(),
+        }
     }
 }
 
@@ -236,15 +253,35 @@ pub struct TrialView {
 }
 
 impl TrialView {
-    fn of(trial: &Trial, evidence: &Evidence, figures: &std::collections::BTreeMap<String, f64>) -> Self {
+    fn of(
+        trial: &Trial,
+        evidence: &Evidence,
+        figures: &std::collections::BTreeMap<String, f64>,
+    ) -> Self {
         let figure = |(name, value): (&String, &f64)| {
             let shown = show(*value, Unit::of_name(name));
-            FigureView { name: name.clone(), short: shown.short, exact: shown.exact }
+            FigureView {
+                name: name.clone(),
+                short: shown.short,
+                exact: shown.exact,
+            }
         };
         let command = |(name, words): (&'static str, &Vec<String>)| {
-            (!words.is_empty()).then(|| (name, words.iter().map(|w| shell_word(w)).collect::<Vec<_>>().join(" ")))
+            (!words.is_empty()).then(|| {
+                (
+                    name,
+                    words
+                        .iter()
+                        .map(|w| shell_word(w))
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                )
+            })
         };
-        let commands = [("service", &trial.service_command), ("simulator", &trial.simulator_command)];
+        let commands = [
+            ("service", &trial.service_command),
+            ("simulator", &trial.simulator_command),
+        ];
         Self {
             evidence: evidence_facts(evidence, trial),
             doubts: evidence.doubts.clone(),
@@ -253,7 +290,11 @@ impl TrialView {
             figures: figures.iter().map(figure).collect(),
             commands: commands.into_iter().filter_map(command).collect(),
             logs: trial.logs.clone(),
-            history: trial.load.as_ref().map(|l| l.truth.history.clone()).unwrap_or_default(),
+            history: trial
+                .load
+                .as_ref()
+                .map(|l| l.truth.history.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -324,7 +365,7 @@ pub struct ScenarioView {
 }
 
 /// Key figures per scenario on the first screen.
-const KEY_FIGURES: usize = 4;
+const KEY_FIGURES: usize = 5;
 
 impl ScenarioView {
     fn of(number: usize, s: &ScenarioRecord) -> Self {
@@ -354,26 +395,53 @@ impl ScenarioView {
 /// All scenarios of a run.
 #[must_use]
 pub fn scenarios(record: &RunRecord) -> Vec<ScenarioView> {
-    record.scenarios.iter().enumerate().map(|(i, s)| ScenarioView::of(i, s)).collect()
+    record
+        .scenarios
+        .iter()
+        .enumerate()
+        .map(|(i, s)| ScenarioView::of(i, s))
+        .collect()
 }
 
 /// What the run's verdict rests on, counted over its scenarios.
 #[must_use]
 pub fn run_facts(record: &RunRecord) -> Vec<Fact> {
     let scenarios = &record.scenarios;
-    let held = scenarios.iter().filter(|s| s.verdict == Verdict::Held).count();
-    let met = scenarios.iter().flat_map(|s| &s.expectations).filter(|e| e.met == Met::Yes).count();
-    let expectations = scenarios.iter().map(|s| s.expectations.len()).sum::<usize>();
+    let held = scenarios
+        .iter()
+        .filter(|s| s.verdict == Verdict::Held)
+        .count();
+    let met = scenarios
+        .iter()
+        .flat_map(|s| &s.expectations)
+        .filter(|e| e.met == Met::Yes)
+        .count();
+    let expectations = scenarios
+        .iter()
+        .map(|s| s.expectations.len())
+        .sum::<usize>();
     let controls: Vec<&Control> = scenarios.iter().flat_map(|s| &s.controls).collect();
     let as_expected = controls.iter().filter(|c| c.as_expected).count();
     let faults: Vec<&Fault> = scenarios.iter().flat_map(|s| &s.trial.faults).collect();
     let acted = faults.iter().filter(|f| f.acted).count();
     let kills: u64 = scenarios.iter().map(|s| s.evidence.service_oom_kills).sum();
-    let late = scenarios.iter().filter_map(|s| s.evidence.late_ratio).reduce(f64::max);
-    let doubts = scenarios.iter().map(|s| s.evidence.doubts.len()).sum::<usize>();
-    let undone = scenarios.iter().all(|s| s.evidence.undone && s.controls.iter().all(|c| c.evidence.undone));
+    let late = scenarios
+        .iter()
+        .filter_map(|s| s.evidence.late_ratio)
+        .reduce(f64::max);
+    let doubts = scenarios
+        .iter()
+        .map(|s| s.evidence.doubts.len())
+        .sum::<usize>();
+    let undone = scenarios
+        .iter()
+        .all(|s| s.evidence.undone && s.controls.iter().all(|c| c.evidence.undone));
     let of = |label, part: usize, whole: usize| {
-        let tone = if whole == 0 { Tone::Plain } else { Tone::good_if(part == whole) };
+        let tone = if whole == 0 {
+            Tone::Plain
+        } else {
+            Tone::good_if(part == whole)
+        };
         Fact::new(label, format!("{part} of {whole}"), tone)
     };
     vec![
@@ -400,36 +468,88 @@ pub fn place_facts(record: &RunRecord) -> Vec<Fact> {
     let (host, build) = (&record.host, &record.build);
     vec![
         Fact::new("Kernel", host.kernel.as_str(), Tone::Plain),
-        Fact::new("Processor", format!("{} × {}", host.cpus, host.cpu), Tone::Plain),
+        Fact::new(
+            "Processor",
+            format!("{} × {}", host.cpus, host.cpu),
+            Tone::Plain,
+        ),
         Fact::new("Memory", bytes(host.memory_bytes as f64), Tone::Plain)
             .titled(show(host.memory_bytes as f64, Unit::Bytes).exact),
         Fact::new("Cgroup", host.cgroup.as_str(), Tone::Plain),
         Fact::new("Root", if host.root { "yes" } else { "no" }, Tone::Plain),
         Fact::new("Backdrop", build.version.as_str(), Tone::Plain),
-        Fact::new("Commit", if build.commit.is_empty() { "outside a checkout" } else { &build.commit }, Tone::Plain),
+        Fact::new(
+            "Commit",
+            if build.commit.is_empty() {
+                "outside a checkout"
+            } else {
+                &build.commit
+            },
+            Tone::Plain,
+        ),
     ]
 }
 
 fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
     let yes_no = |good: bool| if good { "yes" } else { "no" };
     let mut facts = vec![
-        Fact::new("Cgroup", format!("{} {}", e.cgroup, e.cgroup_path).trim().to_owned(), Tone::Plain),
-        Fact::new("Limit, read back", if e.limit_bytes == 0 { "–".into() } else { bytes(e.limit_bytes as f64) }, Tone::Plain)
-            .titled(show(e.limit_bytes as f64, Unit::Bytes).exact),
+        Fact::new(
+            "Cgroup",
+            format!("{} {}", e.cgroup, e.cgroup_path).trim().to_owned(),
+            Tone::Plain,
+        ),
+        Fact::new(
+            "Limit, read back",
+            if e.limit_bytes == 0 {
+                "–".into()
+            } else {
+                bytes(e.limit_bytes as f64)
+            },
+            Tone::Plain,
+        )
+        .titled(show(e.limit_bytes as f64, Unit::Bytes).exact),
         Fact::new("Swap off", yes_no(e.swap_off), Tone::good_if(e.swap_off)),
-        Fact::new("Kernel kills: service", e.service_oom_kills.to_string(), Tone::Plain),
-        Fact::new("Kernel kills: hog", e.hog_oom_kills.to_string(), Tone::good_if(e.hog_oom_kills == 0)),
+        Fact::new(
+            "Kernel kills: service",
+            e.service_oom_kills.to_string(),
+            Tone::Plain,
+        ),
+        Fact::new(
+            "Kernel kills: hog",
+            e.hog_oom_kills.to_string(),
+            Tone::good_if(e.hog_oom_kills == 0),
+        ),
     ];
     for p in &e.service_processes {
         let value = format!("pid {}, start {} ticks: {}", p.pid, p.start_ticks, p.end);
         facts.push(Fact::new("Service process", value, Tone::Plain));
     }
     let share = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| show(v, Unit::Ratio).short);
-    facts.push(Fact::new("Late or dropped sends", share(e.late_ratio), Tone::Plain));
-    facts.push(Fact::new("Simulator's busiest second", share(e.simulator_busy_max), Tone::Plain));
-    facts.push(Fact::new("Faults acted", yes_no(e.faults_acted), Tone::good_if(e.faults_acted)));
-    facts.push(Fact::new("Undone and checked", yes_no(e.undone), Tone::good_if(e.undone)));
-    facts.push(Fact::new("CPU placement", e.cpu_placement.as_str(), Tone::Plain));
+    facts.push(Fact::new(
+        "Late or dropped sends",
+        share(e.late_ratio),
+        Tone::Plain,
+    ));
+    facts.push(Fact::new(
+        "Simulator's busiest second",
+        share(e.simulator_busy_max),
+        Tone::Plain,
+    ));
+    facts.push(Fact::new(
+        "Faults acted",
+        yes_no(e.faults_acted),
+        Tone::good_if(e.faults_acted),
+    ));
+    facts.push(Fact::new(
+        "Undone and checked",
+        yes_no(e.undone),
+        Tone::good_if(e.undone),
+    ));
+    facts.push(Fact::new(
+        "CPU placement",
+        e.cpu_placement.as_str(),
+        Tone::Plain,
+    ));
     if let Some(load) = &trial.load {
         let truth = &load.truth;
         let found = truth.lost + truth.stale + truth.wrong + truth.torn;
@@ -451,7 +571,11 @@ fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
 
 /// A moment of the run, seconds after the first planned send.
 fn clock(t_s: f64) -> String {
-    if t_s.abs() < 120.0 { format!("{t_s:.1} s") } else { seconds(t_s) }
+    if t_s.abs() < 120.0 {
+        format!("{t_s:.1} s")
+    } else {
+        seconds(t_s)
+    }
 }
 
 /// A control's outcome as it reads in a sentence.
@@ -464,14 +588,24 @@ fn outcome(word: &str) -> String {
 
 /// Fragment that is safe in a URL, whatever the name.
 fn anchor(name: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '-'
+        }
+    };
     format!("scenario-{}", name.chars().map(safe).collect::<String>())
 }
 
 /// A word as a POSIX shell takes it.
 fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

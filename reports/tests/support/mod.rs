@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use backdrop_reports::load::{
-    Interval, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures, SendFigures, SessionFigures, TruthFigures,
-    TruthVerdict, WindowFigures,
+    Interval, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures, SendFigures,
+    SessionFigures, TruthFigures, TruthVerdict, WindowFigures,
 };
 use backdrop_reports::record::{
-    Binary, Build, Control, Event, Evidence, Expectation, Fault, Host, Met, RECORD_SCHEMA_VERSION, RunRecord,
-    ScenarioRecord, ServiceProcess, Timeline, Trial, Verdict,
+    Binary, Build, Control, Event, Evidence, Expectation, Fault, Host, Met, RECORD_SCHEMA_VERSION,
+    RunRecord, ScenarioRecord, ServiceProcess, Timeline, Trial, Verdict,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -26,7 +26,8 @@ pub fn run() -> RunRecord {
         replay: "just chaos run --suite default --seed 42".into(),
         verdict: Verdict::Held,
         exit: 0,
-        reason: "2 of 2 scenarios held on evidence, and each control did what was expected of it.".into(),
+        reason: "2 of 2 scenarios held on evidence, and each control did what was expected of it."
+            .into(),
         scenarios: vec![million_switch(), overflow()],
         host: Host {
             kernel: "6.8.0-45-generic".into(),
@@ -35,14 +36,19 @@ pub fn run() -> RunRecord {
             memory_bytes: 8_342_000_000,
             cgroup: "v1".into(),
             root: true,
-            lacks: vec!["no GPU adapter: frames were rendered by the CPU, which changes no verdict".into()],
+            lacks: vec![
+                "no GPU adapter: frames were rendered by the CPU, which changes no verdict".into(),
+            ],
         },
         build: Build {
             version: "0.1.0".into(),
             commit: "0fa7a90c".into(),
             binaries: vec![
                 binary("target/chaos/backdrop-service", &[]),
-                binary("target/chaos/backdrop-service-controls", &["chaos-controls"]),
+                binary(
+                    "target/chaos/backdrop-service-controls",
+                    &["chaos-controls"],
+                ),
             ],
         },
     }
@@ -53,7 +59,8 @@ pub fn deviated() -> RunRecord {
     let mut run = run();
     let overflow = &mut run.scenarios[1];
     overflow.verdict = Verdict::Deviated;
-    overflow.reason = "expectation hit_ratio_gap was not met: 3.4 points, at most 2 were allowed".into();
+    overflow.reason =
+        "expectation hit_ratio_gap was not met: 3.4 points, at most 2 were allowed".into();
     overflow.expectations[0].met = Met::No;
     overflow.expectations[0].observed = Some(3.4);
     run.verdict = Verdict::Deviated;
@@ -64,7 +71,11 @@ pub fn deviated() -> RunRecord {
 
 fn binary(path: &str, features: &[&str]) -> Binary {
     let features = features.iter().map(|f| (*f).to_owned()).collect();
-    Binary { path: path.into(), features, sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into() }
+    Binary {
+        path: path.into(),
+        features,
+        sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+    }
 }
 
 fn million_switch() -> ScenarioRecord {
@@ -119,13 +130,28 @@ fn overflow() -> ScenarioRecord {
     ScenarioRecord {
         name: "overflow".into(),
         title: "400 backgrounds, six times what fits".into(),
-        story: "Previews force loads; LRU eviction must keep the hit ratio of an exact replay.".into(),
+        story: "Previews force loads; LRU eviction must keep the hit ratio of an exact replay."
+            .into(),
         verdict: Verdict::Held,
         reason: "2 of 2 expectations met.".into(),
         replay: "just chaos run overflow --seed 42".into(),
         expectations: vec![
-            expectation("hit_ratio_gap_points", "hit ratio against an exact LRU replay", "<=", 2.0, "points", Some(0.4)),
-            expectation("capacities_evicted", "capacities evicted", ">=", 10.0, "", Some(11.7)),
+            expectation(
+                "hit_ratio_gap_points",
+                "hit ratio against an exact LRU replay",
+                "<=",
+                2.0,
+                "points",
+                Some(0.4),
+            ),
+            expectation(
+                "capacities_evicted",
+                "capacities evicted",
+                ">=",
+                10.0,
+                "",
+                Some(11.7),
+            ),
         ],
         controls: Vec::new(),
         evidence: evidence(&[(5151, "exited 0")]),
@@ -138,15 +164,26 @@ fn control() -> Control {
     let mut trial = Trial {
         started_unix_ms: 1_795_000_100_000,
         duration_s: 9.0,
-        service_command: words("backdrop-service-controls serve --sharing exclusive --unsafe-disable-budget"),
-        simulator_command: words("backdrop-simulator switch-storm --sessions 1200000 --allow-partial-sessions"),
+        service_command: words(
+            "backdrop-service-controls serve --sharing exclusive --unsafe-disable-budget",
+        ),
+        simulator_command: words(
+            "backdrop-simulator switch-storm --sessions 1200000 --allow-partial-sessions",
+        ),
         logs: vec!["million-switch/exclusive-control/service.log".into()],
-        events: vec![event(4.6, "kernel", "the kernel killed the service (oom_kill 1, pid 4301)")],
+        events: vec![event(
+            4.6,
+            "kernel",
+            "the kernel killed the service (oom_kill 1, pid 4301)",
+        )],
         ..Trial::default()
     };
     let times: Vec<f64> = (-20..60).map(|i| f64::from(i) * 0.1).collect();
     let anon = |t: f64| (t < 4.6).then(|| (60.0 + (t + 2.0) * 48.0).min(381.0) * MIB);
-    trial.timeline = timeline(&times, &[("limit_bytes", &|_| Some(LIMIT)), ("anon_bytes", &anon)]);
+    trial.timeline = timeline(
+        &times,
+        &[("limit_bytes", &|_| Some(LIMIT)), ("anon_bytes", &anon)],
+    );
     Control {
         name: "exclusive-control".into(),
         story: "Each session owns its decoded texture; budget and governor off.".into(),
@@ -167,26 +204,49 @@ fn pressed_trial() -> Trial {
     // The allocator could not be read for two seconds: a gap, not zero.
     let anon = |t: f64| {
         let growth = ((t + 5.0) / 8.0).min(1.0) * 160.0;
-        (!(12.0..14.0).contains(&t)).then(|| (24.0 + growth + noise(t) - if pressed(t) { 22.0 } else { 0.0 }) * MIB)
+        (!(12.0..14.0).contains(&t))
+            .then(|| (24.0 + growth + noise(t) - if pressed(t) { 22.0 } else { 0.0 }) * MIB)
     };
-    let hog = |t: f64| Some(if pressed(t) { ((t - 30.0) * 18.0).min(150.0) * MIB } else { 0.0 });
+    let hog = |t: f64| {
+        Some(if pressed(t) {
+            ((t - 30.0) * 18.0).min(150.0) * MIB
+        } else {
+            0.0
+        })
+    };
     let usage = |t: f64| anon(t).map(|a| a + 19.0 * MIB + hog(t).unwrap_or(0.0));
-    let state = |t: f64| Some(if pressed(t) && t > 38.0 { if t < 41.0 { 2.0 } else { 1.0 } } else { 0.0 });
+    let state = |t: f64| {
+        Some(if pressed(t) && t > 38.0 {
+            if t < 41.0 { 2.0 } else { 1.0 }
+        } else {
+            0.0
+        })
+    };
     let count = |per_s: f64| move |t: f64| Some(((t + 5.0) * per_s).round());
-    let evictions = |t: f64| Some(if t < 36.0 { 0.0 } else { ((t.min(44.0) - 36.0) * 6.0).floor() });
+    let evictions = |t: f64| {
+        Some(if t < 36.0 {
+            0.0
+        } else {
+            ((t.min(44.0) - 36.0) * 6.0).floor()
+        })
+    };
     let timeline = timeline(
         &times,
         &[
             ("limit_bytes", &|_| Some(LIMIT)),
             ("elevated_bytes", &|_| Some(LIMIT * 0.85)),
             ("critical_bytes", &|_| Some(LIMIT * 0.95)),
-            ("budget_ceiling_bytes", &|t| Some(if pressed(t) && t > 38.0 { 210.0 } else { 280.0 } * MIB)),
+            ("budget_ceiling_bytes", &|t| {
+                Some(if pressed(t) && t > 38.0 { 210.0 } else { 280.0 } * MIB)
+            }),
             ("anon_bytes", &anon),
             ("kernel_bytes", &|_| Some(11.0 * MIB)),
             ("sockets_bytes", &|_| None),
             ("usage_bytes", &usage),
             ("pressure_bytes", &usage),
-            ("textures_bytes", &|t| Some(if pressed(t) { 96.0 } else { 128.0 } * MIB)),
+            ("textures_bytes", &|t| {
+                Some(if pressed(t) { 96.0 } else { 128.0 } * MIB)
+            }),
             ("hog_bytes", &hog),
             ("governor_state", &state),
             ("evictions_total", &evictions),
@@ -200,7 +260,9 @@ fn pressed_trial() -> Trial {
         started_unix_ms: 1_795_000_000_000,
         duration_s: 71.0,
         service_command: words("backdrop-service serve --memory-limit auto"),
-        simulator_command: words("backdrop-simulator switch-storm --sessions 1200000 --window unpressed=0s..30s"),
+        simulator_command: words(
+            "backdrop-simulator switch-storm --sessions 1200000 --window unpressed=0s..30s",
+        ),
         faults: vec![
             Fault {
                 name: "memory-hog".into(),
@@ -233,7 +295,10 @@ fn pressed_trial() -> Trial {
             event(41.0, "governor", "critical → elevated at 338 MiB"),
             event(58.4, "undo", "every fault undone and checked"),
         ],
-        logs: vec!["million-switch/service.log".into(), "million-switch/simulator.json".into()],
+        logs: vec![
+            "million-switch/service.log".into(),
+            "million-switch/simulator.json".into(),
+        ],
     }
 }
 
@@ -262,10 +327,21 @@ fn load(pressed: impl Fn(f64) -> bool) -> LoadReport {
         schedule_hash: "5be1a2d09c".into(),
         started_unix_ms: 1_795_000_000_000,
         duration_s: 60.0,
-        sessions: SessionFigures { requested: 1_200_000, created: 1_200_000, reached: 1_200_000, ..Default::default() },
+        sessions: SessionFigures {
+            requested: 1_200_000,
+            created: 1_200_000,
+            reached: 1_200_000,
+            ..Default::default()
+        },
         switches: operations(24_000_000, 4_100.0),
         previews: operations(3_000, 40_000.0),
-        sends: SendFigures { planned: 24_000_000, sent: 24_000_000, late: 2_400, dropped: 0, late_ratio: 0.0001 },
+        sends: SendFigures {
+            planned: 24_000_000,
+            sent: 24_000_000,
+            late: 2_400,
+            dropped: 0,
+            late_ratio: 0.0001,
+        },
         truth: TruthFigures {
             verdict: TruthVerdict::Clean,
             sessions_read: 1_200_000,
@@ -274,7 +350,12 @@ fn load(pressed: impl Fn(f64) -> bool) -> LoadReport {
             ..TruthFigures::default()
         },
         windows: vec![
-            WindowFigures { name: "unpressed".into(), to_s: 30.0, switches: operations(12_000_000, 700.0), ..Default::default() },
+            WindowFigures {
+                name: "unpressed".into(),
+                to_s: 30.0,
+                switches: operations(12_000_000, 700.0),
+                ..Default::default()
+            },
             WindowFigures {
                 name: "pressed".into(),
                 from_s: 30.0,
@@ -291,7 +372,10 @@ fn load(pressed: impl Fn(f64) -> bool) -> LoadReport {
 fn operations(count: u64, p50_us: f64) -> OperationFigures {
     let quantile = |step: i32| {
         let tail = 2f64.powi(step);
-        (1.0 - 1.0 / tail, (p50_us * (1.0 + f64::from(step) * 0.35)) as u64)
+        (
+            1.0 - 1.0 / tail,
+            (p50_us * (1.0 + f64::from(step) * 0.35)) as u64,
+        )
     };
     let steps = (count as f64).log2() as i32;
     let mut spectrum: Vec<(f64, u64)> = (0..steps).map(quantile).collect();
@@ -301,7 +385,13 @@ fn operations(count: u64, p50_us: f64) -> OperationFigures {
         planned: count,
         ok: count,
         rate_per_s: count as f64 / 60.0,
-        latency: Latency { count, mean_us: p50_us * 1.1, p50_us: p50_us as u64, max_us, ..Latency::default() },
+        latency: Latency {
+            count,
+            mean_us: p50_us * 1.1,
+            p50_us: p50_us as u64,
+            max_us,
+            ..Latency::default()
+        },
         spectrum,
         ..OperationFigures::default()
     }
@@ -310,11 +400,26 @@ fn operations(count: u64, p50_us: f64) -> OperationFigures {
 type Sample<'a> = &'a dyn Fn(f64) -> Option<f64>;
 
 fn timeline(times: &[f64], columns: &[(&str, Sample<'_>)]) -> Timeline {
-    let column = |(name, value): &(&str, Sample<'_>)| ((*name).to_owned(), times.iter().map(|t| value(*t)).collect());
-    Timeline { t_s: times.to_vec(), series: columns.iter().map(column).collect() }
+    let column = |(name, value): &(&str, Sample<'_>)| {
+        (
+            (*name).to_owned(),
+            times.iter().map(|t| value(*t)).collect(),
+        )
+    };
+    Timeline {
+        t_s: times.to_vec(),
+        series: columns.iter().map(column).collect(),
+    }
 }
 
-fn expectation(name: &str, text: &str, relation: &str, bound: f64, unit: &str, observed: Option<f64>) -> Expectation {
+fn expectation(
+    name: &str,
+    text: &str,
+    relation: &str,
+    bound: f64,
+    unit: &str,
+    observed: Option<f64>,
+) -> Expectation {
     Expectation {
         name: name.into(),
         text: text.into(),
@@ -329,7 +434,11 @@ fn expectation(name: &str, text: &str, relation: &str, bound: f64, unit: &str, o
 }
 
 fn evidence(processes: &[(u32, &str)]) -> Evidence {
-    let process = |(pid, end): &(u32, &str)| ServiceProcess { pid: *pid, start_ticks: 918_273, end: (*end).into() };
+    let process = |(pid, end): &(u32, &str)| ServiceProcess {
+        pid: *pid,
+        start_ticks: 918_273,
+        end: (*end).into(),
+    };
     Evidence {
         cgroup: "v1".into(),
         cgroup_path: "/sys/fs/cgroup/memory/backdrop-4242".into(),
@@ -346,11 +455,18 @@ fn evidence(processes: &[(u32, &str)]) -> Evidence {
 }
 
 fn event(t_s: f64, kind: &str, text: &str) -> Event {
-    Event { t_s, kind: kind.into(), text: text.into() }
+    Event {
+        t_s,
+        kind: kind.into(),
+        text: text.into(),
+    }
 }
 
 fn figures(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), *value))
+        .collect()
 }
 
 fn words(line: &str) -> Vec<String> {
