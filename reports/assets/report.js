@@ -26,6 +26,7 @@
     per_second: (v) => `${Math.abs(v) < 10 ? significant(v) : digits(v, 0)}/s`,
     ratio: (v) => `${significant(v * 100)} %`,
     state: (v) => STATES[v] ?? String(v),
+    cores: (v) => `${significant(v)} cores`,
   };
   const exact = {
     bytes: (v) => `${digits(v, 0)} bytes`,
@@ -33,9 +34,11 @@
     per_second: (v) => `${digits(v, 3)} per second`,
     ratio: (v) => digits(v, 6),
     state: (v) => String(v),
+    cores: (v) => `${digits(v, 6)} cores`,
   };
   const axisShort = {
     ...short,
+    cores: (v) => digits(v, 2),
     per_second: (v) => v >= 1e6 ? `${significant(v / 1e6)}M` : v >= 1e4 ? `${significant(v / 1e3)}k` : digits(v, 2),
   };
   const percentile = (x) => `p${digits((1 - 1 / x) * 100, 6)}`;
@@ -45,7 +48,7 @@
     const y = spec.y_axis === "micros"
       ? { distr: 3, range: (u, lo, hi) => [10 ** Math.floor(Math.log10(Math.max(lo ?? 1, 1))), 10 ** Math.ceil(Math.log10(Math.max(hi ?? 10, 10) * 1.0001))] }
       : spec.y_axis === "state" ? { range: [-0.15, 2.15] }
-      : { range: (u, lo, hi) => [0, spec.y_max ?? Math.max(hi ?? 0, spec.y_axis === "ratio" ? 1 : 0) * 1.08 || 1] };
+      : { range: (u, lo, hi) => [0, spec.y_max ?? ((hi ?? 0) * 1.08 || 1)] };
     if (spec.y_axis === "ratio") y.range = [0, 1.02];
     const x = spec.x_axis === "tail" ? { time: false, distr: 3, range: (u, lo, hi) => [1, Math.max(hi ?? 10, 10)] }
       : spec.x_range ? { time: false, range: spec.x_range } : { time: false };
@@ -59,18 +62,22 @@
     for (let v = Math.ceil(lo / wanted) * wanted; v <= hi; v += wanted) splits.push(v);
     return splits;
   };
-  const decades = (u, axis, lo, hi) => {
+  // Powers of ten, every second or third of them where they would crowd.
+  const decades = (space) => (u, axis, lo, hi) => {
+    const [first, last] = [Math.ceil(Math.log10(lo) - 1e-9), Math.floor(Math.log10(hi) + 1e-9)];
+    const room = (axis === 0 ? u.bbox.width : u.bbox.height) / (window.devicePixelRatio || 1);
+    const step = Math.max(1, Math.ceil((last - first + 1) * space / Math.max(room, 1)));
     const splits = [];
-    for (let v = 10 ** Math.ceil(Math.log10(lo) - 1e-9); v <= hi * 1.0001; v *= 10) splits.push(v);
+    for (let power = first; power <= last; power += step) splits.push(10 ** power);
     return splits;
   };
 
   const axes = (spec) => {
     const base = { stroke: style("--c-axis"), grid: { stroke: style("--c-grid"), width: 1 }, ticks: { show: false }, font: `11px ${style("--sans")}` };
     const x = { ...base, size: 26, values: (u, splits) => splits.map((v) => v == null ? "" : spec.x_axis === "tail" ? percentile(v) : `${digits(v, 2)} s`) };
-    if (spec.x_axis === "tail") { x.splits = decades; x.space = 10; }
+    if (spec.x_axis === "tail") { x.splits = decades(66); x.space = 10; }
     const y = { ...base, size: 66, values: (u, splits) => splits.map((v) => v == null ? "" : axisShort[spec.y_axis](v)) };
-    if (spec.y_axis === "micros") { y.splits = decades; y.space = 8; }
+    if (spec.y_axis === "micros") { y.splits = decades(18); y.space = 8; }
     if (spec.y_axis === "bytes") { y.splits = byteSplits; y.space = 44; }
     if (spec.y_axis === "state") { y.splits = () => [0, 1, 2]; y.space = 4; y.grid = { ...base.grid }; }
     if (spec.y_axis === "ratio") y.splits = () => [0, 0.25, 0.5, 0.75, 1];
@@ -93,33 +100,39 @@
     };
   };
 
-  // Fault windows under the lines, with their names; kills and restarts above them.
+  // Fault windows under the lines; their names stand above the plot, in at most three rows.
+  const LABEL_ROWS = 3;
+  const labelRows = (spec) => spec.y_axis === "state" ? 0 : Math.min(spec.bands.length, LABEL_ROWS);
   const shade = (spec) => (u) => {
     const { ctx } = u;
     const ratio = window.devicePixelRatio || 1;
     const { left, top, width, height } = u.bbox;
     const [lo, hi] = [u.scales.x.min, u.scales.x.max];
     const at = (x) => Math.round(u.valToPos(Math.min(Math.max(x, lo), hi), "x", true));
-    const rows = [];
+    const rows = Array(labelRows(spec)).fill(-Infinity);
     ctx.save();
-    ctx.beginPath(); ctx.rect(left, top, width, height); ctx.clip();
     ctx.font = `${11 * ratio}px ${style("--sans")}`;
-    ctx.textBaseline = "top";
+    ctx.textBaseline = "bottom";
+    ctx.textAlign = "left";
     for (const band of spec.bands) {
       if (band.to < lo || band.from > hi) continue;
       const [a, b] = [at(band.from), Math.max(at(band.to), at(band.from) + ratio)];
       ctx.fillStyle = style("--c-band");
       ctx.fillRect(a, top, b - a, height);
-      if (spec.y_axis === "state") continue;
-      const wide = ctx.measureText(band.label).width;
-      const from = Math.max(left + 2 * ratio, Math.min(a + 4 * ratio, left + width - wide - 4 * ratio));
-      let row = rows.findIndex((end) => end < from);
-      if (row < 0) row = rows.push(0) - 1;
-      rows[row] = from + wide + 8 * ratio;
+      const text = fitted(ctx, band.label, width - 8 * ratio);
+      const wide = ctx.measureText(text).width;
+      const from = Math.min(a, left + width - wide);
+      const row = rows.findIndex((end) => end < from);
+      if (row < 0) continue;
+      rows[row] = from + wide + 10 * ratio;
       ctx.fillStyle = style("--c-band-ink");
-      ctx.fillText(band.label, from, top + (4 + row * 14) * ratio);
+      ctx.fillText(text, from, top - (3 + row * 14) * ratio);
     }
     ctx.restore();
+  };
+  const fitted = (ctx, text, width) => {
+    while (text.length > 4 && ctx.measureText(text).width > width) text = `${text.slice(0, -2).trimEnd()}…`;
+    return text;
   };
   const marks = (spec) => (u) => {
     const { ctx } = u;
@@ -128,6 +141,7 @@
     ctx.save();
     ctx.font = `600 ${11 * ratio}px ${style("--sans")}`;
     ctx.textBaseline = "bottom";
+    ctx.textAlign = "left";
     let row = 0;
     for (const mark of spec.marks) {
       if (mark.at < u.scales.x.min || mark.at > u.scales.x.max) continue;
@@ -137,8 +151,7 @@
       ctx.setLineDash(mark.kill ? [] : [3 * ratio, 3 * ratio]);
       ctx.beginPath(); ctx.moveTo(x, top); ctx.lineTo(x, top + height); ctx.stroke();
       if (spec.y_axis === "state") continue;
-      let text = mark.label;
-      while (text.length > 4 && ctx.measureText(text).width > width - 8 * ratio) text = `${text.slice(0, -2).trimEnd()}…`;
+      const text = fitted(ctx, mark.label, width - 8 * ratio);
       const wide = ctx.measureText(text).width;
       const y = top + height - (4 + (row % 4) * 15) * ratio;
       const from = Math.max(left + 3 * ratio, Math.min(x + 5 * ratio, left + width - wide - 4 * ratio));
@@ -152,46 +165,66 @@
     ctx.restore();
   };
 
+  const swatch = (spec, s) => {
+    const i = document.createElement("i");
+    i.style.borderColor = style(`--c-${s.role}`);
+    if (DASHED.has(s.role) && spec.y_axis === "bytes") i.className = "dash";
+    return i;
+  };
+
   // The legend is made of real buttons, so that series can be toggled without a mouse.
   const legend = (id, spec, plot) => {
     const box = document.getElementById(`${id}-legend`);
-    box.replaceChildren();
-    const at = document.createElement("span");
-    at.className = "at";
-    at.textContent = "Point to read";
-    box.append(at);
-    const values = spec.series.map((s, i) => {
+    box.replaceChildren(...spec.series.map((s, i) => {
       const button = document.createElement("button");
-      const swatch = document.createElement("i");
-      const value = document.createElement("b");
       button.type = "button";
-      button.setAttribute("aria-pressed", String(s.shown));
       button.title = "Show or hide";
-      swatch.style.borderColor = style(`--c-${s.role}`);
-      if (DASHED.has(s.role) && spec.y_axis === "bytes") swatch.className = "dash";
-      button.append(swatch, s.label, value);
+      button.setAttribute("aria-pressed", String(s.shown));
+      button.append(swatch(spec, s), s.label);
       button.addEventListener("click", () => {
         s.shown = !s.shown;
         button.setAttribute("aria-pressed", String(s.shown));
         plot().setSeries(i + 1, { show: s.shown });
       });
-      box.append(button);
-      return { button, value };
-    });
+      return button;
+    }));
     if (spec.bands.length) {
       const key = document.createElement("span");
       key.className = "key-band";
       key.append(document.createElement("i"), "fault acts");
       box.append(key);
     }
+  };
+
+  // Values beside the pointer: short, and as recorded. Only the plot that is pointed at or focused shows them; the
+  // others of the scenario follow with their crosshair.
+  const reader = (element, spec) => {
+    const tip = document.createElement("div");
+    tip.className = "tip";
+    tip.hidden = true;
+    element.append(tip);
     return (u) => {
       const i = u.cursor.idx;
-      at.textContent = i == null ? "Point to read" : `at ${atX(spec, u.data[0][i])}`;
-      values.forEach(({ button, value }, n) => {
-        const v = i == null ? undefined : u.data[n + 1][i];
-        value.textContent = v === undefined ? "" : v === null ? NOTHING : short[spec.y_axis](v);
-        button.title = v == null ? (v === null ? "No value here" : "Show or hide") : exact[spec.y_axis](v);
+      tip.hidden = i == null || !element.matches(":hover, :focus");
+      if (tip.hidden) return;
+      const head = document.createElement("p");
+      head.textContent = atX(spec, u.data[0][i]);
+      const rows = spec.series.flatMap((s, n) => {
+        const v = u.data[n + 1][i];
+        if (!s.shown || spec.joined && v == null) return [];
+        const row = document.createElement("div");
+        const value = document.createElement("b");
+        const whole = document.createElement("small");
+        value.textContent = v == null ? NOTHING : short[spec.y_axis](v);
+        whole.textContent = v == null ? "no value" : exact[spec.y_axis](v);
+        row.append(swatch(spec, s), s.label, value, whole);
+        return [row];
       });
+      tip.replaceChildren(head, ...rows);
+      const x = u.cursor.left + u.over.offsetLeft;
+      const right = x + tip.offsetWidth + 18 > element.clientWidth;
+      tip.style.left = `${Math.max(0, right ? x - tip.offsetWidth - 12 : x + 14)}px`;
+      tip.style.top = `${u.over.offsetTop + 6}px`;
     };
   };
 
@@ -206,7 +239,9 @@
     drawn.get(element)?.destroy();
     element.classList.toggle("low", spec.y_axis === "state");
     let plot = null;
-    const read = legend(element.id, spec, () => plot);
+    element.replaceChildren();
+    legend(element.id, spec, () => plot);
+    const read = reader(element, spec);
     plot = new uPlot({
       ...size(element, spec),
       legend: { show: false },
@@ -215,7 +250,7 @@
       axes: axes(spec),
       series: [{}, ...spec.series.map((s) => line(spec, s))],
       hooks: { drawClear: [shade(spec)], draw: [marks(spec)], setCursor: [read] },
-      padding: [8, 14, 0, 0],
+      padding: [8 + 14 * labelRows(spec), 14, 0, 0],
     }, [spec.x, ...spec.series.map((s) => s.values)], element);
     drawn.set(element, plot);
   };
@@ -237,6 +272,7 @@
     const plot = drawn.get(element);
     if (!plot || !["ArrowLeft", "ArrowRight", "Home", "End", "Escape"].includes(event.key)) return;
     event.preventDefault();
+    element.querySelector(".tip").setAttribute("aria-live", "polite");
     const last = plot.data[0].length - 1;
     if (event.key === "Escape") { plot.setCursor({ left: -10, top: -10 }); return; }
     const now = plot.cursor.idx ?? 0;

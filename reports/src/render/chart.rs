@@ -30,6 +30,8 @@ pub enum YAxis {
     Ratio,
     /// Governor state 0, 1, 2.
     State,
+    /// Processor cores.
+    Cores,
 }
 
 /// What a series stands for, hence its colour and line; the style sheet has the colours.

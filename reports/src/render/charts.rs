@@ -35,6 +35,8 @@ pub fn of_trial(prefix: &str, trial: &Trial) -> Vec<Chart> {
         ),
         evictions(format!("{prefix}-evictions"), trial)
             .titled("Evictions and loads", "Textures evicted and accesses that missed, per second."),
+        processor(format!("{prefix}-processor"), trial)
+            .titled("Processor", "Cores in use by the service, user and system."),
     ]
 }
 
@@ -279,6 +281,19 @@ fn evictions(id: String, trial: &Trial) -> Chart {
         &times,
         series,
         "No eviction counter was recorded.",
+    )
+}
+
+fn processor(id: String, trial: &Trial) -> Chart {
+    let (times, [cores]) = growth(trial, ["service_cpu_s"]);
+    let series = vec![Series::new("service", Role::Main, cores)];
+    Chart::over_time(
+        id,
+        YAxis::Cores,
+        trial,
+        &times,
+        series,
+        "The service's CPU time was not recorded.",
     )
 }
 

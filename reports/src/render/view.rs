@@ -110,6 +110,8 @@ impl Fact {
 pub struct ExpectationView {
     /// Name.
     pub name: String,
+    /// Name without its unit, as a label.
+    pub label: String,
     /// In words.
     pub text: String,
     /// Observed, short.
@@ -153,6 +155,7 @@ impl ExpectationView {
         };
         Self {
             name: e.name.clone(),
+            label: label(&e.name),
             text: e.text.clone(),
             observed,
             observed_exact,
@@ -586,6 +589,18 @@ fn outcome(word: &str) -> String {
     }
 }
 
+/// A name as a label: its unit is beside the value already.
+fn label(name: &str) -> String {
+    const UNITS: [&str; 7] = [
+        "_per_s", "_bytes", "_us", "_ms", "_s", "_points", "_percent",
+    ];
+    let bare = UNITS
+        .iter()
+        .find_map(|unit| name.strip_suffix(unit))
+        .filter(|bare| !bare.is_empty());
+    bare.unwrap_or(name).replace(['_', '-'], " ")
+}
+
 /// Fragment that is safe in a URL, whatever the name.
 fn anchor(name: &str) -> String {
     let safe = |c: char| {
@@ -617,6 +632,13 @@ mod tests {
         assert_eq!(shell_word("--listen=127.0.0.1:0"), "--listen=127.0.0.1:0");
         assert_eq!(shell_word("a b'c"), r"'a b'\''c'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn labels_leave_units_out() {
+        assert_eq!(label("switch_p99_us"), "switch p99");
+        assert_eq!(label("service-oom-kills"), "service oom kills");
+        assert_eq!(label("hit_ratio"), "hit ratio");
     }
 
     #[test]

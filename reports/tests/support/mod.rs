@@ -249,6 +249,7 @@ fn pressed_trial() -> Trial {
             }),
             ("hog_bytes", &hog),
             ("governor_state", &state),
+            ("service_cpu_s", &|t| Some(((t + 5.0) * 0.34).max(0.0))),
             ("evictions_total", &evictions),
             ("hits_total", &count(50.0)),
             ("misses_total", &count(0.4)),
