@@ -78,7 +78,7 @@
     if (spec.x_axis === "tail") { x.splits = decades(66); x.space = 10; }
     const y = { ...base, size: 66, values: (u, splits) => splits.map((v) => v == null ? "" : axisShort[spec.y_axis](v)) };
     if (spec.y_axis === "micros") { y.splits = decades(18); y.space = 8; }
-    if (spec.y_axis === "bytes") { y.splits = byteSplits; y.space = 44; }
+    if (spec.y_axis === "bytes") { y.splits = byteSplits; y.space = 30; }
     if (spec.y_axis === "state") { y.splits = () => [0, 1, 2]; y.space = 4; y.grid = { ...base.grid }; }
     if (spec.y_axis === "ratio") y.splits = () => [0, 0.25, 0.5, 0.75, 1];
     return [x, y];
@@ -256,10 +256,13 @@
   };
 
   const plots = [...document.querySelectorAll(".plot")];
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
-  }, { rootMargin: "600px" });
-  plots.forEach((p) => seen.observe(p));
+  // One chart per turn, from the top: the page reacts at once however many there are.
+  const drawNext = (i) => {
+    if (i >= plots.length) return;
+    if (!drawn.has(plots[i])) draw(plots[i]);
+    setTimeout(drawNext, 0, i + 1);
+  };
+  drawNext(0);
   const redraw = () => [...drawn.keys()].forEach(draw);
   new ResizeObserver(() => drawn.forEach((plot, element) => {
     const wanted = size(element, charts[element.id]);
