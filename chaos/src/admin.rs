@@ -79,7 +79,10 @@ impl Answer {
         if !self.content_type.starts_with("application/problem+json") {
             return None;
         }
-        serde_json::from_slice::<Problem>(&self.body).ok().map(|p| p.code).filter(|c| !c.is_empty())
+        serde_json::from_slice::<Problem>(&self.body)
+            .ok()
+            .map(|p| p.code)
+            .filter(|c| !c.is_empty())
     }
 }
 
@@ -96,7 +99,10 @@ impl Listener {
     /// A listener with the usual bound.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, timeout: Duration::from_secs(5) }
+        Self {
+            addr,
+            timeout: Duration::from_secs(5),
+        }
     }
 
     /// GET.
@@ -111,20 +117,47 @@ impl Listener {
     ///
     /// # Errors
     /// No answer in time; an answer of any status is none.
-    pub async fn send(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer, HttpError> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer, HttpError> {
         let request = self.exchange(method, path, content_type, body);
         tokio::time::timeout(self.timeout, request)
             .await
-            .unwrap_or_else(|_| Err(HttpError::Timeout { addr: self.addr, path: path.to_owned(), within: self.timeout }))
+            .unwrap_or_else(|_| {
+                Err(HttpError::Timeout {
+                    addr: self.addr,
+                    path: path.to_owned(),
+                    within: self.timeout,
+                })
+            })
     }
 
-    async fn exchange(&self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Answer, HttpError> {
-        let broken = |e: &dyn std::fmt::Display| HttpError::Connection { addr: self.addr, what: e.to_string() };
-        let stream = TcpStream::connect(self.addr).await.map_err(|e| broken(&e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer, HttpError> {
+        let broken = |e: &dyn std::fmt::Display| HttpError::Connection {
+            addr: self.addr,
+            what: e.to_string(),
+        };
+        let stream = TcpStream::connect(self.addr)
+            .await
+            .map_err(|e| broken(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(&e))?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", self.addr.to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.addr.to_string());
         request = request.header("connection", "close");
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
@@ -132,10 +165,23 @@ impl Listener {
         let request = request.body(Full::new(body)).map_err(|e| broken(&e))?;
         let answer = sender.send_request(request).await.map_err(|e| broken(&e))?;
         let status = answer.status().as_u16();
-        let content_type = answer.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|e| broken(&e))?.to_bytes();
+        let content_type = answer
+            .headers()
+            .get("content-type")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|e| broken(&e))?
+            .to_bytes();
         driver.abort();
-        Ok(Answer { status, content_type, body })
+        Ok(Answer {
+            status,
+            content_type,
+            body,
+        })
     }
 
     async fn expect_ok(&self, path: &str) -> Result<Bytes, HttpError> {
@@ -143,13 +189,23 @@ impl Listener {
         if answer.ok() {
             return Ok(answer.body);
         }
-        let what = answer.problem_code().unwrap_or_else(|| "no problem+json".to_owned());
-        Err(HttpError::Answer { path: path.to_owned(), status: answer.status, what })
+        let what = answer
+            .problem_code()
+            .unwrap_or_else(|| "no problem+json".to_owned());
+        Err(HttpError::Answer {
+            path: path.to_owned(),
+            status: answer.status,
+            what,
+        })
     }
 
     async fn json<T: for<'a> Deserialize<'a>>(&self, path: &str) -> Result<T, HttpError> {
         let body = self.expect_ok(path).await?;
-        serde_json::from_slice(&body).map_err(|e| HttpError::Answer { path: path.to_owned(), status: 200, what: e.to_string() })
+        serde_json::from_slice(&body).map_err(|e| HttpError::Answer {
+            path: path.to_owned(),
+            status: 200,
+            what: e.to_string(),
+        })
     }
 
     /// Scrapes `/metrics`.
@@ -158,7 +214,10 @@ impl Listener {
     /// No answer, or not 2xx.
     pub async fn scrape(&self) -> Result<Scrape, HttpError> {
         let body = self.expect_ok("/metrics").await?;
-        Ok(Scrape::of(units::unix_ms_now(), &Exposition::parse(&String::from_utf8_lossy(&body))))
+        Ok(Scrape::of(
+            units::unix_ms_now(),
+            &Exposition::parse(&String::from_utf8_lossy(&body)),
+        ))
     }
 
     /// `/debug/memory`.
@@ -176,7 +235,11 @@ impl Listener {
     pub async fn accesses(&self) -> Result<Accesses, HttpError> {
         let path = "/debug/accesses";
         let body = self.expect_ok(path).await?;
-        lru::parse(&body).map_err(|e| HttpError::Answer { path: path.to_owned(), status: 200, what: e.to_string() })
+        lru::parse(&body).map_err(|e| HttpError::Answer {
+            path: path.to_owned(),
+            status: 200,
+            what: e.to_string(),
+        })
     }
 
     async fn failpoints(&self) -> Result<Vec<Failpoint>, HttpError> {
@@ -190,7 +253,12 @@ impl Listener {
     /// # Errors
     /// No answer, not 2xx, or another form.
     pub async fn failpoint_triggers(&self, name: &str) -> Result<u64, HttpError> {
-        Ok(self.failpoints().await?.iter().find(|f| f.name == name).map_or(0, |f| f.triggers))
+        Ok(self
+            .failpoints()
+            .await?
+            .iter()
+            .find(|f| f.name == name)
+            .map_or(0, |f| f.triggers))
     }
 
     /// Whether the failpoint of this name would do anything.
@@ -199,7 +267,11 @@ impl Listener {
     /// No answer, not 2xx, or another form.
     pub async fn failpoint_active(&self, name: &str) -> Result<bool, HttpError> {
         let idle = |action: &str| action.is_empty() || action == "off";
-        Ok(self.failpoints().await?.iter().any(|f| f.name == name && !idle(f.action.as_deref().unwrap_or(""))))
+        Ok(self
+            .failpoints()
+            .await?
+            .iter()
+            .any(|f| f.name == name && !idle(f.action.as_deref().unwrap_or(""))))
     }
 
     /// All backgrounds of the catalogue, page by page.

@@ -55,7 +55,10 @@ impl Context {
         if path.is_file() {
             Ok(path)
         } else {
-            Err(format!("there is no {}; `just chaos` builds it, or name its folder with --bin-dir", path.display()))
+            Err(format!(
+                "there is no {}; `just chaos` builds it, or name its folder with --bin-dir",
+                path.display()
+            ))
         }
     }
 }
@@ -103,19 +106,34 @@ pub enum BinaryError {
 pub fn inspect_service(bin_dir: &Path, build: BuildKind) -> Result<Binary, BinaryError> {
     let path = bin_dir.join(build.file_name());
     let sha256 = sha256(&path)?;
-    let fail = |what: String| BinaryError::Version { path: path.clone(), what };
-    let output = Command::new(&path).args(["version", "--json"]).output().map_err(|e| fail(e.to_string()))?;
+    let fail = |what: String| BinaryError::Version {
+        path: path.clone(),
+        what,
+    };
+    let output = Command::new(&path)
+        .args(["version", "--json"])
+        .output()
+        .map_err(|e| fail(e.to_string()))?;
     if !output.status.success() {
         return Err(fail(output.status.to_string()));
     }
-    let version: VersionJson = serde_json::from_slice(&output.stdout).map_err(|e| fail(e.to_string()))?;
+    let version: VersionJson =
+        serde_json::from_slice(&output.stdout).map_err(|e| fail(e.to_string()))?;
     let expected: Vec<String> = build.features().iter().map(|f| (*f).to_owned()).collect();
     let mut found = version.features;
     found.sort();
     if found != expected {
-        return Err(BinaryError::Features { path, found, expected });
+        return Err(BinaryError::Features {
+            path,
+            found,
+            expected,
+        });
     }
-    Ok(Binary { path: path.display().to_string(), features: found, sha256 })
+    Ok(Binary {
+        path: path.display().to_string(),
+        features: found,
+        sha256,
+    })
 }
 
 /// The same of the simulator, which has no features.
@@ -123,10 +141,20 @@ pub fn inspect_service(bin_dir: &Path, build: BuildKind) -> Result<Binary, Binar
 /// # Errors
 /// Not there.
 pub fn inspect_simulator(path: &Path) -> Result<Binary, BinaryError> {
-    Ok(Binary { path: path.display().to_string(), features: Vec::new(), sha256: sha256(path)? })
+    Ok(Binary {
+        path: path.display().to_string(),
+        features: Vec::new(),
+        sha256: sha256(path)?,
+    })
 }
 
 fn sha256(path: &Path) -> Result<String, BinaryError> {
-    let bytes = std::fs::read(path).map_err(|source| BinaryError::Read { path: path.to_owned(), source })?;
-    Ok(Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect())
+    let bytes = std::fs::read(path).map_err(|source| BinaryError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Sha256::digest(&bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect())
 }

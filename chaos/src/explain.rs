@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::catalogue;
-use crate::scenario::{Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Press, Recovery, Scenario, Target};
+use crate::scenario::{
+    Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Press, Recovery, Scenario, Target,
+};
 use crate::units::{show_bytes, show_count, show_duration, show_figure};
 
 /// The whole explanation.
@@ -11,7 +13,11 @@ use crate::units::{show_bytes, show_count, show_duration, show_figure};
 pub fn scenario(scenario: &Scenario) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "{} — {}\n\n{}\n", scenario.name, scenario.title, scenario.story);
+    let _ = writeln!(
+        out,
+        "{} — {}\n\n{}\n",
+        scenario.name, scenario.title, scenario.story
+    );
     let _ = writeln!(out, "Target: {}", target(&scenario.target));
     let _ = writeln!(out, "Load: {}", load(&scenario.load));
     if !scenario.faults.is_empty() {
@@ -27,11 +33,26 @@ pub fn scenario(scenario: &Scenario) -> String {
     let _ = writeln!(out, "\nExpectations:");
     for e in &scenario.expects {
         let bound = show_figure(e.bound);
-        let _ = writeln!(out, "  {}: {} ({} {} {bound} {})", e.name, e.text, e.figure, e.relation.sign(), e.unit);
+        let _ = writeln!(
+            out,
+            "  {}: {} ({} {} {bound} {})",
+            e.name,
+            e.text,
+            e.figure,
+            e.relation.sign(),
+            e.unit
+        );
     }
     let _ = writeln!(out, "\nControls:");
     for c in &scenario.controls {
-        let _ = writeln!(out, "  {}: {}\n    {}\n    must come out as: {}", c.name, c.story, changes(scenario, c), outcome(&c.expected));
+        let _ = writeln!(
+            out,
+            "  {}: {}\n    {}\n    must come out as: {}",
+            c.name,
+            c.story,
+            changes(scenario, c),
+            outcome(&c.expected)
+        );
     }
     if let Some(other) = &scenario.controls_of {
         let _ = writeln!(out, "  those of {other} (see `explain {other}`)");
@@ -42,7 +63,8 @@ pub fn scenario(scenario: &Scenario) -> String {
 /// Every figure that an expectation may read.
 #[must_use]
 pub fn figures() -> String {
-    let mut out = String::from("Figures that an expectation may read (with .WINDOW where marked *):\n");
+    let mut out =
+        String::from("Figures that an expectation may read (with .WINDOW where marked *):\n");
     for f in catalogue::FIGURES {
         let name = format!("{}{}", f.name, if f.windowed { "*" } else { "" });
         let _ = writeln!(out, "  {name:<26} {:<12} {}", f.unit, f.meaning);
@@ -51,8 +73,16 @@ pub fn figures() -> String {
 }
 
 fn target(target: &Target) -> String {
-    let args = if target.args.is_empty() { String::new() } else { format!(", with {}", target.args.join(" ")) };
-    format!("the {} build under a memory limit of {}{args}", target.build.word(), show_bytes(target.memory_limit))
+    let args = if target.args.is_empty() {
+        String::new()
+    } else {
+        format!(", with {}", target.args.join(" "))
+    };
+    format!(
+        "the {} build under a memory limit of {}{args}",
+        target.build.word(),
+        show_bytes(target.memory_limit)
+    )
 }
 
 fn load(load: &Load) -> String {
@@ -68,17 +98,31 @@ fn load(load: &Load) -> String {
         let _ = write!(out, " with Zipf popularity {}", load.zipf);
     }
     if load.previews_per_second > 0.0 {
-        let _ = write!(out, ", and {} previews/s of {}", load.previews_per_second, load.preview_size);
+        let _ = write!(
+            out,
+            ", and {} previews/s of {}",
+            load.previews_per_second, load.preview_size
+        );
     }
     for w in &load.windows {
-        let _ = write!(out, "; window {} {}..{}", w.name, show_duration(w.from), show_duration(w.to));
+        let _ = write!(
+            out,
+            "; window {} {}..{}",
+            w.name,
+            show_duration(w.from),
+            show_duration(w.to)
+        );
     }
     out
 }
 
 fn fault(fault: &FaultPlan) -> String {
     let what = match &fault.kind {
-        FaultKind::MemoryHog { amount, ramp } => format!("memory hog beside the service, {}, ramp {}", self::amount(amount), show_duration(*ramp)),
+        FaultKind::MemoryHog { amount, ramp } => format!(
+            "memory hog beside the service, {}, ramp {}",
+            self::amount(amount),
+            show_duration(*ramp)
+        ),
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",
@@ -95,7 +139,11 @@ fn fault(fault: &FaultPlan) -> String {
             );
         }
     };
-    format!("{what}, from {} to {}", show_duration(fault.at), show_duration(fault.end()))
+    format!(
+        "{what}, from {} to {}",
+        show_duration(fault.at),
+        show_duration(fault.end())
+    )
 }
 
 fn amount(amount: &Amount) -> String {
@@ -110,8 +158,14 @@ fn amount(amount: &Amount) -> String {
 
 fn steady(scenario: &Scenario) -> String {
     let s = &scenario.steady;
-    let p99 = s.p99_ms.map_or_else(String::new, |ms| format!(", p99 at most {ms} ms"));
-    format!("from {} on at least {:.0} % of the planned rate and nothing failed{p99}", show_duration(s.from), s.rate_ratio * 100.0)
+    let p99 = s
+        .p99_ms
+        .map_or_else(String::new, |ms| format!(", p99 at most {ms} ms"));
+    format!(
+        "from {} on at least {:.0} % of the planned rate and nothing failed{p99}",
+        show_duration(s.from),
+        s.rate_ratio * 100.0
+    )
 }
 
 fn recovery(r: &Recovery) -> String {
@@ -122,10 +176,17 @@ fn recovery(r: &Recovery) -> String {
         r.p99_ms
     );
     if let Some(points) = r.hit_ratio_points {
-        let _ = write!(out, ", a hit ratio at most {points} points below the steady one");
+        let _ = write!(
+            out,
+            ", a hit ratio at most {points} points below the steady one"
+        );
     }
     if let Some(ratio) = r.working_set_ratio {
-        let _ = write!(out, ", and at least {:.0} % of the steady working set resident", ratio * 100.0);
+        let _ = write!(
+            out,
+            ", and at least {:.0} % of the steady working set resident",
+            ratio * 100.0
+        );
     }
     out
 }
@@ -137,7 +198,11 @@ fn changes(scenario: &Scenario, control: &ControlPlan) -> String {
     }
     if control.faults.len() < scenario.faults.len() {
         let names: Vec<_> = control.faults.iter().map(|f| f.name.as_str()).collect();
-        out.push(if names.is_empty() { "no faults".to_owned() } else { format!("only {}", names.join(", ")) });
+        out.push(if names.is_empty() {
+            "no faults".to_owned()
+        } else {
+            format!("only {}", names.join(", "))
+        });
     }
     out.join("; ")
 }
@@ -146,7 +211,9 @@ fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Killed => "killed by the kernel, counted in the service's leaf".to_owned(),
         Outcome::Sheds => "sheds: not killed, and work refused".to_owned(),
-        Outcome::Inconclusive => "inconclusive: the evidence must not carry a conclusion".to_owned(),
+        Outcome::Inconclusive => {
+            "inconclusive: the evidence must not carry a conclusion".to_owned()
+        }
         Outcome::Deviated(name) => format!("expectation {name} fails"),
     }
 }

@@ -11,7 +11,9 @@ use hyper::Method;
 use tokio::time::Instant;
 
 use crate::admin::MemoryReport;
-use crate::host::{CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo};
+use crate::host::{
+    CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo,
+};
 use crate::probes::BeforeKill;
 use crate::rig::{Rig, Stop};
 use crate::scenario::{Amount, FaultKind, FaultPlan, Press};
@@ -57,7 +59,9 @@ fn requested(plan: &FaultPlan) -> String {
     match &plan.kind {
         FaultKind::MemoryHog { amount, ramp, .. } => {
             let amount = match amount {
-                Amount::Floor { textures } => format!("the limit less the service's floor with {textures} textures"),
+                Amount::Floor { textures } => {
+                    format!("the limit less the service's floor with {textures} textures")
+                }
                 Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
                 Amount::Bytes(bytes) => show_bytes(*bytes),
             };
@@ -71,12 +75,20 @@ fn requested(plan: &FaultPlan) -> String {
             format!("{threads} spinning on {place}")
         }
         FaultKind::Failpoint { failpoint, action } => format!("{failpoint} = {action}"),
-        FaultKind::Kill { restart_within } => format!("SIGKILL, ready again within {restart_within:?}"),
+        FaultKind::Kill { restart_within } => {
+            format!("SIGKILL, ready again within {restart_within:?}")
+        }
     }
 }
 
 /// Waits for the fault's time, does it, undoes it.
-pub async fn run(plan: FaultPlan, rig: Arc<Rig>, spec: ServiceSpec, clock: Clock, stop: Stop) -> record::Fault {
+pub async fn run(
+    plan: FaultPlan,
+    rig: Arc<Rig>,
+    spec: ServiceSpec,
+    clock: Clock,
+    stop: Stop,
+) -> record::Fault {
     let mut fault = planned(&plan);
     if !stop.sleep_until(clock.start + plan.at).await {
         return fault;
@@ -85,8 +97,12 @@ pub async fn run(plan: FaultPlan, rig: Arc<Rig>, spec: ServiceSpec, clock: Clock
     rig.note("fault", format!("{}: {}", plan.name, fault.requested));
     let until = clock.start + plan.end();
     match &plan.kind {
-        FaultKind::MemoryHog { amount, ramp } => memory_hog(&rig, *amount, *ramp, until, &stop, &mut fault).await,
-        FaultKind::CpuHog { threads, press } => cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await,
+        FaultKind::MemoryHog { amount, ramp } => {
+            memory_hog(&rig, *amount, *ramp, until, &stop, &mut fault).await
+        }
+        FaultKind::CpuHog { threads, press } => {
+            cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await
+        }
         FaultKind::Failpoint { failpoint, action } => {
             failpoint_fault(&rig, failpoint, action, until, &stop, &mut fault).await;
         }
@@ -100,9 +116,16 @@ pub async fn run(plan: FaultPlan, rig: Arc<Rig>, spec: ServiceSpec, clock: Clock
 /// The service's floor: what it cannot give back, room for `textures` textures, and the margin above its critical mark.
 #[must_use]
 pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
-    let idle = memory.budget.by_purpose.get("pool_idle").copied().unwrap_or(0);
+    let idle = memory
+        .budget
+        .by_purpose
+        .get("pool_idle")
+        .copied()
+        .unwrap_or(0);
     let own = memory.pressure_bytes.saturating_sub(memory.foreign_bytes);
-    let kept = own.saturating_sub(memory.textures.ledger_bytes).saturating_sub(idle);
+    let kept = own
+        .saturating_sub(memory.textures.ledger_bytes)
+        .saturating_sub(idle);
     let margin = memory.limit_bytes.saturating_sub(memory.critical_bytes);
     kept + u64::from(textures) * TEXTURE_BYTES + margin
 }
@@ -117,16 +140,30 @@ async fn hog_bytes(rig: &Rig, amount: Amount, fault: &mut record::Fault) -> Resu
             let memory = service.admin.memory().await.map_err(|e| e.to_string())?;
             let floor = floor_bytes(&memory, textures);
             if floor + TEXTURE_BYTES > limit {
-                return Err(format!("the floor of {} leaves nothing of {}", show_bytes(floor), show_bytes(limit)));
+                return Err(format!(
+                    "the floor of {} leaves nothing of {}",
+                    show_bytes(floor),
+                    show_bytes(limit)
+                ));
             }
-            fault.requested =
-                format!("{}: the limit less a floor of {}", show_bytes(limit - floor), show_bytes(floor));
+            fault.requested = format!(
+                "{}: the limit less a floor of {}",
+                show_bytes(limit - floor),
+                show_bytes(floor)
+            );
             Ok(limit - floor)
         }
     }
 }
 
-async fn memory_hog(rig: &Rig, amount: Amount, ramp: Duration, until: Instant, stop: &Stop, fault: &mut record::Fault) {
+async fn memory_hog(
+    rig: &Rig,
+    amount: Amount,
+    ramp: Duration,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
     let bytes = match hog_bytes(rig, amount, fault).await {
         Ok(bytes) => bytes,
         Err(why) => {
@@ -148,7 +185,10 @@ async fn memory_hog(rig: &Rig, amount: Amount, ramp: Duration, until: Instant, s
             return;
         }
     };
-    let guard = rig.undo.record(Undo::Process { process: hog.id(), what: "memory hog".into() });
+    let guard = rig.undo.record(Undo::Process {
+        process: hog.id(),
+        what: "memory hog".into(),
+    });
     stop.sleep_until(until).await;
     let report = tokio::task::block_in_place(|| hog.stop());
     settle(guard, &report, fault);
@@ -159,19 +199,40 @@ async fn memory_hog(rig: &Rig, amount: Amount, ramp: Duration, until: Instant, s
             "{} of {} asked for{}",
             show_bytes(report.achieved),
             show_bytes(report.requested),
-            if report.killed { ", then it was killed" } else { "" }
+            if report.killed {
+                ", then it was killed"
+            } else {
+                ""
+            }
         );
     }
 }
 
-async fn cpu_hog(rig: &Rig, threads: u32, press: Press, until: Instant, stop: &Stop, fault: &mut record::Fault) {
+async fn cpu_hog(
+    rig: &Rig,
+    threads: u32,
+    press: Press,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
     let cpus = match press {
         Press::Service => rig.placement.hog.clone(),
         Press::Anywhere => CpuSet::new(
-            rig.placement.service.cpus().iter().chain(rig.placement.simulator.cpus()).copied(),
+            rig.placement
+                .service
+                .cpus()
+                .iter()
+                .chain(rig.placement.simulator.cpus())
+                .copied(),
         ),
     };
-    let spec = CpuHogSpec { program: rig.program.clone(), threads, cpus, leaf: None };
+    let spec = CpuHogSpec {
+        program: rig.program.clone(),
+        threads,
+        cpus,
+        leaf: None,
+    };
     let hog = match CpuHog::start(spec) {
         Ok(hog) => hog,
         Err(e) => {
@@ -179,7 +240,10 @@ async fn cpu_hog(rig: &Rig, threads: u32, press: Press, until: Instant, stop: &S
             return;
         }
     };
-    let guard = rig.undo.record(Undo::Process { process: hog.id(), what: "CPU hog".into() });
+    let guard = rig.undo.record(Undo::Process {
+        process: hog.id(),
+        what: "CPU hog".into(),
+    });
     stop.sleep_until(until).await;
     let share = hog.share();
     let report = tokio::task::block_in_place(|| hog.stop());
@@ -213,19 +277,39 @@ fn settle(
     }
 }
 
-async fn failpoint_fault(rig: &Rig, name: &str, action: &str, until: Instant, stop: &Stop, fault: &mut record::Fault) {
+async fn failpoint_fault(
+    rig: &Rig,
+    name: &str,
+    action: &str,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
     let Some(service) = rig.service() else {
         fault.proof = "the service is gone".to_owned();
         return;
     };
     let admin = service.admin;
     let path = format!("/debug/failpoints/{name}");
-    let guard = rig.undo.record(Undo::Failpoint { admin: admin.addr.to_string(), name: name.to_owned() });
+    let guard = rig.undo.record(Undo::Failpoint {
+        admin: admin.addr.to_string(),
+        name: name.to_owned(),
+    });
     let before = admin.failpoint_triggers(name).await.unwrap_or(0);
-    match admin.send(Method::PUT, &path, "text/plain", Bytes::from(action.to_owned())).await {
+    match admin
+        .send(
+            Method::PUT,
+            &path,
+            "text/plain",
+            Bytes::from(action.to_owned()),
+        )
+        .await
+    {
         Ok(answer) if answer.ok() => {}
         Ok(answer) => {
-            let code = answer.problem_code().unwrap_or_else(|| "no code".to_owned());
+            let code = answer
+                .problem_code()
+                .unwrap_or_else(|| "no code".to_owned());
             fault.proof = format!("the service answered {} {code}", answer.status);
             fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
             return;
@@ -259,9 +343,11 @@ async fn kill(rig: &Rig, spec: &ServiceSpec, restart_within: Duration, fault: &m
     rig.bury(&service);
     let refused = service.public.get("/healthz").await.is_err();
     fault.acted = end.is_some() && refused;
-    fault.proof = format!("SIGKILL sent, process {}, connections {}",
+    fault.proof = format!(
+        "SIGKILL sent, process {}, connections {}",
         if end.is_some() { "gone" } else { "still there" },
-        if refused { "refused" } else { "still answered" });
+        if refused { "refused" } else { "still answered" }
+    );
     drop(service);
     let restarted = rig.start_service(spec, restart_within).await;
     rig.notes.lock().probes.outage_s = Some(killed_at.elapsed().as_secs_f64());
@@ -273,13 +359,19 @@ async fn kill(rig: &Rig, spec: &ServiceSpec, restart_within: Duration, fault: &m
                 notes.probes.uploads = Some(uploads);
                 notes.probes.stale_ids = Some(ids);
             }
-            Err(e) => rig.note("runner", format!("what survived could not be asked for: {e}")),
+            Err(e) => rig.note(
+                "runner",
+                format!("what survived could not be asked for: {e}"),
+            ),
         },
         (Err(e), _) => {
             fault.undone = false;
             rig.note("runner", format!("no restart: {e}"));
         }
-        (_, Err(e)) => rig.note("runner", format!("nothing was acknowledged before the kill: {e}")),
+        (_, Err(e)) => rig.note(
+            "runner",
+            format!("nothing was acknowledged before the kill: {e}"),
+        ),
     }
 }
 
@@ -299,6 +391,9 @@ mod tests {
         };
         memory.textures.ledger_bytes = mib(128);
         memory.budget.by_purpose.insert("pool_idle".into(), mib(16));
-        assert_eq!(floor_bytes(&memory, 4), mib(300 - 10 - 128 - 16) + mib(32) + mib(20));
+        assert_eq!(
+            floor_bytes(&memory, 4),
+            mib(300 - 10 - 128 - 16) + mib(32) + mib(20)
+        );
     }
 }

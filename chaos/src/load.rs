@@ -62,7 +62,10 @@ impl SimulatorSpec {
         flag("--period", show_duration(load.period));
         flag("--duration", show_duration(load.duration));
         flag("--gateways", load.gateways.to_string());
-        flag("--previews-per-second", load.previews_per_second.to_string());
+        flag(
+            "--previews-per-second",
+            load.previews_per_second.to_string(),
+        );
         flag("--preview-size", load.preview_size.clone());
         flag("--background-count", load.background_count.to_string());
         flag("--zipf", load.zipf.to_string());
@@ -76,7 +79,15 @@ impl SimulatorSpec {
         flag("--events", self.events().display().to_string());
         flag("--progress", "none".into());
         for w in &load.windows {
-            flag("--window", format!("{}={}..{}", w.name, show_duration(w.from), show_duration(w.to)));
+            flag(
+                "--window",
+                format!(
+                    "{}={}..{}",
+                    w.name,
+                    show_duration(w.from),
+                    show_duration(w.to)
+                ),
+            );
         }
         if let Some(dir) = &self.backgrounds {
             flag("--backgrounds", dir.display().to_string());
@@ -124,11 +135,21 @@ impl Simulator {
         command.cpus = Some(spec.cpus.clone());
         let words = command.words();
         let process = ServiceProcess::spawn(&command)?;
-        let guard = undo.record(Undo::Process { process: process.id(), what: "simulator".into() })?;
+        let guard = undo.record(Undo::Process {
+            process: process.id(),
+            what: "simulator".into(),
+        })?;
         let live = Arc::new(Mutex::new(Live::default()));
         let (sender, started) = watch::channel(0);
         tokio::spawn(follow(spec.events(), live.clone(), sender, stop));
-        Ok(Self { process, guard: Some(guard), live, started, json: spec.json(), command: words })
+        Ok(Self {
+            process,
+            guard: Some(guard),
+            live,
+            started,
+            json: spec.json(),
+            command: words,
+        })
     }
 
     /// A copy of what is known now.
@@ -200,7 +221,8 @@ impl Drop for Simulator {
 
 fn read_report(path: &Path) -> Result<LoadReport, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let report: LoadReport = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let report: LoadReport =
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     if report.schema_version > LOAD_SCHEMA_VERSION {
         return Err(format!("{}: written by a newer simulator", path.display()));
     }
@@ -212,7 +234,10 @@ async fn follow(path: PathBuf, live: Arc<Mutex<Live>>, started: watch::Sender<u6
     let mut offset = 0;
     loop {
         offset = read_on(&path, offset, |event| take(event, &live, &started));
-        if !stop.sleep_until(tokio::time::Instant::now() + EVENTS_POLL).await {
+        if !stop
+            .sleep_until(tokio::time::Instant::now() + EVENTS_POLL)
+            .await
+        {
             read_on(&path, offset, |event| take(event, &live, &started));
             return;
         }
@@ -220,7 +245,9 @@ async fn follow(path: PathBuf, live: Arc<Mutex<Live>>, started: watch::Sender<u6
 }
 
 fn read_on(path: &Path, from: u64, mut event: impl FnMut(LoadEvent)) -> u64 {
-    let Ok(mut file) = std::fs::File::open(path) else { return from };
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return from;
+    };
     if file.seek(SeekFrom::Start(from)).is_err() {
         return from;
     }
@@ -266,7 +293,11 @@ mod tests {
         let mut file = std::fs::File::create(&path).unwrap();
         let live = Mutex::new(Live::default());
         let (started, seen) = watch::channel(0);
-        write!(file, "{{\"event\":\"setup\",\"sessions\":7}}\n{{\"event\":\"phase\",\"pha").unwrap();
+        write!(
+            file,
+            "{{\"event\":\"setup\",\"sessions\":7}}\n{{\"event\":\"phase\",\"pha"
+        )
+        .unwrap();
         let offset = read_on(&path, 0, |e| take(e, &live, &started));
         assert_eq!((live.lock().sessions, *seen.borrow()), (7, 0));
         writeln!(file, "se\":\"load\",\"unix_ms\":42}}\nnot json").unwrap();

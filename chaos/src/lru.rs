@@ -92,7 +92,9 @@ pub enum RecordError {
 /// # Errors
 /// Anything that is not such a record, whole.
 pub fn parse(bytes: &[u8]) -> Result<Accesses, RecordError> {
-    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(RecordError::NotARecord)?;
+    let (header, body) = bytes
+        .split_at_checked(HEADER_BYTES)
+        .ok_or(RecordError::NotARecord)?;
     if &header[..4] != MAGIC {
         return Err(RecordError::NotARecord);
     }
@@ -108,13 +110,21 @@ pub fn parse(bytes: &[u8]) -> Result<Accesses, RecordError> {
     for (i, chunk) in body.chunks_exact(8).enumerate() {
         let bits = word(chunk);
         let kind = Kind::from_bits(bits >> 32 & 0xff).ok_or(RecordError::Kind(i))?;
-        records.push(Access { flyweight: bits as u32, kind, resident: (bits >> 40) as u32 });
+        records.push(Access {
+            flyweight: bits as u32,
+            kind,
+            resident: (bits >> 40) as u32,
+        });
     }
     Ok(Accesses { records, dropped })
 }
 
 fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().take(8).rev().fold(0, |acc, b| acc << 8 | u64::from(*b))
+    bytes
+        .iter()
+        .take(8)
+        .rev()
+        .fold(0, |acc, b| acc << 8 | u64::from(*b))
 }
 
 /// What record and replay say.
@@ -137,11 +147,18 @@ pub fn compare(accesses: &Accesses) -> Option<Comparison> {
         return None;
     }
     let capacity = capacity(accesses)?;
-    let order: Vec<_> = accesses.records.iter().filter(|a| a.kind.is_access()).collect();
+    let order: Vec<_> = accesses
+        .records
+        .iter()
+        .filter(|a| a.kind.is_access())
+        .collect();
     if order.is_empty() {
         return None;
     }
-    let hits = order.iter().filter(|a| matches!(a.kind, Kind::Hit | Kind::Joined)).count();
+    let hits = order
+        .iter()
+        .filter(|a| matches!(a.kind, Kind::Hit | Kind::Joined))
+        .count();
     let replayed = replay(order.iter().map(|a| a.flyweight), capacity);
     let total = order.len() as f64;
     Some(Comparison {
@@ -154,8 +171,14 @@ pub fn compare(accesses: &Accesses) -> Option<Comparison> {
 
 /// Median number of resident textures from the first eviction on.
 fn capacity(accesses: &Accesses) -> Option<usize> {
-    let first = accesses.records.iter().position(|a| a.kind == Kind::Evicted)?;
-    let mut residents: Vec<_> = accesses.records[first..].iter().map(|a| a.resident).collect();
+    let first = accesses
+        .records
+        .iter()
+        .position(|a| a.kind == Kind::Evicted)?;
+    let mut residents: Vec<_> = accesses.records[first..]
+        .iter()
+        .map(|a| a.resident)
+        .collect();
     residents.sort_unstable();
     Some(residents[residents.len() / 2].max(1) as usize)
 }
@@ -177,7 +200,12 @@ struct Lru {
 
 impl Lru {
     fn new(capacity: usize) -> Self {
-        Self { capacity, clock: 0, used: HashMap::new(), order: BTreeMap::new() }
+        Self {
+            capacity,
+            clock: 0,
+            used: HashMap::new(),
+            order: BTreeMap::new(),
+        }
     }
 
     /// Whether the key was there; it is the youngest afterwards.
@@ -241,9 +269,20 @@ mod tests {
 
     #[test]
     fn records_parse() {
-        let parsed = parse(&bytes(&[(7, 1, 0), (7, 6, 1), (7, 0, 1), (9, 3, 0x00ff_ffff)], 3)).unwrap();
+        let parsed = parse(&bytes(
+            &[(7, 1, 0), (7, 6, 1), (7, 0, 1), (9, 3, 0x00ff_ffff)],
+            3,
+        ))
+        .unwrap();
         assert_eq!(parsed.dropped, 3);
-        assert_eq!(parsed.records[2], Access { flyweight: 7, kind: Kind::Hit, resident: 1 });
+        assert_eq!(
+            parsed.records[2],
+            Access {
+                flyweight: 7,
+                kind: Kind::Hit,
+                resident: 1
+            }
+        );
         assert_eq!(parsed.records[3].resident, 0x00ff_ffff);
         assert_eq!(parse(b"short"), Err(RecordError::NotARecord));
         let mut ragged = bytes(&[(1, 0, 1)], 0);
@@ -256,8 +295,16 @@ mod tests {
     fn a_cache_that_is_an_lru_has_no_gap() {
         // Capacity 2, order a b a c a b: misses a b c b, hits a a; evictions of b (for c) and c (for b).
         let (a, b, c) = (1, 2, 3);
-        let records =
-            [(a, 1, 1), (b, 1, 2), (a, 0, 2), (b, 5, 1), (c, 1, 2), (a, 0, 2), (c, 5, 1), (b, 1, 2)];
+        let records = [
+            (a, 1, 1),
+            (b, 1, 2),
+            (a, 0, 2),
+            (b, 5, 1),
+            (c, 1, 2),
+            (a, 0, 2),
+            (c, 5, 1),
+            (b, 1, 2),
+        ];
         let seen = compare(&parse(&bytes(&records, 0)).unwrap()).unwrap();
         assert_eq!((seen.accesses, seen.capacity), (6, 2));
         assert!((seen.recorded - seen.replayed).abs() < 1e-9);
@@ -270,6 +317,10 @@ mod tests {
         assert!((seen.recorded - 1.0 / 3.0).abs() < 1e-9);
         assert!((seen.replayed - 2.0 / 3.0).abs() < 1e-9);
         assert_eq!(compare(&parse(&bytes(&records, 1)).unwrap()), None);
-        assert_eq!(compare(&parse(&bytes(&[(1, 1, 1)], 0)).unwrap()), None, "no eviction, no capacity");
+        assert_eq!(
+            compare(&parse(&bytes(&[(1, 1, 1)], 0)).unwrap()),
+            None,
+            "no eviction, no capacity"
+        );
     }
 }

@@ -15,8 +15,12 @@ const ERROR: u8 = 255;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match dispatch(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
@@ -73,7 +77,11 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
         }
     }
     for leftover in host::leftovers(&state_dir())? {
-        println!("left by a dead runner (pid {}), {}:", leftover.runner.pid, leftover.path.display());
+        println!(
+            "left by a dead runner (pid {}), {}:",
+            leftover.runner.pid,
+            leftover.path.display()
+        );
         for open in &leftover.open {
             println!("      {open:?}");
         }
@@ -83,8 +91,14 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
             continue;
         }
         let report = leftover.clean();
-        report.done.iter().for_each(|line| println!("      undone: {line}"));
-        report.failed.iter().for_each(|line| println!("      NOT undone: {line}"));
+        report
+            .done
+            .iter()
+            .for_each(|line| println!("      undone: {line}"));
+        report
+            .failed
+            .iter()
+            .for_each(|line| println!("      NOT undone: {line}"));
         bad |= !report.clean();
     }
     Ok(u8::from(bad))

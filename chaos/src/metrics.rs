@@ -26,32 +26,51 @@ impl Exposition {
     pub fn parse(text: &str) -> Self {
         let mut out = Self::default();
         for line in text.lines().filter(|l| !l.starts_with('#')) {
-            let Some((name, labels, value)) = sample(line) else { continue };
-            let Some(name) = name.strip_prefix(PREFIX) else { continue };
+            let Some((name, labels, value)) = sample(line) else {
+                continue;
+            };
+            let Some(name) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
             if name.ends_with("_bucket") {
                 continue;
             }
-            out.index.entry(name.to_owned()).or_default().push(out.series.len());
+            out.index
+                .entry(name.to_owned())
+                .or_default()
+                .push(out.series.len());
             out.series.push(Series { labels, value });
         }
         out
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = &Series> {
-        self.index.get(name).into_iter().flatten().map(|i| &self.series[*i])
+        self.index
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|i| &self.series[*i])
     }
 
     /// Sum over all label sets; none if there is no such metric.
     #[must_use]
     pub fn sum(&self, name: &str) -> Option<f64> {
-        self.index.contains_key(name).then(|| self.of(name).map(|s| s.value).sum())
+        self.index
+            .contains_key(name)
+            .then(|| self.of(name).map(|s| s.value).sum())
     }
 
     /// Sum over the label sets in which `label` is one of `values`; none if there is no such metric.
     #[must_use]
     pub fn sum_where(&self, name: &str, label: &str, values: &[&str]) -> Option<f64> {
-        let fits = |s: &&Series| s.labels.iter().any(|(l, v)| l == label && values.contains(&v.as_str()));
-        self.index.contains_key(name).then(|| self.of(name).filter(fits).map(|s| s.value).sum())
+        let fits = |s: &&Series| {
+            s.labels
+                .iter()
+                .any(|(l, v)| l == label && values.contains(&v.as_str()))
+        };
+        self.index
+            .contains_key(name)
+            .then(|| self.of(name).filter(fits).map(|s| s.value).sum())
     }
 }
 
@@ -59,12 +78,19 @@ fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
     let (head, rest) = match line.find('{') {
         Some(open) => {
             let close = line.rfind('}')?;
-            (&line[..open], Some((&line[open + 1..close], &line[close + 1..])))
+            (
+                &line[..open],
+                Some((&line[open + 1..close], &line[close + 1..])),
+            )
         }
         None => (line, None),
     };
     match rest {
-        Some((labels, value)) => Some((head, parse_labels(labels), value.split_whitespace().next()?.parse().ok()?)),
+        Some((labels, value)) => Some((
+            head,
+            parse_labels(labels),
+            value.split_whitespace().next()?.parse().ok()?,
+        )),
         None => {
             let mut words = head.split_whitespace();
             Some((words.next()?, Vec::new(), words.next()?.parse().ok()?))
@@ -166,7 +192,10 @@ scrape! {
 }
 
 /// Increase of a counter over scrapes; a fall is a restart, after which it counts from zero. None without a sample.
-pub fn increase<'a>(scrapes: impl IntoIterator<Item = &'a Scrape>, field: impl Fn(&Scrape) -> Option<f64>) -> Option<f64> {
+pub fn increase<'a>(
+    scrapes: impl IntoIterator<Item = &'a Scrape>,
+    field: impl Fn(&Scrape) -> Option<f64>,
+) -> Option<f64> {
     let mut last = None;
     let mut sum = 0.0;
     for value in scrapes.into_iter().filter_map(field) {
@@ -198,13 +227,25 @@ mod tests {
         assert_eq!(e.sum("render_duration_seconds_bucket"), None);
         assert_eq!(e.sum("absent"), None);
         let s = Scrape::of(7, &e);
-        assert_eq!((s.hits, s.misses, s.sessions, s.limit_bytes), (Some(12.0), Some(5.0), Some(12.0), None));
+        assert_eq!(
+            (s.hits, s.misses, s.sessions, s.limit_bytes),
+            (Some(12.0), Some(5.0), Some(12.0), None)
+        );
     }
 
     #[test]
     fn increase_survives_a_restart() {
-        let at = |v: Option<f64>| Scrape { shed: v, ..Scrape::default() };
-        let scrapes = [at(Some(5.0)), at(Some(8.0)), at(None), at(Some(2.0)), at(Some(3.0))];
+        let at = |v: Option<f64>| Scrape {
+            shed: v,
+            ..Scrape::default()
+        };
+        let scrapes = [
+            at(Some(5.0)),
+            at(Some(8.0)),
+            at(None),
+            at(Some(2.0)),
+            at(Some(3.0)),
+        ];
         assert_eq!(increase(&scrapes, |s| s.shed), Some(6.0));
         assert_eq!(increase(&scrapes, |s| s.hits), None);
     }

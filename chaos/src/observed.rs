@@ -84,7 +84,12 @@ impl Observed {
     #[must_use]
     pub fn t_s(&self, unix_ms: u64) -> f64 {
         if self.started_unix_ms == 0 {
-            return unix_ms as f64 / 1e3 - self.rows.first().map_or(unix_ms as f64, |r| r.unix_ms as f64) / 1e3;
+            return unix_ms as f64 / 1e3
+                - self
+                    .rows
+                    .first()
+                    .map_or(unix_ms as f64, |r| r.unix_ms as f64)
+                    / 1e3;
         }
         (unix_ms as f64 - self.started_unix_ms as f64) / 1e3
     }

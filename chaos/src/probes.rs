@@ -57,8 +57,18 @@ impl BeforeKill {
             for n in 0..UPLOADS {
                 let id = format!("probe-{n:04}");
                 let path = format!("/v1/backgrounds/{id}");
-                let answer = public.send(Method::PUT, &path, &source.content_type, source.body.clone()).await?;
-                if let (true, Ok(up)) = (answer.ok(), serde_json::from_slice::<Uploaded>(&answer.body)) {
+                let answer = public
+                    .send(
+                        Method::PUT,
+                        &path,
+                        &source.content_type,
+                        source.body.clone(),
+                    )
+                    .await?;
+                if let (true, Ok(up)) = (
+                    answer.ok(),
+                    serde_json::from_slice::<Uploaded>(&answer.body),
+                ) {
                     before.uploads.push((id, up.checksum, source.body.clone()));
                 }
             }
@@ -73,11 +83,19 @@ impl BeforeKill {
     /// The service does not answer.
     pub async fn compare(&self, public: &Listener) -> Result<((u64, u64), (u64, u64)), HttpError> {
         let now = public.backgrounds().await?;
-        let same = |id: &str, checksum: &str| now.iter().any(|b| b.id == id && b.checksum == checksum);
-        let mut missing = self.catalogue.iter().filter(|b| !same(&b.id, &b.checksum)).count();
+        let same =
+            |id: &str, checksum: &str| now.iter().any(|b| b.id == id && b.checksum == checksum);
+        let mut missing = self
+            .catalogue
+            .iter()
+            .filter(|b| !same(&b.id, &b.checksum))
+            .count();
         for (id, checksum, body) in &self.uploads {
             let there = same(id, checksum)
-                && public.get(&format!("/v1/backgrounds/{id}")).await.is_ok_and(|a| a.ok() && a.body == *body);
+                && public
+                    .get(&format!("/v1/backgrounds/{id}"))
+                    .await
+                    .is_ok_and(|a| a.ok() && a.body == *body);
             missing += usize::from(!there);
         }
         let mut clean = 0;
@@ -86,14 +104,22 @@ impl BeforeKill {
             clean += u64::from(answer.status == 404 && answer.problem_code().is_some());
         }
         let checked = (self.catalogue.len() + self.uploads.len()) as u64;
-        Ok(((checked, missing as u64), (self.sessions.len() as u64, clean)))
+        Ok((
+            (checked, missing as u64),
+            (self.sessions.len() as u64, clean),
+        ))
     }
 }
 
 async fn create(public: &Listener, background: &str) -> Result<Option<String>, HttpError> {
     let body = Bytes::from(format!("{{\"background\":\"{background}\"}}"));
-    let answer = public.send(Method::POST, "/v1/sessions", JSON, body).await?;
-    Ok(serde_json::from_slice::<Created>(&answer.body).ok().map(|c| c.session).filter(|_| answer.ok()))
+    let answer = public
+        .send(Method::POST, "/v1/sessions", JSON, body)
+        .await?;
+    Ok(serde_json::from_slice::<Created>(&answer.body)
+        .ok()
+        .map(|c| c.session)
+        .filter(|_| answer.ok()))
 }
 
 /// Asks for frames over several backgrounds from `from` until `to` and counts answers other than 200, and which of those
@@ -119,7 +145,15 @@ pub async fn watch_errors(rig: &Rig, from: Instant, to: Instant, stop: Stop) {
     }
     rig.notes.lock().probes.errors = Some((seen, clean));
     for session in &sessions {
-        let _ = service.public.send(Method::DELETE, &format!("/v1/sessions/{session}"), "", Bytes::new()).await;
+        let _ = service
+            .public
+            .send(
+                Method::DELETE,
+                &format!("/v1/sessions/{session}"),
+                "",
+                Bytes::new(),
+            )
+            .await;
     }
 }
 
@@ -148,7 +182,9 @@ pub async fn at_the_end(rig: &Rig) {
     let bytes = |b: &[Background]| b.iter().map(|b| b.width * b.height * 4).sum();
     notes.probes.catalogue_pixel_bytes = catalogue.as_deref().map(bytes);
     match memory {
-        Ok(memory) if memory.sessions.count > 0 => notes.probes.bytes_per_session = Some(memory.sessions.bytes_per_session),
+        Ok(memory) if memory.sessions.count > 0 => {
+            notes.probes.bytes_per_session = Some(memory.sessions.bytes_per_session)
+        }
         Ok(_) => {}
         Err(e) => tracing::debug!("no memory report: {e}"),
     }

@@ -49,7 +49,11 @@ impl Line {
             show_bytes(self.usage_bytes),
             show_bytes(self.limit_bytes)
         );
-        let faults = if self.faults.is_empty() { String::new() } else { format!(" | {}", self.faults.join(", ")) };
+        let faults = if self.faults.is_empty() {
+            String::new()
+        } else {
+            format!(" | {}", self.faults.join(", "))
+        };
         match (self.t_s, &self.last) {
             (Some(t_s), Some(last)) => format!(
                 "{} {:>3.0}/{:.0} s | {}/s | p99 {:.1} ms | previews {} ok {} degraded {} shed | {memory} | {}{faults}",
@@ -64,8 +68,17 @@ impl Line {
                 self.governor,
             ),
             _ => {
-                let phase = if self.phase.is_empty() { "start" } else { &self.phase };
-                format!("{} {phase} | {} sessions | {memory} | {}", self.trial, show_count(self.sessions), self.governor)
+                let phase = if self.phase.is_empty() {
+                    "start"
+                } else {
+                    &self.phase
+                };
+                format!(
+                    "{} {phase} | {} sessions | {memory} | {}",
+                    self.trial,
+                    show_count(self.sessions),
+                    self.governor
+                )
             }
         }
     }
@@ -80,7 +93,10 @@ pub struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), ticks: Mutex::new(0) }
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            ticks: Mutex::new(0),
+        }
     }
 }
 

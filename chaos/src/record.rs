@@ -37,7 +37,10 @@ pub fn trial(seen: &TrialSeen) -> record::Trial {
 /// Values alone, as the record keeps them.
 #[must_use]
 pub fn values(figures: &Figures) -> BTreeMap<String, f64> {
-    figures.iter().map(|(name, figure)| (name.clone(), figure.value)).collect()
+    figures
+        .iter()
+        .map(|(name, figure)| (name.clone(), figure.value))
+        .collect()
 }
 
 type Column<T> = (&'static str, fn(&T) -> Option<f64>);
@@ -76,15 +79,27 @@ pub fn timeline(observed: &Observed) -> Timeline {
     let step = observed.rows.len().div_ceil(ROWS_MAX).max(1);
     let chunks: Vec<&[HostSample]> = observed.rows.chunks(step).collect();
     let mut out = Timeline::default();
-    out.t_s = chunks.iter().filter_map(|c| c.last()).map(|r| round(observed.t_s(r.unix_ms))).collect();
+    out.t_s = chunks
+        .iter()
+        .filter_map(|c| c.last())
+        .map(|r| round(observed.t_s(r.unix_ms)))
+        .collect();
     for (name, column) in KERNEL {
         let highest = |c: &&[HostSample]| c.iter().filter_map(column).reduce(f64::max);
-        out.series.insert((*name).to_owned(), chunks.iter().map(highest).collect());
+        out.series
+            .insert((*name).to_owned(), chunks.iter().map(highest).collect());
     }
-    let ends: Vec<u64> = chunks.iter().filter_map(|c| c.last()).map(|r| r.unix_ms).collect();
+    let ends: Vec<u64> = chunks
+        .iter()
+        .filter_map(|c| c.last())
+        .map(|r| r.unix_ms)
+        .collect();
     let held = scrapes_at(&observed.scrapes, &ends);
     for (name, column) in SCRAPED {
-        out.series.insert((*name).to_owned(), held.iter().map(|s| s.and_then(column)).collect());
+        out.series.insert(
+            (*name).to_owned(),
+            held.iter().map(|s| s.and_then(column)).collect(),
+        );
     }
     out
 }
@@ -114,12 +129,21 @@ pub fn table(run: &RunRecord) -> String {
     for scenario in &run.scenarios {
         out.push_str(&scenario_table(scenario));
     }
-    out.push_str(&format!("\n{}: {}\n", run.verdict.word().to_uppercase(), run.reason));
+    out.push_str(&format!(
+        "\n{}: {}\n",
+        run.verdict.word().to_uppercase(),
+        run.reason
+    ));
     out
 }
 
 fn scenario_table(scenario: &ScenarioRecord) -> String {
-    let mut out = format!("\n{:<12} {}: {}\n", scenario.verdict.word().to_uppercase(), scenario.name, scenario.reason);
+    let mut out = format!(
+        "\n{:<12} {}: {}\n",
+        scenario.verdict.word().to_uppercase(),
+        scenario.name,
+        scenario.reason
+    );
     for e in &scenario.expectations {
         let met = match e.met {
             Met::Yes => "met    ",
@@ -129,9 +153,21 @@ fn scenario_table(scenario: &ScenarioRecord) -> String {
         out.push_str(&format!("  {met} {:<28} {}\n", e.name, expect::words(e)));
     }
     for c in &scenario.controls {
-        let met = if c.as_expected { "as demanded" } else { "NOT AS DEMANDED" };
-        let reached = c.figures.get("sessions_reached").map_or_else(String::new, |n| format!(", {} sessions reached", show_figure(*n)));
-        out.push_str(&format!("  control {:<20} {} ({met}: {}){reached}\n", c.name, c.observed, c.reason));
+        let met = if c.as_expected {
+            "as demanded"
+        } else {
+            "NOT AS DEMANDED"
+        };
+        let reached = c
+            .figures
+            .get("sessions_reached")
+            .map_or_else(String::new, |n| {
+                format!(", {} sessions reached", show_figure(*n))
+            });
+        out.push_str(&format!(
+            "  control {:<20} {} ({met}: {}){reached}\n",
+            c.name, c.observed, c.reason
+        ));
     }
     for doubt in &scenario.evidence.doubts {
         out.push_str(&format!("  doubt   {doubt}\n"));

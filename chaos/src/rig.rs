@@ -9,7 +9,10 @@ use backdrop_reports::record;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::host::{Cell, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler, SamplerConfig, Undo, UndoGuard, UndoLog};
+use crate::host::{
+    Cell, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler, SamplerConfig,
+    Undo, UndoGuard, UndoLog,
+};
 use crate::observed::{Oracle, Probes};
 use crate::service::{Service, ServiceError, ServiceSpec};
 use crate::units;
@@ -97,13 +100,26 @@ impl Rig {
     ) -> Result<Self, HostError> {
         let cell_name = format!("{name}-{}", std::process::id());
         let guard = (!hierarchy.is_emulated())
-            .then(|| undo.record(Undo::Cgroup { path: hierarchy.base().join(format!("backdrop-{cell_name}")) }))
+            .then(|| {
+                undo.record(Undo::Cgroup {
+                    path: hierarchy.base().join(format!("backdrop-{cell_name}")),
+                })
+            })
             .transpose()?;
-        let cell = hierarchy.cell(&cell_name, Limits { memory_bytes: limit })?;
+        let cell = hierarchy.cell(
+            &cell_name,
+            Limits {
+                memory_bytes: limit,
+            },
+        )?;
         let (service_leaf, hog_leaf) = (cell.leaf("service")?, cell.leaf("hog")?);
         let limit_bytes = cell.limit()?;
-        let sampler =
-            Sampler::start(SamplerConfig::default(), cell.probe(), service_leaf.clone(), Some(hog_leaf.clone()));
+        let sampler = Sampler::start(
+            SamplerConfig::default(),
+            cell.probe(),
+            service_leaf.clone(),
+            Some(hog_leaf.clone()),
+        );
         Ok(Self {
             cell_path: cell.path().to_owned(),
             limit_bytes,
@@ -128,13 +144,25 @@ impl Rig {
     ///
     /// # Errors
     /// It ended, or was not ready in time.
-    pub async fn start_service(&self, spec: &ServiceSpec, ready_within: Duration) -> Result<Arc<Service>, ServiceError> {
-        let service = Arc::new(Service::spawn(spec, &self.service_leaf, &self.placement.service, &self.undo)?);
+    pub async fn start_service(
+        &self,
+        spec: &ServiceSpec,
+        ready_within: Duration,
+    ) -> Result<Arc<Service>, ServiceError> {
+        let service = Arc::new(Service::spawn(
+            spec,
+            &self.service_leaf,
+            &self.placement.service,
+            &self.undo,
+        )?);
         *self.service.lock() = Some(service.clone());
         if let Some(sampler) = &*self.sampler.lock() {
             sampler.watch(Some(service.process.id()));
         }
-        self.note("process", format!("service started, pid {}", service.process.id().pid));
+        self.note(
+            "process",
+            format!("service started, pid {}", service.process.id().pid),
+        );
         let ready = service.until_ready(spec, ready_within).await;
         self.changed.notify_waiters();
         match ready {
@@ -144,7 +172,8 @@ impl Rig {
             }
             Err(e) => {
                 let _ = service.process.kill();
-                let _ = tokio::task::block_in_place(|| service.process.wait(Duration::from_secs(10)));
+                let _ =
+                    tokio::task::block_in_place(|| service.process.wait(Duration::from_secs(10)));
                 self.bury(&service);
                 Err(e)
             }
@@ -165,7 +194,11 @@ impl Rig {
 
     /// Notes a moment.
     pub fn note(&self, kind: &'static str, text: String) {
-        self.notes.lock().moments.push(Moment { unix_ms: units::unix_ms_now(), kind, text });
+        self.notes.lock().moments.push(Moment {
+            unix_ms: units::unix_ms_now(),
+            kind,
+            text,
+        });
     }
 
     /// Until the answer is dropped, an end of the service is intended.
@@ -191,25 +224,44 @@ impl Rig {
         };
         let by_kernel = matches!(
             ending,
-            Ok(Some(crate::host::Ending::KilledByKernel | crate::host::Ending::KilledByWatchdog))
+            Ok(Some(
+                crate::host::Ending::KilledByKernel | crate::host::Ending::KilledByWatchdog
+            ))
         );
         let mut notes = self.notes.lock();
-        if notes.processes.iter().any(|p| p.pid == id.pid && p.start_ticks == id.start_ticks) {
+        if notes
+            .processes
+            .iter()
+            .any(|p| p.pid == id.pid && p.start_ticks == id.start_ticks)
+        {
             return;
         }
         notes.seen_dying |= by_kernel;
         let kind = if by_kernel { "kernel" } else { "process" };
         let text = format!("service pid {} ended: {end}", id.pid);
-        notes.moments.push(Moment { unix_ms: units::unix_ms_now(), kind, text });
-        notes.processes.push(record::ServiceProcess { pid: id.pid, start_ticks: id.start_ticks, end });
+        notes.moments.push(Moment {
+            unix_ms: units::unix_ms_now(),
+            kind,
+            text,
+        });
+        notes.processes.push(record::ServiceProcess {
+            pid: id.pid,
+            start_ticks: id.start_ticks,
+            end,
+        });
     }
 
     /// Ends the service gracefully, and by SIGKILL after `patience`.
     pub fn stop_service(&self, patience: Duration) {
-        let Some(service) = self.service.lock().take() else { return };
+        let Some(service) = self.service.lock().take() else {
+            return;
+        };
         let _ = service.process.signal(libc::SIGTERM);
         if service.process.wait(patience).is_none() {
-            self.note("undo", format!("service did not drain within {patience:?} and was killed"));
+            self.note(
+                "undo",
+                format!("service did not drain within {patience:?} and was killed"),
+            );
             let _ = service.process.kill();
             let _ = service.process.wait(Duration::from_secs(10));
         }
@@ -219,14 +271,22 @@ impl Rig {
     /// Stops sampling, reads the kill counters, removes the cell, and says what could not be undone.
     pub fn take_down(&self) -> TakenDown {
         self.stop_service(Duration::from_secs(10));
-        let (rows, peaks) = self.sampler.lock().take().map(Sampler::stop).unwrap_or_default();
+        let (rows, peaks) = self
+            .sampler
+            .lock()
+            .take()
+            .map(Sampler::stop)
+            .unwrap_or_default();
         let oracle = self.oracle();
         let mut failed = Vec::new();
         if let Some(cell) = self.cell.lock().take() {
             match cell.remove() {
                 Ok(removed) => {
                     if !removed.killed.is_empty() {
-                        failed.push(format!("processes were left in the cgroup: {:?}", removed.killed));
+                        failed.push(format!(
+                            "processes were left in the cgroup: {:?}",
+                            removed.killed
+                        ));
                     }
                     if let Some(Err(e)) = self.cell_guard.lock().take().map(UndoGuard::settled) {
                         failed.push(e.to_string());
@@ -235,7 +295,12 @@ impl Rig {
                 Err(e) => failed.push(e.to_string()),
             }
         }
-        TakenDown { rows, peaks, failed, oracle }
+        TakenDown {
+            rows,
+            peaks,
+            failed,
+            oracle,
+        }
     }
 
     fn oracle(&self) -> Oracle {

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use backdrop_reports::record::{Build, Control, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord, Verdict};
+use backdrop_reports::record::{
+    Build, Control, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord, Verdict,
+};
 
 use crate::cli::RunArgs;
 use crate::context::{self, BinaryError, Context};
@@ -71,26 +73,47 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     let (stopper, stop) = Stopper::new();
     listen_for_signals(stopper)?;
     let started = SystemTime::now();
-    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seed = args
+        .seed
+        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let (context, host) = set_up(&args, seed, started, stop)?;
     let build = inspect(&context, &scenarios)?;
     let reaper = Reaper::start(&context.program, &context.undo)?;
-    context.progress.note(&format!("{} scenarios, seed {seed}, {}", scenarios.len(), context.dir.display()));
+    context.progress.note(&format!(
+        "{} scenarios, seed {seed}, {}",
+        scenarios.len(),
+        context.dir.display()
+    ));
     for lack in &host.lacks {
         context.progress.note(&format!("this host: {lack}"));
     }
-    let mut judged = Judge { context: &context, args: &args, controls: BTreeMap::new() };
+    let mut judged = Judge {
+        context: &context,
+        args: &args,
+        controls: BTreeMap::new(),
+    };
     let mut records = Vec::new();
     for scenario in &scenarios {
         if context.stop.raised() {
             break;
         }
         let record = judged.scenario(scenario).await?;
-        context.progress.note(&format!("{}: {}: {}", record.name, record.verdict.word(), record.reason));
+        context.progress.note(&format!(
+            "{}: {}: {}",
+            record.name,
+            record.verdict.word(),
+            record.reason
+        ));
         records.push(record);
     }
     let interrupted = context.stop.raised();
-    let run = conclude(&args, &context, records, (started, host, build), interrupted);
+    let run = conclude(
+        &args,
+        &context,
+        records,
+        (started, host, build),
+        interrupted,
+    );
     clean_up(&context, reaper)?;
     backdrop_reports::render::write_all(&run, &context.dir)?;
     print_end(&run, &context.dir);
@@ -109,8 +132,13 @@ fn refuse_leftovers() -> Result<(), RunError> {
     if left.is_empty() {
         return Ok(());
     }
-    let what: Vec<_> = left.iter().map(|l| format!("{} of pid {}", l.path.display(), l.runner.pid)).collect();
-    Err(RunError::Leftovers { what: what.join(", ") })
+    let what: Vec<_> = left
+        .iter()
+        .map(|l| format!("{} of pid {}", l.path.display(), l.runner.pid))
+        .collect();
+    Err(RunError::Leftovers {
+        what: what.join(", "),
+    })
 }
 
 fn listen_for_signals(stopper: Stopper) -> Result<(), RunError> {
@@ -127,7 +155,12 @@ fn listen_for_signals(stopper: Stopper) -> Result<(), RunError> {
     Ok(())
 }
 
-fn set_up(args: &RunArgs, seed: u64, started: SystemTime, stop: Stop) -> Result<(Context, Host), RunError> {
+fn set_up(
+    args: &RunArgs,
+    seed: u64,
+    started: SystemTime,
+    stop: Stop,
+) -> Result<(Context, Host), RunError> {
     let (hierarchy, host) = match Hierarchy::detect() {
         Ok(hierarchy) => {
             let host = host::host_facts(Ok(&hierarchy));
@@ -139,7 +172,9 @@ fn set_up(args: &RunArgs, seed: u64, started: SystemTime, stop: Stop) -> Result<
         let path = path.to_owned();
         move |source| RunError::Io { path, source }
     };
-    let dir = args.out.join(format!("{}-{seed}", units::compact_utc(started)));
+    let dir = args
+        .out
+        .join(format!("{}-{seed}", units::compact_utc(started)));
     std::fs::create_dir_all(&dir).map_err(io(&dir))?;
     std::fs::create_dir_all(&args.cache_dir).map_err(io(&args.cache_dir))?;
     let absolute = |path: &Path| std::fs::canonicalize(path).map_err(io(path));
@@ -172,24 +207,44 @@ fn inspect(context: &Context, scenarios: &[Scenario]) -> Result<Build, RunError>
         kinds.push(scenario.target.build);
         kinds.extend(scenario.controls.iter().map(|c| c.target.build));
         if let Some(other) = &scenario.controls_of {
-            kinds.extend(library::find(other)?.controls.iter().map(|c| c.target.build));
+            kinds.extend(
+                library::find(other)?
+                    .controls
+                    .iter()
+                    .map(|c| c.target.build),
+            );
         }
     }
-    let needed: Vec<_> = BuildKind::ALL.into_iter().filter(|k| kinds.contains(k)).collect();
+    let needed: Vec<_> = BuildKind::ALL
+        .into_iter()
+        .filter(|k| kinds.contains(k))
+        .collect();
     let mut binaries = vec![context::inspect_simulator(&context.simulator)?];
     for kind in needed {
         binaries.push(context::inspect_service(&context.bin_dir, kind)?);
     }
-    Ok(Build { version: env!("CARGO_PKG_VERSION").to_owned(), commit: commit(), binaries })
+    Ok(Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: commit(),
+        binaries,
+    })
 }
 
 /// Commit of the checkout we run in, `+dirty` if it was changed; empty outside one.
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
-        String::from_utf8(output.stdout).ok().map(|s| s.trim().to_owned())
+        let output = Command::new("git")
+            .args(args)
+            .output()
+            .ok()
+            .filter(|o| o.status.success())?;
+        String::from_utf8(output.stdout)
+            .ok()
+            .map(|s| s.trim().to_owned())
     };
-    let Some(head) = git(&["rev-parse", "HEAD"]) else { return String::new() };
+    let Some(head) = git(&["rev-parse", "HEAD"]) else {
+        return String::new();
+    };
     let dirty = git(&["status", "--porcelain"]).is_some_and(|s| !s.is_empty());
     format!("{head}{}", if dirty { "+dirty" } else { "" })
 }
@@ -203,7 +258,9 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     async fn scenario(&mut self, scenario: &Scenario) -> Result<ScenarioRecord, RunError> {
-        self.context.progress.note(&format!("\n{}: {}", scenario.name, scenario.title));
+        self.context
+            .progress
+            .note(&format!("\n{}: {}", scenario.name, scenario.title));
         let plan = TrialPlan {
             name: scenario.name.clone(),
             target: scenario.target.clone(),
@@ -236,7 +293,9 @@ impl Judge<'_> {
             return None;
         }
         let name = format!("{}.{}", scenario.name, control.name);
-        self.context.progress.note(&format!("{name}: must come out as {}", control.expected));
+        self.context
+            .progress
+            .note(&format!("{name}: must come out as {}", control.expected));
         let plan = TrialPlan {
             name,
             target: control.target.clone(),
@@ -245,14 +304,22 @@ impl Judge<'_> {
         };
         let seen = trial::run(self.context, &plan).await;
         let record = self.judge_control(scenario, control, &seen);
-        self.context.progress.note(&format!("{}: {} ({})", plan.name, record.observed, record.reason));
+        self.context.progress.note(&format!(
+            "{}: {} ({})",
+            plan.name, record.observed, record.reason
+        ));
         if !self.context.stop.raised() {
             self.controls.insert(key, record.clone());
         }
         Some(record)
     }
 
-    fn judge(&self, scenario: &Scenario, seen: &TrialSeen, controls: Vec<Control>) -> ScenarioRecord {
+    fn judge(
+        &self,
+        scenario: &Scenario,
+        seen: &TrialSeen,
+        controls: Vec<Control>,
+    ) -> ScenarioRecord {
         let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
         let control_facts: Vec<_> = controls.iter().map(control_facts).collect();
         let facts = weighed.facts(&seen.observed, &control_facts, self.context);
@@ -274,8 +341,18 @@ impl Judge<'_> {
         }
     }
 
-    fn judge_control(&self, scenario: &Scenario, control: &ControlPlan, seen: &TrialSeen) -> Control {
-        let expects: Vec<_> = scenario.expects.iter().filter(|e| has_window(e, &control.load)).cloned().collect();
+    fn judge_control(
+        &self,
+        scenario: &Scenario,
+        control: &ControlPlan,
+        seen: &TrialSeen,
+    ) -> Control {
+        let expects: Vec<_> = scenario
+            .expects
+            .iter()
+            .filter(|e| has_window(e, &control.load))
+            .cloned()
+            .collect();
         let weighed = Weighed::of(&seen.observed, &control.load, scenario, &expects);
         let facts = weighed.facts(&seen.observed, &[], self.context);
         let control_seen = ControlSeen {
@@ -302,7 +379,10 @@ impl Judge<'_> {
 
 /// An expectation on a window that a shorter load does not have says nothing about it.
 fn has_window(expect: &Expect, load: &Load) -> bool {
-    expect.figure.split_once('.').is_none_or(|(_, window)| load.windows.iter().any(|w| w.name == window))
+    expect
+        .figure
+        .split_once('.')
+        .is_none_or(|(_, window)| load.windows.iter().any(|w| w.name == window))
 }
 
 fn control_facts(control: &Control) -> ControlFacts {
@@ -323,14 +403,27 @@ struct Weighed {
 
 impl Weighed {
     fn of(observed: &Observed, load: &Load, scenario: &Scenario, expects: &[Expect]) -> Self {
-        let plan = Plan { load, steady: &scenario.steady, recovery: scenario.recovery.as_ref() };
+        let plan = Plan {
+            load,
+            steady: &scenario.steady,
+            recovery: scenario.recovery.as_ref(),
+        };
         let figures = figures::compute(observed, plan);
         let starved = simulator_facts(observed).is_some_and(|s| s.starved().is_some());
         let expectations = expect::evaluate(expects, &figures, starved);
-        Self { figures, expectations, steady: steady::before_faults(observed, plan) }
+        Self {
+            figures,
+            expectations,
+            steady: steady::before_faults(observed, plan),
+        }
     }
 
-    fn facts<'a>(&'a self, observed: &'a Observed, controls: &'a [ControlFacts], context: &Context) -> Facts<'a> {
+    fn facts<'a>(
+        &'a self,
+        observed: &'a Observed,
+        controls: &'a [ControlFacts],
+        context: &Context,
+    ) -> Facts<'a> {
         Facts {
             failure: observed.failure.as_deref(),
             expectations: &self.expectations,
@@ -352,22 +445,43 @@ fn conclude(
     (started, host, build): (SystemTime, Host, Build),
     interrupted: bool,
 ) -> RunRecord {
-    let verdict = Verdict::worst(scenarios.iter().map(|s| s.verdict)).unwrap_or(Verdict::Inconclusive);
-    let held = scenarios.iter().filter(|s| s.verdict == Verdict::Held).count();
+    let verdict =
+        Verdict::worst(scenarios.iter().map(|s| s.verdict)).unwrap_or(Verdict::Inconclusive);
+    let held = scenarios
+        .iter()
+        .filter(|s| s.verdict == Verdict::Held)
+        .count();
     let reason = match scenarios.iter().find(|s| s.verdict == verdict) {
         _ if interrupted => format!("interrupted after {} scenarios", scenarios.len()),
         Some(_) if verdict == Verdict::Held => format!("all {held} scenarios held"),
-        Some(worst) => format!("{held} of {} scenarios held; {}: {}", scenarios.len(), worst.name, worst.reason),
+        Some(worst) => format!(
+            "{held} of {} scenarios held; {}: {}",
+            scenarios.len(),
+            worst.name,
+            worst.reason
+        ),
         None => "nothing was run".to_owned(),
     };
-    let verdict = if interrupted && verdict == Verdict::Held { Verdict::Inconclusive } else { verdict };
+    let verdict = if interrupted && verdict == Verdict::Held {
+        Verdict::Inconclusive
+    } else {
+        verdict
+    };
     RunRecord {
         schema_version: RECORD_SCHEMA_VERSION,
-        id: context.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        id: context
+            .dir
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         started_at: units::rfc3339(started),
         finished_at: units::rfc3339(SystemTime::now()),
         seed: context.seed,
-        suite: if args.names.is_empty() { args.suite.clone() } else { "named".to_owned() },
+        suite: if args.names.is_empty() {
+            args.suite.clone()
+        } else {
+            "named".to_owned()
+        },
         replay: args.replay(None, context.seed),
         verdict,
         exit: verdict.exit(),
@@ -391,7 +505,11 @@ fn clean_up(context: &Context, reaper: Reaper) -> Result<(), RunError> {
 
 fn print_end(run: &RunRecord, dir: &Path) {
     let mut out = record::table(run);
-    out.push_str(&format!("report: {}\nreplay: {}\n", dir.join("index.html").display(), run.replay));
+    out.push_str(&format!(
+        "report: {}\nreplay: {}\n",
+        dir.join("index.html").display(),
+        run.replay
+    ));
     let mut stdout = std::io::stdout().lock();
     // A closed pipe is no reason for another exit code.
     let _ = std::io::Write::write_all(&mut stdout, out.as_bytes());

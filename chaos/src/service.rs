@@ -65,7 +65,12 @@ impl ServiceSpec {
     ///
     /// # Errors
     /// No free port.
-    pub fn new(binary: PathBuf, dir: &Path, data: PathBuf, target: Target) -> Result<Self, ServiceError> {
+    pub fn new(
+        binary: PathBuf,
+        dir: &Path,
+        data: PathBuf,
+        target: Target,
+    ) -> Result<Self, ServiceError> {
         // Both are held until both are known, so that they differ.
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServiceError::Port);
         let (public, admin) = (bind()?, bind()?);
@@ -121,12 +126,20 @@ impl Service {
     ///
     /// # Errors
     /// The host's.
-    pub fn spawn(spec: &ServiceSpec, leaf: &Leaf, cpus: &CpuSet, undo: &UndoLog) -> Result<Self, ServiceError> {
+    pub fn spawn(
+        spec: &ServiceSpec,
+        leaf: &Leaf,
+        cpus: &CpuSet,
+        undo: &UndoLog,
+    ) -> Result<Self, ServiceError> {
         let _ = std::fs::remove_file(&spec.ready_file);
         let command = spec.command(leaf, cpus);
         let words = command.words();
         let process = ServiceProcess::spawn(&command)?;
-        let guard = undo.record(Undo::Process { process: process.id(), what: "service".into() })?;
+        let guard = undo.record(Undo::Process {
+            process: process.id(),
+            what: "service".into(),
+        })?;
         Ok(Self {
             process,
             public: Listener::new(spec.listen),
@@ -141,18 +154,27 @@ impl Service {
     ///
     /// # Errors
     /// It ended, or is not ready in time.
-    pub async fn until_ready(&self, spec: &ServiceSpec, within: Duration) -> Result<(), ServiceError> {
+    pub async fn until_ready(
+        &self,
+        spec: &ServiceSpec,
+        within: Duration,
+    ) -> Result<(), ServiceError> {
         let deadline = Instant::now() + within;
         loop {
             if self.process.try_wait().is_some() {
-                return Err(ServiceError::Ended { log: self.log.clone() });
+                return Err(ServiceError::Ended {
+                    log: self.log.clone(),
+                });
             }
             let written = std::fs::metadata(&spec.ready_file).is_ok_and(|m| m.len() > 0);
             if written && self.public.get("/readyz").await.is_ok_and(|a| a.ok()) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(ServiceError::NotReady { within, log: self.log.clone() });
+                return Err(ServiceError::NotReady {
+                    within,
+                    log: self.log.clone(),
+                });
             }
             tokio::time::sleep(READY_POLL).await;
         }

@@ -25,7 +25,9 @@ pub enum SteadyState {
 /// Judges the seconds between warm-up and the first fault.
 #[must_use]
 pub fn before_faults(seen: &Observed, plan: Plan<'_>) -> SteadyState {
-    let Some(first) = seen.faults.iter().map(|f| f.from_s).reduce(f64::min) else { return SteadyState::NotNeeded };
+    let Some(first) = seen.faults.iter().map(|f| f.from_s).reduce(f64::min) else {
+        return SteadyState::NotNeeded;
+    };
     let seconds = steady_seconds(seen, plan, first);
     if seconds.len() < SECONDS_MIN {
         return SteadyState::NotHeld(format!(
@@ -34,7 +36,11 @@ pub fn before_faults(seen: &Observed, plan: Plan<'_>) -> SteadyState {
         ));
     }
     let planned = plan.load.planned_switches_per_s();
-    let due = if planned > 0.0 { planned } else { plan.load.previews_per_second };
+    let due = if planned > 0.0 {
+        planned
+    } else {
+        plan.load.previews_per_second
+    };
     let rate = median(seconds.iter().map(|i| acknowledged(i, planned)));
     if due > 0.0 && rate < plan.steady.rate_ratio * due {
         return SteadyState::NotHeld(format!(
@@ -42,15 +48,18 @@ pub fn before_faults(seen: &Observed, plan: Plan<'_>) -> SteadyState {
             plan.steady.rate_ratio * 100.0
         ));
     }
-    let failed: u64 = seconds.iter().map(|i| i.switches_failed + i.previews_failed).sum();
+    let failed: u64 = seconds
+        .iter()
+        .map(|i| i.switches_failed + i.previews_failed)
+        .sum();
     if failed > 0 {
         return SteadyState::NotHeld(format!("{failed} operations failed before the first fault"));
     }
     let p99_ms = median(seconds.iter().map(|i| i.switch_p99_us as f64 / 1e3));
     match plan.steady.p99_ms {
-        Some(bound) if p99_ms > bound => {
-            SteadyState::NotHeld(format!("median p99 before the first fault was {p99_ms:.1} ms, above {bound} ms"))
-        }
+        Some(bound) if p99_ms > bound => SteadyState::NotHeld(format!(
+            "median p99 before the first fault was {p99_ms:.1} ms, above {bound} ms"
+        )),
         _ => SteadyState::Held,
     }
 }
@@ -67,53 +76,75 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
     let rate = median(before.iter().map(|i| acknowledged(i, planned)));
     let working_set = steady_working_set(seen, plan, first);
     let hit_ratio = hit_ratio_between(seen, plan.steady.from.as_secs_f64(), first);
-    let after: Vec<_> = seen.intervals().iter().filter(|i| i.t_s > fault.to_s).collect();
+    let after: Vec<_> = seen
+        .intervals()
+        .iter()
+        .filter(|i| i.t_s > fault.to_s)
+        .collect();
     let good = |i: &&Interval| {
-        let fast = acknowledged(i, planned) >= bands.rate_ratio * rate && i.switch_p99_us as f64 / 1e3 <= bands.p99_ms;
+        let fast = acknowledged(i, planned) >= bands.rate_ratio * rate
+            && i.switch_p99_us as f64 / 1e3 <= bands.p99_ms;
         let warm = match (bands.working_set_ratio, working_set) {
-            (Some(ratio), Some(bytes)) => textures_at(seen, i.t_s).is_some_and(|now| now >= ratio * bytes),
+            (Some(ratio), Some(bytes)) => {
+                textures_at(seen, i.t_s).is_some_and(|now| now >= ratio * bytes)
+            }
             (Some(_), None) => false,
             (None, _) => true,
         };
         let hitting = match (bands.hit_ratio_points, hit_ratio) {
-            (Some(points), Some(ratio)) => {
-                hit_ratio_between(seen, i.t_s - HIT_WINDOW_S, i.t_s).is_none_or(|now| now >= ratio - points / 100.0)
-            }
+            (Some(points), Some(ratio)) => hit_ratio_between(seen, i.t_s - HIT_WINDOW_S, i.t_s)
+                .is_none_or(|now| now >= ratio - points / 100.0),
             (Some(_), None) => false,
             (None, _) => true,
         };
         fast && warm && hitting
     };
     let good: Vec<bool> = after.iter().map(|i| good(&i)).collect();
-    let at = good.windows(SECONDS_MIN).position(|w| w.iter().all(|g| *g))?;
+    let at = good
+        .windows(SECONDS_MIN)
+        .position(|w| w.iter().all(|g| *g))?;
     Some(((after[at].t_s - fault.to_s).max(0.0), after.len() as u64))
 }
 
 fn steady_seconds<'a>(seen: &'a Observed, plan: Plan<'_>, until: f64) -> Vec<&'a Interval> {
     // An interval is named by its end and must lie before the fault as a whole.
     let from = plan.steady.from.as_secs_f64();
-    seen.intervals().iter().filter(|i| i.t_s - 1.0 >= from - 0.5 && i.t_s <= until).collect()
+    seen.intervals()
+        .iter()
+        .filter(|i| i.t_s - 1.0 >= from - 0.5 && i.t_s <= until)
+        .collect()
 }
 
 fn scrapes_between(seen: &Observed, from: f64, to: f64) -> impl Iterator<Item = &Scrape> {
-    seen.scrapes.iter().filter(move |s| (from..=to).contains(&seen.t_s(s.unix_ms)))
+    seen.scrapes
+        .iter()
+        .filter(move |s| (from..=to).contains(&seen.t_s(s.unix_ms)))
 }
 
 fn steady_working_set(seen: &Observed, plan: Plan<'_>, until: f64) -> Option<f64> {
-    let bytes: Vec<f64> =
-        scrapes_between(seen, plan.steady.from.as_secs_f64(), until).filter_map(|s| s.textures_bytes).collect();
+    let bytes: Vec<f64> = scrapes_between(seen, plan.steady.from.as_secs_f64(), until)
+        .filter_map(|s| s.textures_bytes)
+        .collect();
     (!bytes.is_empty()).then(|| median(bytes))
 }
 
 fn textures_at(seen: &Observed, t_s: f64) -> Option<f64> {
-    scrapes_between(seen, t_s - 1.0, t_s).filter_map(|s| s.textures_bytes).last()
+    scrapes_between(seen, t_s - 1.0, t_s)
+        .filter_map(|s| s.textures_bytes)
+        .last()
 }
 
 /// None if nothing was accessed in between.
 fn hit_ratio_between(seen: &Observed, from: f64, to: f64) -> Option<f64> {
-    let rise = |field: fn(&Scrape) -> Option<f64>| increase(scrapes_between(seen, from, to), field).unwrap_or(0.0);
+    let rise = |field: fn(&Scrape) -> Option<f64>| {
+        increase(scrapes_between(seen, from, to), field).unwrap_or(0.0)
+    };
     let hits = rise(|s| s.hits);
-    let all = hits + rise(|s| s.misses) + rise(|s| s.degraded) + rise(|s| s.accesses_shed) + rise(|s| s.accesses_failed);
+    let all = hits
+        + rise(|s| s.misses)
+        + rise(|s| s.degraded)
+        + rise(|s| s.accesses_shed)
+        + rise(|s| s.accesses_failed);
     (all > 0.0).then(|| hits / all)
 }
 

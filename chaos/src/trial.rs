@@ -64,7 +64,10 @@ pub struct TrialSeen {
 pub async fn run(context: &Context, plan: &TrialPlan) -> TrialSeen {
     let began = Instant::now();
     let mut seen = TrialSeen {
-        observed: Observed { limit_bytes: plan.target.memory_limit, ..Observed::default() },
+        observed: Observed {
+            limit_bytes: plan.target.memory_limit,
+            ..Observed::default()
+        },
         service_command: Vec::new(),
         simulator_command: Vec::new(),
         logs: Vec::new(),
@@ -83,29 +86,62 @@ fn conclude(observed: &mut Observed, context: &Context) {
     if explained {
         observed.failure = None;
     } else if observed.failure.is_none() && observed.load.is_none() {
-        let exit = observed.simulator_exit.map_or_else(|| "was ended".to_owned(), |code| format!("exited {code}"));
+        let exit = observed
+            .simulator_exit
+            .map_or_else(|| "was ended".to_owned(), |code| format!("exited {code}"));
         observed.failure = Some(format!("the simulator {exit} without a report"));
     }
 }
 
-async fn set_up_and_drive(context: &Context, plan: &TrialPlan, seen: &mut TrialSeen) -> Result<(), String> {
+async fn set_up_and_drive(
+    context: &Context,
+    plan: &TrialPlan,
+    seen: &mut TrialSeen,
+) -> Result<(), String> {
     let folders = Folders::make(context, &plan.name)?;
-    let data_guard = context.undo.record(Undo::Folder { path: folders.data.clone() }).map_err(|e| e.to_string())?;
+    let data_guard = context
+        .undo
+        .record(Undo::Folder {
+            path: folders.data.clone(),
+        })
+        .map_err(|e| e.to_string())?;
     let binary = context.binary(plan.target.build)?;
     let rig = tokio::task::block_in_place(|| {
         let name = plan.name.replace('.', "_");
         let limit = plan.target.memory_limit;
-        Rig::set_up(&name, limit, &context.hierarchy, context.placement.clone(), context.undo.clone(), context.program.clone())
+        Rig::set_up(
+            &name,
+            limit,
+            &context.hierarchy,
+            context.placement.clone(),
+            context.undo.clone(),
+            context.program.clone(),
+        )
     })
     .map_err(|e| e.to_string())?;
     let rig = Arc::new(rig);
-    let driven = match ServiceSpec::new(binary, &folders.logs, folders.data.clone(), plan.target.clone()) {
+    let driven = match ServiceSpec::new(
+        binary,
+        &folders.logs,
+        folders.data.clone(),
+        plan.target.clone(),
+    ) {
         Ok(spec) => drive(context, plan, &rig, spec, &folders, seen).await,
         Err(e) => Err(e.to_string()),
     };
     let down = tokio::task::block_in_place(|| rig.take_down());
-    let data_undone = if context.keep_data { data_guard.settled() } else { data_guard.undo().map(drop) };
-    fill(&mut seen.observed, context, &rig, down, data_undone.err().map(|e| e.to_string()));
+    let data_undone = if context.keep_data {
+        data_guard.settled()
+    } else {
+        data_guard.undo().map(drop)
+    };
+    fill(
+        &mut seen.observed,
+        context,
+        &rig,
+        down,
+        data_undone.err().map(|e| e.to_string()),
+    );
     seen.logs = folders.relative_files(context);
     driven
 }
@@ -117,7 +153,10 @@ struct Folders {
 
 impl Folders {
     fn make(context: &Context, name: &str) -> Result<Self, String> {
-        let folders = Self { logs: context.dir.join("logs").join(name), data: context.dir.join("data").join(name) };
+        let folders = Self {
+            logs: context.dir.join("logs").join(name),
+            data: context.dir.join("data").join(name),
+        };
         for dir in [&folders.logs, &folders.data] {
             std::fs::create_dir_all(dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
         }
@@ -125,9 +164,18 @@ impl Folders {
     }
 
     fn relative_files(&self, context: &Context) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.logs) else { return Vec::new() };
-        let relative = |p: PathBuf| p.strip_prefix(&context.dir).ok().map(|p| p.display().to_string());
-        let mut files: Vec<_> = entries.flatten().filter_map(|e| relative(e.path())).collect();
+        let Ok(entries) = std::fs::read_dir(&self.logs) else {
+            return Vec::new();
+        };
+        let relative = |p: PathBuf| {
+            p.strip_prefix(&context.dir)
+                .ok()
+                .map(|p| p.display().to_string())
+        };
+        let mut files: Vec<_> = entries
+            .flatten()
+            .filter_map(|e| relative(e.path()))
+            .collect();
         files.sort();
         files
     }
@@ -141,7 +189,10 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let service = rig.start_service(&spec, READY_MAX).await.map_err(|e| e.to_string())?;
+    let service = rig
+        .start_service(&spec, READY_MAX)
+        .await
+        .map_err(|e| e.to_string())?;
     seen.service_command.clone_from(&service.command);
     let (stopper, stop) = Stopper::new();
     let simulator_spec = SimulatorSpec {
@@ -154,11 +205,19 @@ async fn drive(
         cpus: context.placement.simulator.clone(),
         dir: folders.logs.clone(),
     };
-    let simulator = Simulator::start(&simulator_spec, &context.undo, stop.clone()).map_err(|e| e.to_string())?;
+    let simulator = Simulator::start(&simulator_spec, &context.undo, stop.clone())
+        .map_err(|e| e.to_string())?;
     seen.simulator_command.clone_from(&simulator.command);
     let scrapes = Arc::new(Mutex::new(Vec::new()));
     let watcher = tokio::spawn(watch(rig.clone(), scrapes.clone(), stop.clone()));
-    let reporter = tokio::spawn(report(context.progress.clone(), plan.clone(), rig.clone(), simulator.live_handle(), scrapes.clone(), stop.clone()));
+    let reporter = tokio::spawn(report(
+        context.progress.clone(),
+        plan.clone(),
+        rig.clone(),
+        simulator.live_handle(),
+        scrapes.clone(),
+        stop.clone(),
+    ));
     let outcome = load(context, plan, rig, &spec, &simulator, &stopper, &stop).await;
     stopper.stop();
     let _ = tokio::join!(watcher, reporter);
@@ -167,8 +226,14 @@ async fn drive(
     let observed = &mut seen.observed;
     observed.scrapes = std::mem::take(&mut *scrapes.lock());
     observed.simulator_exit = simulator.exit();
-    observed.load = simulator.report().map_err(|e| tracing::debug!("no load report: {e}")).ok();
-    observed.started_unix_ms = observed.load.as_ref().map_or(live.started_unix_ms, |l| l.started_unix_ms);
+    observed.load = simulator
+        .report()
+        .map_err(|e| tracing::debug!("no load report: {e}"))
+        .ok();
+    observed.started_unix_ms = observed
+        .load
+        .as_ref()
+        .map_or(live.started_unix_ms, |l| l.started_unix_ms);
     observed.sessions_live = live.sessions;
     observed.live = live.intervals;
     let (faults, ended) = outcome;
@@ -200,12 +265,20 @@ async fn load(
     let start = if ahead >= 0 {
         Instant::now() + Duration::from_millis(ahead as u64)
     } else {
-        Instant::now().checked_sub(Duration::from_millis(ahead.unsigned_abs())).unwrap_or_else(Instant::now)
+        Instant::now()
+            .checked_sub(Duration::from_millis(ahead.unsigned_abs()))
+            .unwrap_or_else(Instant::now)
     };
     let clock = Clock { start, unix_ms };
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
-        tasks.spawn(faults::run(fault, rig.clone(), spec.clone(), clock, stop.clone()));
+        tasks.spawn(faults::run(
+            fault,
+            rig.clone(),
+            spec.clone(),
+            clock,
+            stop.clone(),
+        ));
     }
     let side = tokio::spawn(side_probes(rig.clone(), plan.clone(), start, stop.clone()));
     let deadline = start + plan.load.duration + READBACK_MAX;
@@ -240,14 +313,27 @@ async fn join(mut tasks: JoinSet<Fault>, stopper: &Stopper, plan: &TrialPlan) ->
     let of = |plan: &FaultPlan| faults.iter().find(|f| f.name == plan.name).cloned();
     plan.faults
         .iter()
-        .map(|p| of(p).unwrap_or_else(|| Fault { proof: "its task was lost".to_owned(), undone: false, ..faults::planned(p) }))
+        .map(|p| {
+            of(p).unwrap_or_else(|| Fault {
+                proof: "its task was lost".to_owned(),
+                undone: false,
+                ..faults::planned(p)
+            })
+        })
         .collect()
 }
 
 /// Probes beside the load: bytes per session half-way, error answers while failpoints stand.
 async fn side_probes(rig: Arc<Rig>, plan: TrialPlan, start: Instant, stop: Stop) {
-    let failpoints = || plan.faults.iter().filter(|f| matches!(f.kind, FaultKind::Failpoint { .. }));
-    let span = failpoints().map(|f| f.at).min().zip(failpoints().map(FaultPlan::end).max());
+    let failpoints = || {
+        plan.faults
+            .iter()
+            .filter(|f| matches!(f.kind, FaultKind::Failpoint { .. }))
+    };
+    let span = failpoints()
+        .map(|f| f.at)
+        .min()
+        .zip(failpoints().map(FaultPlan::end).max());
     let errors = async {
         if let Some((from, to)) = span {
             probes::watch_errors(&rig, start + from, start + to, stop.clone()).await;
@@ -293,13 +379,17 @@ async fn lost(rig: &Rig) {
 async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) {
     let mut state = None;
     while stop.sleep_until(Instant::now() + SCRAPE_PERIOD).await {
-        let Some(service) = rig.service() else { continue };
+        let Some(service) = rig.service() else {
+            continue;
+        };
         if service.process.try_wait().is_some() {
             continue;
         }
         let mut admin = service.admin;
         admin.timeout = Duration::from_secs(2);
-        let Ok(scrape) = admin.scrape().await else { continue };
+        let Ok(scrape) = admin.scrape().await else {
+            continue;
+        };
         if scrape.governor_state != state && state.is_some() {
             rig.note("governor", governor_word(scrape.governor_state).to_owned());
         }
@@ -327,7 +417,10 @@ async fn report(
     scrapes: Arc<Mutex<Vec<Scrape>>>,
     stop: Stop,
 ) {
-    while stop.sleep_until(Instant::now() + Duration::from_secs(1)).await {
+    while stop
+        .sleep_until(Instant::now() + Duration::from_secs(1))
+        .await
+    {
         let line = {
             let live = live.lock();
             let t_s = (live.started_unix_ms > 0)
@@ -353,12 +446,24 @@ async fn report(
 
 fn standing(faults: &[FaultPlan], t_s: Option<f64>) -> Vec<String> {
     let Some(t_s) = t_s else { return Vec::new() };
-    let stands = |f: &&FaultPlan| (f.at.as_secs_f64()..=f.end().as_secs_f64().max(f.at.as_secs_f64() + 2.0)).contains(&t_s);
-    faults.iter().filter(stands).map(|f| f.name.clone()).collect()
+    let stands = |f: &&FaultPlan| {
+        (f.at.as_secs_f64()..=f.end().as_secs_f64().max(f.at.as_secs_f64() + 2.0)).contains(&t_s)
+    };
+    faults
+        .iter()
+        .filter(stands)
+        .map(|f| f.name.clone())
+        .collect()
 }
 
 /// Everything that is known once the rig is gone.
-fn fill(observed: &mut Observed, context: &Context, rig: &Rig, down: TakenDown, data: Option<String>) {
+fn fill(
+    observed: &mut Observed,
+    context: &Context,
+    rig: &Rig,
+    down: TakenDown,
+    data: Option<String>,
+) {
     let notes = std::mem::take(&mut *rig.notes.lock());
     observed.limit_bytes = rig.limit_bytes;
     observed.rows = down.rows;
@@ -372,9 +477,17 @@ fn fill(observed: &mut Observed, context: &Context, rig: &Rig, down: TakenDown, 
     let mut events: Vec<Event> = notes
         .moments
         .into_iter()
-        .map(|m| Event { t_s: observed.t_s(m.unix_ms), kind: m.kind.to_owned(), text: m.text })
+        .map(|m| Event {
+            t_s: observed.t_s(m.unix_ms),
+            kind: m.kind.to_owned(),
+            text: m.text,
+        })
         .collect();
-    events.extend(failed.into_iter().map(|text| Event { t_s: observed.duration_s, kind: "undo".to_owned(), text }));
+    events.extend(failed.into_iter().map(|text| Event {
+        t_s: observed.duration_s,
+        kind: "undo".to_owned(),
+        text,
+    }));
     observed.events = events;
     let simulator = simulator_facts(observed);
     observed.evidence = Evidence {
@@ -399,6 +512,14 @@ fn fill(observed: &mut Observed, context: &Context, rig: &Rig, down: TakenDown, 
 pub fn simulator_facts(observed: &Observed) -> Option<SimulatorFacts> {
     let load = observed.load.as_ref()?;
     // Without a planned operation the truth checker has nothing to look at.
-    let truth = if load.switches.planned + load.previews.planned > 0 { load.truth.verdict } else { TruthVerdict::Inconclusive };
-    Some(SimulatorFacts { truth, late_ratio: load.sends.late_ratio, busy_max: load.simulator.busy_max })
+    let truth = if load.switches.planned + load.previews.planned > 0 {
+        load.truth.verdict
+    } else {
+        TruthVerdict::Inconclusive
+    };
+    Some(SimulatorFacts {
+        truth,
+        late_ratio: load.sends.late_ratio,
+        busy_max: load.simulator.busy_max,
+    })
 }

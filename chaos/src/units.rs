@@ -11,13 +11,19 @@ pub const MIB: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a duration.
-    #[error("`{0}` is no duration; right would be a number with a unit: `500ms`, `60s`, `3m`, `1h`")]
+    #[error(
+        "`{0}` is no duration; right would be a number with a unit: `500ms`, `60s`, `3m`, `1h`"
+    )]
     Duration(String),
     /// Not a size.
-    #[error("`{0}` is no size; right would be a number with a unit: `512KiB`, `384MiB`, `1GiB`, `4096B`")]
+    #[error(
+        "`{0}` is no size; right would be a number with a unit: `512KiB`, `384MiB`, `1GiB`, `4096B`"
+    )]
     Bytes(String),
     /// Not a range of times.
-    #[error("`{0}` is no range; right would be two times with `..` between them, the later one last: `0s..30s`")]
+    #[error(
+        "`{0}` is no range; right would be two times with `..` between them, the later one last: `0s..30s`"
+    )]
     Range(String),
 }
 
@@ -122,7 +128,10 @@ pub fn show_figure(value: f64) -> String {
 
 /// Broken-down UTC of a moment: year, month, day, hour, minute, second.
 fn civil(time: SystemTime) -> (i64, u32, u32, u64, u64, u64) {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
     let z = days + 719_468;
@@ -154,7 +163,10 @@ pub fn compact_utc(time: SystemTime) -> String {
 /// Milliseconds since the Unix epoch, now.
 #[must_use]
 pub fn unix_ms_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
 }
 
 #[cfg(test)]
@@ -166,7 +178,10 @@ mod tests {
         assert_eq!(parse_duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(parse_duration("1.5m").unwrap(), Duration::from_secs(90));
         assert_eq!(parse_bytes("384MiB").unwrap(), 384 * MIB);
-        assert_eq!(parse_range("0s..30s").unwrap(), (Duration::ZERO, Duration::from_secs(30)));
+        assert_eq!(
+            parse_range("0s..30s").unwrap(),
+            (Duration::ZERO, Duration::from_secs(30))
+        );
         for bad in ["", "60", "s", "60 s", "60sec", "-1s", "1..2s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
             assert!(parse_bytes(bad).is_err(), "{bad}");

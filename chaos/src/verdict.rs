@@ -33,10 +33,16 @@ impl Simulator {
     #[must_use]
     pub fn starved(&self) -> Option<String> {
         if self.late_ratio > LATE_RATIO_MAX {
-            return Some(format!("the simulator was starved: {:.1} % of its sends were late or dropped", self.late_ratio * 100.0));
+            return Some(format!(
+                "the simulator was starved: {:.1} % of its sends were late or dropped",
+                self.late_ratio * 100.0
+            ));
         }
         if self.busy_max > BUSY_MAX {
-            return Some(format!("the simulator was starved: it used {:.0} % of its CPUs in one second", self.busy_max * 100.0));
+            return Some(format!(
+                "the simulator was starved: it used {:.0} % of its CPUs in one second",
+                self.busy_max * 100.0
+            ));
         }
         None
     }
@@ -85,7 +91,14 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
         return (Verdict::Error, format!("the run itself failed: {failure}"));
     }
     if let Some(failed) = facts.expectations.iter().find(|e| e.met == Met::No) {
-        return (Verdict::Deviated, format!("expectation {} was not met: {}", failed.name, expect::words(failed)));
+        return (
+            Verdict::Deviated,
+            format!(
+                "expectation {} was not met: {}",
+                failed.name,
+                expect::words(failed)
+            ),
+        );
     }
     if let Some(harm) = harm(facts) {
         return (Verdict::Deviated, harm);
@@ -93,7 +106,10 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
     let doubts = doubts(facts);
     match doubts.split_first() {
         Some((first, [])) => (Verdict::Inconclusive, first.clone()),
-        Some((first, more)) => (Verdict::Inconclusive, format!("{first} (and {} more doubts)", more.len())),
+        Some((first, more)) => (
+            Verdict::Inconclusive,
+            format!("{first} (and {} more doubts)", more.len()),
+        ),
         None => (Verdict::Held, held(facts)),
     }
 }
@@ -105,7 +121,10 @@ fn harm(facts: &Facts<'_>) -> Option<String> {
         return Some(format!("the kernel killed the service {kills} times"));
     }
     match facts.simulator {
-        Some(Simulator { truth: TruthVerdict::Violated, .. }) => {
+        Some(Simulator {
+            truth: TruthVerdict::Violated,
+            ..
+        }) => {
             Some("the truth checker found answers that contradict what was acknowledged".to_owned())
         }
         _ => None,
@@ -117,17 +136,29 @@ fn real_kills(facts: &Facts<'_>) -> bool {
 }
 
 fn held(facts: &Facts<'_>) -> String {
-    let count = |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
+    let count = |n: usize, one: &str, many: &str| {
+        if n == 1 {
+            format!("1 {one}")
+        } else {
+            format!("{n} {many}")
+        }
+    };
     let met = match facts.expectations {
         [_] => "the expectation was met".to_owned(),
         all => format!("all {} expectations were met", all.len()),
     };
     let mut words = vec![met];
     if !facts.faults.is_empty() {
-        words.push(format!("{} acted", count(facts.faults.len(), "fault", "faults")));
+        words.push(format!(
+            "{} acted",
+            count(facts.faults.len(), "fault", "faults")
+        ));
     }
     if !facts.controls.is_empty() {
-        words.push(format!("{} came out as demanded", count(facts.controls.len(), "control", "controls")));
+        words.push(format!(
+            "{} came out as demanded",
+            count(facts.controls.len(), "control", "controls")
+        ));
     }
     words.join(", ")
 }
@@ -146,10 +177,17 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
         out.extend(fault_doubt(fault));
     }
     if facts.evidence.hog_oom_kills > 0 {
-        out.push("the kernel killed the hog, not the service: its size left no room for either".to_owned());
+        out.push(
+            "the kernel killed the hog, not the service: its size left no room for either"
+                .to_owned(),
+        );
     }
     for e in facts.expectations.iter().filter(|e| e.met != Met::Yes) {
-        out.push(format!("expectation {} is unknown: {}", e.name, expect::words(e)));
+        out.push(format!(
+            "expectation {} is unknown: {}",
+            e.name,
+            expect::words(e)
+        ));
     }
     match facts.simulator {
         None => out.push("the simulator left no report".to_owned()),
@@ -164,7 +202,10 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
         out.push(format!("no steady state before the first fault: {why}"));
     }
     if facts.evidence.cgroup == "emulated" && !facts.allow_emulated {
-        out.push("the memory limit was emulated, not the kernel's (--allow-emulated accepts that)".to_owned());
+        out.push(
+            "the memory limit was emulated, not the kernel's (--allow-emulated accepts that)"
+                .to_owned(),
+        );
     } else if !facts.evidence.swap_off && facts.evidence.cgroup != "emulated" {
         out.push("swap was not verified to be off, so the limit may not bind".to_owned());
     }
@@ -181,7 +222,8 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
 }
 
 fn fault_doubt(fault: &Fault) -> Option<String> {
-    let short = fault.kind == "memory_hog" && fault.achieved_ratio.is_some_and(|r| r < HOG_RATIO_MIN);
+    let short =
+        fault.kind == "memory_hog" && fault.achieved_ratio.is_some_and(|r| r < HOG_RATIO_MIN);
     if !fault.acted || short {
         return Some(format!("fault {} did not act: {}", fault.name, fault.proof));
     }
@@ -208,19 +250,30 @@ pub fn outcome(seen: &ControlSeen<'_>, expected: &Outcome) -> (String, String) {
         return ("error".to_owned(), failure.to_owned());
     }
     if facts.interrupted {
-        return ("interrupted".to_owned(), "the run was interrupted".to_owned());
+        return (
+            "interrupted".to_owned(),
+            "the run was interrupted".to_owned(),
+        );
     }
     if facts.evidence.service_oom_kills > 0 {
         return killed(seen);
     }
     if facts.evidence.hog_oom_kills > 0 {
-        return ("hog killed".to_owned(), "the kernel killed the hog instead of the service".to_owned());
+        return (
+            "hog killed".to_owned(),
+            "the kernel killed the hog instead of the service".to_owned(),
+        );
     }
     match expected {
-        Outcome::Sheds if seen.entries_shed > 0.0 => {
-            (Outcome::Sheds.to_string(), format!("not killed, {:.0} entries shed", seen.entries_shed))
-        }
-        Outcome::Deviated(name) => match facts.expectations.iter().find(|e| &e.name == name && e.met == Met::No) {
+        Outcome::Sheds if seen.entries_shed > 0.0 => (
+            Outcome::Sheds.to_string(),
+            format!("not killed, {:.0} entries shed", seen.entries_shed),
+        ),
+        Outcome::Deviated(name) => match facts
+            .expectations
+            .iter()
+            .find(|e| &e.name == name && e.met == Met::No)
+        {
             Some(failed) => (expected.to_string(), expect::words(failed)),
             None => by_rules(facts),
         },
@@ -231,15 +284,27 @@ pub fn outcome(seen: &ControlSeen<'_>, expected: &Outcome) -> (String, String) {
 fn killed(seen: &ControlSeen<'_>) -> (String, String) {
     let facts = &seen.facts;
     if !real_kills(facts) {
-        return ("killed by emulation".to_owned(), "the watchdog killed it, not the kernel".to_owned());
+        return (
+            "killed by emulation".to_owned(),
+            "the watchdog killed it, not the kernel".to_owned(),
+        );
     }
     if !seen.kill_proven {
-        let why = "the leaf's kill counter rose, but the service that was waited for did not die of it";
+        let why =
+            "the leaf's kill counter rose, but the service that was waited for did not die of it";
         return ("inconclusive".to_owned(), why.to_owned());
     }
     let who = facts.evidence.service_processes.last();
-    let who = who.map_or_else(String::new, |p| format!(", pid {} started at tick {}", p.pid, p.start_ticks));
-    (Outcome::Killed.to_string(), format!("kills counted by the kernel in its leaf: {}{who}", facts.evidence.service_oom_kills))
+    let who = who.map_or_else(String::new, |p| {
+        format!(", pid {} started at tick {}", p.pid, p.start_ticks)
+    });
+    (
+        Outcome::Killed.to_string(),
+        format!(
+            "kills counted by the kernel in its leaf: {}{who}",
+            facts.evidence.service_oom_kills
+        ),
+    )
 }
 
 fn by_rules(facts: &Facts<'_>) -> (String, String) {

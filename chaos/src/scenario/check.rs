@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::raw::{Number, RawControl, RawExpect, RawFault, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text};
+use super::raw::{
+    Number, RawControl, RawExpect, RawFault, RawLoad, RawRecovery, RawScenario, RawSteady,
+    RawTarget, Text,
+};
 use super::{
-    Amount, BuildKind, ControlPlan, Expect, FaultKind, FaultPlan, Load, Outcome, Press, Recovery, Relation, Scenario,
-    SchemaError, Steady, Target, Window,
+    Amount, BuildKind, ControlPlan, Expect, FaultKind, FaultPlan, Load, Outcome, Press, Recovery,
+    Relation, Scenario, SchemaError, Steady, Target, Window,
 };
 use crate::catalogue;
 use crate::units;
@@ -50,7 +53,12 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn wrong<T>(&self, span: Range<usize>, message: impl Into<String>, mend: impl Into<String>) -> Checked<T> {
+    fn wrong<T>(
+        &self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Checked<T> {
         Err(SchemaError::at(self.file, self.text, span, message, mend))
     }
 
@@ -61,23 +69,44 @@ impl Source<'_> {
         let faults = self.faults(&raw.fault, &load)?;
         let expects = self.expects(&raw.expect, &load)?;
         if expects.is_empty() {
-            let mend = "at least one [[expect]] table with name, text, figure, relation, bound and unit";
-            return self.wrong(raw.name.span(), "a scenario without an expectation proves nothing", mend);
+            let mend =
+                "at least one [[expect]] table with name, text, figure, relation, bound and unit";
+            return self.wrong(
+                raw.name.span(),
+                "a scenario without an expectation proves nothing",
+                mend,
+            );
         }
         if raw.control.is_empty() && raw.controls_of.is_none() {
             let mend = "a [[control]] table, or `controls_of = \"SCENARIO\"`";
-            return self.wrong(raw.name.span(), "a scenario without a control has no teeth", mend);
+            return self.wrong(
+                raw.name.span(),
+                "a scenario without a control has no teeth",
+                mend,
+            );
         }
         let mut names = BTreeSet::new();
         let mut controls = Vec::new();
         for control in &raw.control {
-            let plan = self.control(control.span(), control.get_ref(), (&target, &load, &faults, &expects))?;
+            let plan = self.control(
+                control.span(),
+                control.get_ref(),
+                (&target, &load, &faults, &expects),
+            )?;
             if !names.insert(plan.name.clone()) {
-                return self.wrong(control.get_ref().name.span(), "another control has this name", "a name of its own");
+                return self.wrong(
+                    control.get_ref().name.span(),
+                    "another control has this name",
+                    "a name of its own",
+                );
             }
             controls.push(plan);
         }
-        let recovery = raw.recovery.as_ref().map(|r| self.recovery(r, &faults)).transpose()?;
+        let recovery = raw
+            .recovery
+            .as_ref()
+            .map(|r| self.recovery(r, &faults))
+            .transpose()?;
         self.recovery_read(&raw.expect, recovery.is_some())?;
         Ok(Scenario {
             origin: self.file.to_owned(),
@@ -97,7 +126,10 @@ impl Source<'_> {
 
     /// `recovery_s` without bands would never have a sample.
     fn recovery_read(&self, expects: &[Spanned<RawExpect>], has_recovery: bool) -> Checked<()> {
-        match expects.iter().find(|e| e.get_ref().figure.get_ref() == "recovery_s") {
+        match expects
+            .iter()
+            .find(|e| e.get_ref().figure.get_ref() == "recovery_s")
+        {
             Some(e) if !has_recovery => self.wrong(
                 e.get_ref().figure.span(),
                 "`recovery_s` is read, but the scenario does not say what recovered means",
@@ -135,7 +167,11 @@ impl Source<'_> {
         if (0.0..=1.0).contains(&value) {
             return Ok(value);
         }
-        self.wrong(number.span(), format!("{value} is no share"), "a number from 0 to 1")
+        self.wrong(
+            number.span(),
+            format!("{value} is no share"),
+            "a number from 0 to 1",
+        )
     }
 
     fn at_least_zero(&self, number: &Number) -> Checked<f64> {
@@ -143,14 +179,22 @@ impl Source<'_> {
         if value.is_finite() && value >= 0.0 {
             return Ok(value);
         }
-        self.wrong(number.span(), format!("{value} is out of range"), "a number from 0 up")
+        self.wrong(
+            number.span(),
+            format!("{value} is out of range"),
+            "a number from 0 up",
+        )
     }
 
     fn count(&self, number: &Spanned<i64>, max: u64) -> Checked<u64> {
         let value = *number.get_ref();
         match u64::try_from(value) {
             Ok(v) if (1..=max).contains(&v) => Ok(v),
-            _ => self.wrong(number.span(), format!("{value} is out of range"), format!("1 to {max}")),
+            _ => self.wrong(
+                number.span(),
+                format!("{value} is out of range"),
+                format!("1 to {max}"),
+            ),
         }
     }
 
@@ -159,19 +203,38 @@ impl Source<'_> {
             return Ok(*value);
         }
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-        self.wrong(text.span(), format!("`{}` is no {what}", text.get_ref()), one_of(&words))
+        self.wrong(
+            text.span(),
+            format!("`{}` is no {what}", text.get_ref()),
+            one_of(&words),
+        )
     }
 
     fn missing<T>(&self, span: Range<usize>, key: &str, mend: &str) -> Checked<T> {
-        self.wrong(span.start..span.start + 1, format!("the key `{key}` is missing here"), mend)
+        self.wrong(
+            span.start..span.start + 1,
+            format!("the key `{key}` is missing here"),
+            mend,
+        )
     }
 
-    fn target(&self, span: Range<usize>, raw: &RawTarget, base: Option<&Target>) -> Checked<Target> {
+    fn target(
+        &self,
+        span: Range<usize>,
+        raw: &RawTarget,
+        base: Option<&Target>,
+    ) -> Checked<Target> {
         let builds = BuildKind::ALL.map(|b| (b.word(), b));
         let build = match (&raw.build, base) {
             (Some(text), _) => self.choice(text, "build", &builds)?,
             (None, Some(base)) => base.build,
-            (None, None) => return self.missing(span, "build", "build = \"plain\", \"failpoints\" or \"controls\""),
+            (None, None) => {
+                return self.missing(
+                    span,
+                    "build",
+                    "build = \"plain\", \"failpoints\" or \"controls\"",
+                );
+            }
         };
         let memory_limit = match (&raw.memory_limit, base) {
             (Some(text), _) => self.bytes(text)?,
@@ -179,20 +242,33 @@ impl Source<'_> {
             (None, None) => return self.missing(span, "memory_limit", "memory_limit = \"384MiB\""),
         };
         if let (Some(text), true) = (&raw.memory_limit, memory_limit < 32 * units::MIB) {
-            return self.wrong(text.span(), "the service does not start below 32 MiB", "a limit of 32MiB or more");
+            return self.wrong(
+                text.span(),
+                "the service does not start below 32 MiB",
+                "a limit of 32MiB or more",
+            );
         }
         let mut args = base.map(|b| b.args.clone()).unwrap_or_default();
         args.extend(raw.args.iter().cloned());
         let mut env = base.map(|b| b.env.clone()).unwrap_or_default();
         env.extend(raw.env.clone());
-        Ok(Target { build, memory_limit, args, env })
+        Ok(Target {
+            build,
+            memory_limit,
+            args,
+            env,
+        })
     }
 
     fn load(&self, span: Range<usize>, raw: &RawLoad, base: Option<&Load>) -> Checked<Load> {
         let scenario = match (&raw.scenario, base) {
-            (Some(text), _) => self.choice(text, "load of the simulator", &LOADS.map(|l| (l, l)))?.to_owned(),
+            (Some(text), _) => self
+                .choice(text, "load of the simulator", &LOADS.map(|l| (l, l)))?
+                .to_owned(),
             (None, Some(base)) => base.scenario.clone(),
-            (None, None) => return self.missing(span, "scenario", &format!("scenario = {}", one_of(&LOADS))),
+            (None, None) => {
+                return self.missing(span, "scenario", &format!("scenario = {}", one_of(&LOADS)));
+            }
         };
         let sessions = match (&raw.sessions, base) {
             (Some(n), _) => self.count(n, 16_000_000)?,
@@ -204,12 +280,18 @@ impl Source<'_> {
             (None, Some(base)) => base.duration,
             (None, None) => return self.missing(span, "duration", "duration = \"60s\""),
         };
-        if let (Some(text), true) = (&raw.duration, duration > DURATION_MAX || duration < Duration::from_secs(1)) {
+        if let (Some(text), true) = (
+            &raw.duration,
+            duration > DURATION_MAX || duration < Duration::from_secs(1),
+        ) {
             return self.wrong(text.span(), "this load phase is out of range", "1s to 24h");
         }
-        let or = |own: Option<Duration>, base: Option<Duration>, default| own.or(base).unwrap_or(default);
+        let or = |own: Option<Duration>, base: Option<Duration>, default| {
+            own.or(base).unwrap_or(default)
+        };
         let period = raw.period.as_ref().map(|t| self.duration(t)).transpose()?;
-        let count = |n: &Option<Spanned<i64>>, max| n.as_ref().map(|n| self.count(n, max)).transpose();
+        let count =
+            |n: &Option<Spanned<i64>>, max| n.as_ref().map(|n| self.count(n, max)).transpose();
         let number = |n: &Option<Number>| n.as_ref().map(|n| self.at_least_zero(n)).transpose();
         let mut args = base.map(|b| b.args.clone()).unwrap_or_default();
         args.extend(raw.args.iter().cloned());
@@ -218,8 +300,13 @@ impl Source<'_> {
             sessions,
             period: or(period, base.map(|b| b.period), Duration::from_secs(3)),
             duration,
-            gateways: count(&raw.gateways, 256)?.map(|n| n as u32).or(base.map(|b| b.gateways)).unwrap_or(16),
-            previews_per_second: number(&raw.previews_per_second)?.or(base.map(|b| b.previews_per_second)).unwrap_or(0.0),
+            gateways: count(&raw.gateways, 256)?
+                .map(|n| n as u32)
+                .or(base.map(|b| b.gateways))
+                .unwrap_or(16),
+            previews_per_second: number(&raw.previews_per_second)?
+                .or(base.map(|b| b.previews_per_second))
+                .unwrap_or(0.0),
             preview_size: match &raw.preview_size {
                 Some(text) => self.preview_size(text)?,
                 None => base.map_or_else(|| "640x360".to_owned(), |b| b.preview_size.clone()),
@@ -241,20 +328,32 @@ impl Source<'_> {
         let side = |s: &str| s.parse::<u32>().is_ok_and(|n| (16..=4096).contains(&n));
         match text.get_ref().split_once('x') {
             Some((w, h)) if side(w) && side(h) => Ok(text.get_ref().clone()),
-            _ => self.wrong(text.span(), format!("`{}` is no size of a picture", text.get_ref()), "`640x360`"),
+            _ => self.wrong(
+                text.span(),
+                format!("`{}` is no size of a picture", text.get_ref()),
+                "`640x360`",
+            ),
         }
     }
 
     fn windows(&self, raw: &RawLoad, duration: Duration) -> Checked<Vec<Window>> {
         let mut windows = Vec::new();
         for (name, text) in raw.windows.iter().flatten() {
-            let (from, to) =
-                units::parse_range(text.get_ref()).or_else(|e| self.unit(text.span(), &e.to_string()))?;
+            let (from, to) = units::parse_range(text.get_ref())
+                .or_else(|e| self.unit(text.span(), &e.to_string()))?;
             if to > duration {
                 let mend = format!("an end of at most {}", units::show_duration(duration));
-                return self.wrong(text.span(), format!("window `{name}` ends after the load"), mend);
+                return self.wrong(
+                    text.span(),
+                    format!("window `{name}` ends after the load"),
+                    mend,
+                );
             }
-            windows.push(Window { name: name.clone(), from, to });
+            windows.push(Window {
+                name: name.clone(),
+                from,
+                to,
+            });
         }
         windows.sort_by_key(|w| w.from);
         Ok(windows)
@@ -267,7 +366,11 @@ impl Source<'_> {
             let fault = entry.get_ref();
             let name = self.name(&fault.name, "fault")?;
             if !names.insert(name.clone()) {
-                return self.wrong(fault.name.span(), "another fault has this name", "a name of its own");
+                return self.wrong(
+                    fault.name.span(),
+                    "another fault has this name",
+                    "a name of its own",
+                );
             }
             let kind = self.fault_kind(entry.span(), fault)?;
             let at = self.duration(&fault.at)?;
@@ -277,14 +380,26 @@ impl Source<'_> {
                 (None, true) => Duration::ZERO,
                 (None, false) => return self.missing(entry.span(), "for", "for = \"20s\""),
                 (Some(text), true) => {
-                    return self.wrong(text.span(), "a kill has no length", "the key `restart_within` instead");
+                    return self.wrong(
+                        text.span(),
+                        "a kill has no length",
+                        "the key `restart_within` instead",
+                    );
                 }
             };
             if at + lasts > load.duration {
-                let mend = format!("`at` plus `for` of at most {}", units::show_duration(load.duration));
+                let mend = format!(
+                    "`at` plus `for` of at most {}",
+                    units::show_duration(load.duration)
+                );
                 return self.wrong(fault.at.span(), "the fault ends after the load", mend);
             }
-            faults.push(FaultPlan { name, kind, at, lasts });
+            faults.push(FaultPlan {
+                name,
+                kind,
+                at,
+                lasts,
+            });
         }
         Ok(faults)
     }
@@ -305,11 +420,28 @@ impl Source<'_> {
         };
         Ok(match kind {
             "memory_hog" => FaultKind::MemoryHog {
-                amount: self.amount(&need(&raw.amount, "amount", "amount = \"floor\", \"50%\" or \"128MiB\"")?, raw)?,
-                ramp: raw.ramp.as_ref().map(|t| self.duration(t)).transpose()?.unwrap_or(Duration::from_secs(2)),
+                amount: self.amount(
+                    &need(
+                        &raw.amount,
+                        "amount",
+                        "amount = \"floor\", \"50%\" or \"128MiB\"",
+                    )?,
+                    raw,
+                )?,
+                ramp: raw
+                    .ramp
+                    .as_ref()
+                    .map(|t| self.duration(t))
+                    .transpose()?
+                    .unwrap_or(Duration::from_secs(2)),
             },
             "cpu_hog" => FaultKind::CpuHog {
-                threads: raw.threads.as_ref().map(|n| self.count(n, 256)).transpose()?.unwrap_or(1) as u32,
+                threads: raw
+                    .threads
+                    .as_ref()
+                    .map(|n| self.count(n, 256))
+                    .transpose()?
+                    .unwrap_or(1) as u32,
                 press: match &raw.placement {
                     None => Press::Service,
                     Some(text) => {
@@ -319,14 +451,28 @@ impl Source<'_> {
                 },
             },
             "failpoint" => {
-                let name = need(&raw.failpoint, "failpoint", "failpoint = \"store.load.error\"")?;
+                let name = need(
+                    &raw.failpoint,
+                    "failpoint",
+                    "failpoint = \"store.load.error\"",
+                )?;
                 FaultKind::Failpoint {
-                    failpoint: self.choice(&name, "failpoint of the service", &FAILPOINTS.map(|f| (f, f)))?.to_owned(),
+                    failpoint: self
+                        .choice(
+                            &name,
+                            "failpoint of the service",
+                            &FAILPOINTS.map(|f| (f, f)),
+                        )?
+                        .to_owned(),
                     action: need(&raw.action, "action", "action = \"10%return\"")?.into_inner(),
                 }
             }
             _ => FaultKind::Kill {
-                restart_within: self.duration(&need(&raw.restart_within, "restart_within", "restart_within = \"10s\"")?)?,
+                restart_within: self.duration(&need(
+                    &raw.restart_within,
+                    "restart_within",
+                    "restart_within = \"10s\"",
+                )?)?,
             },
         })
     }
@@ -340,12 +486,19 @@ impl Source<'_> {
             ("threads", raw.threads.as_ref().map(Spanned::span)),
             ("failpoint", raw.failpoint.as_ref().map(Spanned::span)),
             ("action", raw.action.as_ref().map(Spanned::span)),
-            ("restart_within", raw.restart_within.as_ref().map(Spanned::span)),
+            (
+                "restart_within",
+                raw.restart_within.as_ref().map(Spanned::span),
+            ),
         ];
         for (key, span) in given {
             if let (Some(span), false) = (span, takes.contains(&key)) {
                 let message = format!("a fault of kind `{kind}` does not take `{key}`");
-                return self.wrong(span, message, format!("beside name, kind, at and for: {}", one_of(takes)));
+                return self.wrong(
+                    span,
+                    message,
+                    format!("beside name, kind, at and for: {}", one_of(takes)),
+                );
             }
         }
         Ok(())
@@ -353,16 +506,29 @@ impl Source<'_> {
 
     fn amount(&self, text: &Text, raw: &RawFault) -> Checked<Amount> {
         if text.get_ref() == "floor" {
-            let textures = raw.textures.as_ref().map(|n| self.count(n, 4096)).transpose()?.unwrap_or(4) as u32;
+            let textures = raw
+                .textures
+                .as_ref()
+                .map(|n| self.count(n, 4096))
+                .transpose()?
+                .unwrap_or(4) as u32;
             return Ok(Amount::Floor { textures });
         }
         if let Some(textures) = &raw.textures {
-            return self.wrong(textures.span(), "`textures` belongs to `amount = \"floor\"`", "no `textures` here");
+            return self.wrong(
+                textures.span(),
+                "`textures` belongs to `amount = \"floor\"`",
+                "no `textures` here",
+            );
         }
         if let Some(percent) = text.get_ref().strip_suffix('%') {
             return match percent.parse::<f64>() {
                 Ok(p) if p > 0.0 && p < 100.0 => Ok(Amount::Share(p / 100.0)),
-                _ => self.wrong(text.span(), format!("`{}` is no share of the limit", text.get_ref()), "`1%` to `99%`"),
+                _ => self.wrong(
+                    text.span(),
+                    format!("`{}` is no share of the limit", text.get_ref()),
+                    "`1%` to `99%`",
+                ),
             };
         }
         match units::parse_bytes(text.get_ref()) {
@@ -382,11 +548,19 @@ impl Source<'_> {
             let expect = entry.get_ref();
             let name = self.name(&expect.name, "expectation")?;
             if !names.insert(name.clone()) {
-                return self.wrong(expect.name.span(), "another expectation has this name", "a name of its own");
+                return self.wrong(
+                    expect.name.span(),
+                    "another expectation has this name",
+                    "a name of its own",
+                );
             }
             let unit = self.figure(&expect.figure, load)?;
             if expect.unit.get_ref() != unit {
-                let message = format!("`{}` is not in `{}`", expect.figure.get_ref(), expect.unit.get_ref());
+                let message = format!(
+                    "`{}` is not in `{}`",
+                    expect.figure.get_ref(),
+                    expect.unit.get_ref()
+                );
                 return self.wrong(expect.unit.span(), message, format!("unit = \"{unit}\""));
             }
             let relations = [Relation::Le, Relation::Ge, Relation::Eq].map(|r| (r.sign(), r));
@@ -412,14 +586,28 @@ impl Source<'_> {
             let near = catalogue::nearest(name);
             return self.wrong(text.span(), format!("there is no figure `{name}`"), near);
         };
-        let Some(window) = window else { return Ok(spec.unit) };
+        let Some(window) = window else {
+            return Ok(spec.unit);
+        };
         if !spec.windowed {
-            return self.wrong(text.span(), format!("`{name}` has no windows"), format!("figure = \"{name}\""));
+            return self.wrong(
+                text.span(),
+                format!("`{name}` has no windows"),
+                format!("figure = \"{name}\""),
+            );
         }
         if load.windows.iter().all(|w| w.name != window) {
             let names: Vec<_> = load.windows.iter().map(|w| w.name.as_str()).collect();
-            let mend = if names.is_empty() { "load.windows.NAME = \"0s..30s\" first".to_owned() } else { one_of(&names) };
-            return self.wrong(text.span(), format!("the load has no window `{window}`"), mend);
+            let mend = if names.is_empty() {
+                "load.windows.NAME = \"0s..30s\" first".to_owned()
+            } else {
+                one_of(&names)
+            };
+            return self.wrong(
+                text.span(),
+                format!("the load has no window `{window}`"),
+                mend,
+            );
         }
         Ok(spec.unit)
     }
@@ -437,23 +625,45 @@ impl Source<'_> {
             None => faults.to_vec(),
             Some(names) => {
                 let known: Vec<_> = faults.iter().map(|f| (f.name.as_str(), f)).collect();
-                let kept: Checked<Vec<_>> = names.iter().map(|n| self.choice(n, "fault of this scenario", &known)).collect();
+                let kept: Checked<Vec<_>> = names
+                    .iter()
+                    .map(|n| self.choice(n, "fault of this scenario", &known))
+                    .collect();
                 kept?.into_iter().cloned().collect()
             }
         };
         let late = |f: &&FaultPlan| f.end() > load.duration;
         if let Some(fault) = kept.iter().find(late) {
             let message = format!("fault `{}` ends after the load of this control", fault.name);
-            return self.wrong(raw.name.span(), message, "a longer load, or `faults` without it");
+            return self.wrong(
+                raw.name.span(),
+                message,
+                "a longer load, or `faults` without it",
+            );
         }
-        let windows = load.windows.iter().filter(|w| w.to <= load.duration).cloned().collect();
+        let windows = load
+            .windows
+            .iter()
+            .filter(|w| w.to <= load.duration)
+            .cloned()
+            .collect();
         let load = Load { windows, ..load };
         let expected = self.outcome(&raw.expected, expects)?;
-        if target.args.iter().any(|a| a.starts_with("--unsafe-")) && target.build != BuildKind::Controls {
-            let message = "the switches that turn protections off exist only in the `controls` build";
+        if target.args.iter().any(|a| a.starts_with("--unsafe-"))
+            && target.build != BuildKind::Controls
+        {
+            let message =
+                "the switches that turn protections off exist only in the `controls` build";
             return self.wrong(raw.name.span(), message, "target.build = \"controls\"");
         }
-        Ok(ControlPlan { name, story: raw.story.trim().to_owned(), target, load, faults: kept, expected })
+        Ok(ControlPlan {
+            name,
+            story: raw.story.trim().to_owned(),
+            target,
+            load,
+            faults: kept,
+            expected,
+        })
     }
 
     fn outcome(&self, text: &Text, expects: &[Expect]) -> Checked<Outcome> {
@@ -462,10 +672,16 @@ impl Source<'_> {
             "sheds" => Ok(Outcome::Sheds),
             "inconclusive" => Ok(Outcome::Inconclusive),
             other => match other.strip_prefix("deviated:") {
-                Some(name) if expects.iter().any(|e| e.name == name) => Ok(Outcome::Deviated(name.to_owned())),
+                Some(name) if expects.iter().any(|e| e.name == name) => {
+                    Ok(Outcome::Deviated(name.to_owned()))
+                }
                 Some(name) => {
                     let names: Vec<_> = expects.iter().map(|e| e.name.as_str()).collect();
-                    self.wrong(text.span(), format!("there is no expectation `{name}`"), one_of(&names))
+                    self.wrong(
+                        text.span(),
+                        format!("there is no expectation `{name}`"),
+                        one_of(&names),
+                    )
                 }
                 None => self.wrong(
                     text.span(),
@@ -480,20 +696,47 @@ impl Source<'_> {
         let default = Steady::default();
         let Some(raw) = raw else { return Ok(default) };
         Ok(Steady {
-            from: raw.from.as_ref().map(|t| self.duration(t)).transpose()?.unwrap_or(default.from),
-            rate_ratio: raw.rate_ratio.as_ref().map(|n| self.ratio(n)).transpose()?.unwrap_or(default.rate_ratio),
-            p99_ms: raw.p99_ms.as_ref().map(|n| self.at_least_zero(n)).transpose()?,
+            from: raw
+                .from
+                .as_ref()
+                .map(|t| self.duration(t))
+                .transpose()?
+                .unwrap_or(default.from),
+            rate_ratio: raw
+                .rate_ratio
+                .as_ref()
+                .map(|n| self.ratio(n))
+                .transpose()?
+                .unwrap_or(default.rate_ratio),
+            p99_ms: raw
+                .p99_ms
+                .as_ref()
+                .map(|n| self.at_least_zero(n))
+                .transpose()?,
         })
     }
 
     fn recovery(&self, raw: &RawRecovery, faults: &[FaultPlan]) -> Checked<Recovery> {
-        let known: Vec<_> = faults.iter().map(|f| (f.name.as_str(), f.name.as_str())).collect();
+        let known: Vec<_> = faults
+            .iter()
+            .map(|f| (f.name.as_str(), f.name.as_str()))
+            .collect();
         Ok(Recovery {
-            after: self.choice(&raw.after, "fault of this scenario", &known)?.to_owned(),
+            after: self
+                .choice(&raw.after, "fault of this scenario", &known)?
+                .to_owned(),
             rate_ratio: self.ratio(&raw.rate_ratio)?,
             p99_ms: self.at_least_zero(&raw.p99_ms)?,
-            hit_ratio_points: raw.hit_ratio_points.as_ref().map(|n| self.at_least_zero(n)).transpose()?,
-            working_set_ratio: raw.working_set_ratio.as_ref().map(|n| self.ratio(n)).transpose()?,
+            hit_ratio_points: raw
+                .hit_ratio_points
+                .as_ref()
+                .map(|n| self.at_least_zero(n))
+                .transpose()?,
+            working_set_ratio: raw
+                .working_set_ratio
+                .as_ref()
+                .map(|n| self.ratio(n))
+                .transpose()?,
         })
     }
 }

@@ -25,7 +25,13 @@ pub struct SchemaError {
 impl SchemaError {
     /// Locates `span` (bytes) in `text`.
     #[must_use]
-    pub fn at(file: &str, text: &str, span: Range<usize>, message: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub fn at(
+        file: &str,
+        text: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |i| start + i);
@@ -43,15 +49,31 @@ impl SchemaError {
 }
 
 fn floor_boundary(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+    (0..=at.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(0)
 }
 
 impl fmt::Display for SchemaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, source_line, width, message, mend } = self;
+        let Self {
+            file,
+            line,
+            column,
+            source_line,
+            width,
+            message,
+            mend,
+        } = self;
         writeln!(f, "{file}:{line}:{column}: {message}")?;
         writeln!(f, "{line:>5} | {source_line}")?;
-        write!(f, "      | {}{}", " ".repeat(column - 1), "^".repeat(*width))?;
+        write!(
+            f,
+            "      | {}{}",
+            " ".repeat(column - 1),
+            "^".repeat(*width)
+        )?;
         if !mend.is_empty() {
             write!(f, "\nright would be: {mend}")?;
         }

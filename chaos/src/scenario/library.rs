@@ -43,7 +43,14 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "default",
         title: "what `run` does when nothing is named; about seven minutes",
-        scenarios: &["million-switch", "exclusive-control", "overflow", "memory-hog", "decode-faults", "service-killed"],
+        scenarios: &[
+            "million-switch",
+            "exclusive-control",
+            "overflow",
+            "memory-hog",
+            "decode-faults",
+            "service-killed",
+        ],
     },
     Suite {
         name: "smoke",
@@ -62,11 +69,17 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|e| e == "toml") {
-        let read = |source| ScenarioError::Read { path: path.to_owned(), source };
+        let read = |source| ScenarioError::Read {
+            path: path.to_owned(),
+            source,
+        };
         return Ok(parse(name, &std::fs::read_to_string(path).map_err(read)?)?);
     }
     let known: Vec<_> = EMBEDDED.iter().map(|(n, _)| *n).collect();
-    Err(ScenarioError::Unknown { name: name.to_owned(), known: known.join(", ") })
+    Err(ScenarioError::Unknown {
+        name: name.to_owned(),
+        known: known.join(", "),
+    })
 }
 
 /// The scenarios of a suite.
@@ -76,7 +89,10 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
 pub fn suite(name: &str) -> Result<Vec<Scenario>, ScenarioError> {
     let Some(suite) = SUITES.iter().find(|s| s.name == name) else {
         let known: Vec<_> = SUITES.iter().map(|s| s.name).collect();
-        return Err(ScenarioError::UnknownSuite { name: name.to_owned(), known: known.join(", ") });
+        return Err(ScenarioError::UnknownSuite {
+            name: name.to_owned(),
+            known: known.join(", "),
+        });
     };
     suite.scenarios.iter().map(|n| find(n)).collect()
 }
@@ -92,7 +108,12 @@ pub fn list() -> Result<String, ScenarioError> {
     }
     out.push('\n');
     for suite in SUITES {
-        out.push_str(&format!("suite {:<12} {}\n                   {}\n", suite.name, suite.title, suite.scenarios.join(", ")));
+        out.push_str(&format!(
+            "suite {:<12} {}\n                   {}\n",
+            suite.name,
+            suite.title,
+            suite.scenarios.join(", ")
+        ));
     }
     Ok(out)
 }

@@ -153,7 +153,11 @@ impl Load {
     /// Switches planned per second.
     #[must_use]
     pub fn planned_switches_per_s(&self) -> f64 {
-        if self.scenario == "preview" { 0.0 } else { self.sessions as f64 / self.period.as_secs_f64() }
+        if self.scenario == "preview" {
+            0.0
+        } else {
+            self.sessions as f64 / self.period.as_secs_f64()
+        }
     }
 }
 
@@ -349,7 +353,11 @@ pub struct Steady {
 
 impl Default for Steady {
     fn default() -> Self {
-        Self { from: Duration::from_secs(2), rate_ratio: 0.95, p99_ms: None }
+        Self {
+            from: Duration::from_secs(2),
+            rate_ratio: 0.95,
+            p99_ms: None,
+        }
     }
 }
 
@@ -375,7 +383,9 @@ pub enum ScenarioError {
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// Neither a scenario of the library nor a file.
-    #[error("there is no scenario `{name}`; there are: {known}. A path to a .toml file is taken too")]
+    #[error(
+        "there is no scenario `{name}`; there are: {known}. A path to a .toml file is taken too"
+    )]
     Unknown {
         /// As asked for.
         name: String,
