@@ -35,11 +35,6 @@ impl KernelFile {
         }
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Hands its present text to `take`.
     pub fn with<T>(&self, take: impl FnOnce(&str) -> Result<T, HostError>) -> Result<T, HostError> {
         let mut buffer = [0; FILE_BYTES_MAX];
