@@ -10,15 +10,20 @@ mod emulated;
 mod error;
 mod files;
 pub mod hog;
+mod mounts;
 pub mod process;
 pub mod reaper;
 pub mod sample;
 mod sys;
+mod takeback;
+mod tree;
 pub mod undo;
 mod v1;
 mod v2;
 
-pub use cgroup::{Cell, CellProbe, CellStats, Hierarchy, Leaf, LeafStats, LimitChange, Limits, Removed, Swap};
+pub use cgroup::{
+    Cell, CellProbe, CellStats, Hierarchy, Leaf, LeafStats, LimitChange, Limits, Removed, Swap,
+};
 pub use cpu::{CpuSet, Placement};
 pub use doctor::{Check, CheckState, doctor, host_facts};
 pub use error::HostError;
