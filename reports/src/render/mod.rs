@@ -3,9 +3,13 @@
 //! Everything is rendered before the first byte is written, and each file is written aside and renamed, so a
 //! reader sees the old file or the new one. The renderings repeat the record's verdict and never form their own.
 
+pub mod chart;
+pub mod charts;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod series;
+pub mod view;
 
 use std::borrow::Cow;
 use std::path::Path;
