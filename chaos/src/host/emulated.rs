@@ -18,6 +18,9 @@ use super::{files, sys};
 /// Time between two looks at resident memory.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Time that a killed process has to free its memory before the next one is chosen.
+const DIE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Processes watched per leaf at most.
 const PROCESSES_MAX: usize = 256;
 
@@ -210,6 +213,11 @@ fn kill_victim(shared: &Shared) {
     leaf.kills.fetch_add(1, Ordering::AcqRel);
     if !kill_exactly(victim) {
         leaf.kills.fetch_sub(1, Ordering::AcqRel);
+        return;
+    }
+    // A dying process still shows its memory: looking again before it is gone would kill the next one for it.
+    if let Ok(fd) = sys::PidFd::open(victim.pid) {
+        let _ = fd.ended(Some(DIE_WITHIN));
     }
 }
 

@@ -595,7 +595,8 @@ impl CpuHog {
         Ok(HogReport {
             process: self.id(),
             requested: nanos(self.possible(figures.wall)),
-            achieved: nanos(figures.got.ran),
+            // The scheduler books in slices: the first one may have begun before our clock did.
+            achieved: nanos(figures.got.ran.min(self.possible(figures.wall))),
             achieved_ratio,
             killed,
             words: report_words(&self.process, killed, end, reached),
