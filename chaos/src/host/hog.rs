@@ -260,6 +260,9 @@ pub struct MemoryHog {
 
 impl MemoryHog {
     /// Starts it; returns as soon as the ramp has begun.
+    ///
+    /// The service, at +1000, is the kernel's choice before it. It may yet be killed *after* the service: a victim stops
+    /// holding others back a moment before its pages are returned.
     pub fn start(spec: MemoryHogSpec) -> Result<Self, HostError> {
         let mut command = CommandSpec::new(&spec.program);
         let (bytes, ramp_ms) = (spec.bytes.to_string(), spec.ramp.as_millis().to_string());
