@@ -7,6 +7,9 @@ use std::collections::HashMap;
 /// Prefix of every metric of the service.
 const PREFIX: &str = "backdrop_";
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// One exposition, parsed.
 #[derive(Debug, Clone, Default)]
 pub struct Exposition {
@@ -16,7 +19,7 @@ pub struct Exposition {
 
 #[derive(Debug, Clone)]
 struct Series {
-    labels: Vec<(String, String)>,
+    labels: Labels,
     value: f64,
 }
 
@@ -74,7 +77,7 @@ impl Exposition {
     }
 }
 
-fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(&str, Labels, f64)> {
     let (head, rest) = match line.find('{') {
         Some(open) => {
             let close = line.rfind('}')?;
@@ -99,7 +102,7 @@ fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
 }
 
 /// `a="b",c="d"`; a quote inside a value is escaped.
-fn parse_labels(text: &str) -> Vec<(String, String)> {
+fn parse_labels(text: &str) -> Labels {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some((label, after)) = rest.split_once("=\"") {

@@ -65,6 +65,8 @@ pub struct Observed {
     pub sessions_live: u64,
     /// Exit code of the simulator, if it exited.
     pub simulator_exit: Option<i32>,
+    /// Why there is no report of the simulator; empty if there is one.
+    pub no_report: String,
     /// Kernel's word on kills.
     pub oracle: Oracle,
     /// Faults as they happened.

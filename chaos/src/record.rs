@@ -78,30 +78,25 @@ const SCRAPED: &[Column<Scrape>] = &[
 pub fn timeline(observed: &Observed) -> Timeline {
     let step = observed.rows.len().div_ceil(ROWS_MAX).max(1);
     let chunks: Vec<&[HostSample]> = observed.rows.chunks(step).collect();
-    let mut out = Timeline::default();
-    out.t_s = chunks
-        .iter()
-        .filter_map(|c| c.last())
-        .map(|r| round(observed.t_s(r.unix_ms)))
-        .collect();
-    for (name, column) in KERNEL {
-        let highest = |c: &&[HostSample]| c.iter().filter_map(column).reduce(f64::max);
-        out.series
-            .insert((*name).to_owned(), chunks.iter().map(highest).collect());
-    }
     let ends: Vec<u64> = chunks
         .iter()
         .filter_map(|c| c.last())
         .map(|r| r.unix_ms)
         .collect();
+    let t_s = ends.iter().map(|end| round(observed.t_s(*end))).collect();
+    let mut series = BTreeMap::new();
+    for (name, column) in KERNEL {
+        let highest = |c: &&[HostSample]| c.iter().filter_map(column).reduce(f64::max);
+        series.insert((*name).to_owned(), chunks.iter().map(highest).collect());
+    }
     let held = scrapes_at(&observed.scrapes, &ends);
     for (name, column) in SCRAPED {
-        out.series.insert(
+        series.insert(
             (*name).to_owned(),
             held.iter().map(|s| s.and_then(column)).collect(),
         );
     }
-    out
+    Timeline { t_s, series }
 }
 
 /// For each time the newest scrape that is not too old.

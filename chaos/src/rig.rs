@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::host::{
-    Cell, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler, SamplerConfig,
-    Undo, UndoGuard, UndoLog,
+    Cell, Ending, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler,
+    SamplerConfig, Undo, UndoGuard, UndoLog,
 };
 use crate::observed::{Oracle, Probes};
 use crate::service::{Service, ServiceError, ServiceSpec};
@@ -102,7 +102,7 @@ impl Rig {
         let guard = (!hierarchy.is_emulated())
             .then(|| {
                 undo.record(Undo::Cgroup {
-                    path: hierarchy.base().join(format!("backdrop-{cell_name}")),
+                    path: hierarchy.cell_path(&cell_name),
                 })
             })
             .transpose()?;
@@ -119,7 +119,7 @@ impl Rig {
             cell.probe(),
             service_leaf.clone(),
             Some(hog_leaf.clone()),
-        );
+        )?;
         Ok(Self {
             cell_path: cell.path().to_owned(),
             limit_bytes,
@@ -217,16 +217,12 @@ impl Rig {
     pub fn bury(&self, service: &Service) {
         let id = service.process.id();
         let ending = service.process.ending();
-        let end = match &ending {
-            Ok(Some(ending)) => ending.words(),
-            Ok(None) => "still running".to_owned(),
-            Err(e) => format!("unknown: {e}"),
-        };
+        let end = ending
+            .as_ref()
+            .map_or_else(|| "still running".to_owned(), Ending::words);
         let by_kernel = matches!(
             ending,
-            Ok(Some(
-                crate::host::Ending::KilledByKernel | crate::host::Ending::KilledByWatchdog
-            ))
+            Some(Ending::KilledByKernel | Ending::KilledByWatchdog)
         );
         let mut notes = self.notes.lock();
         if notes

@@ -78,6 +78,9 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let (context, host) = set_up(&args, seed, started, stop)?;
     let build = inspect(&context, &scenarios)?;
+    // Detecting the hierarchy may have moved processes aside; that is undone like everything else.
+    let debt = context.hierarchy.debt();
+    let _debt = debt.map(|d| context.undo.record(d)).transpose()?;
     let reaper = Reaper::start(&context.program, &context.undo)?;
     context.progress.note(&format!(
         "{} scenarios, seed {seed}, {}",

@@ -81,7 +81,7 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
         .iter()
         .filter(|i| i.t_s > fault.to_s)
         .collect();
-    let good = |i: &&Interval| {
+    let good = |i: &Interval| {
         let fast = acknowledged(i, planned) >= bands.rate_ratio * rate
             && i.switch_p99_us as f64 / 1e3 <= bands.p99_ms;
         let warm = match (bands.working_set_ratio, working_set) {
@@ -99,7 +99,7 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
         };
         fast && warm && hitting
     };
-    let good: Vec<bool> = after.iter().map(|i| good(&i)).collect();
+    let good: Vec<bool> = after.iter().map(|i| good(i)).collect();
     let at = good
         .windows(SECONDS_MIN)
         .position(|w| w.iter().all(|g| *g))?;

@@ -89,7 +89,8 @@ fn conclude(observed: &mut Observed, context: &Context) {
         let exit = observed
             .simulator_exit
             .map_or_else(|| "was ended".to_owned(), |code| format!("exited {code}"));
-        observed.failure = Some(format!("the simulator {exit} without a report"));
+        let why = &observed.no_report;
+        observed.failure = Some(format!("the simulator {exit} without a report: {why}"));
     }
 }
 
@@ -226,10 +227,10 @@ async fn drive(
     let observed = &mut seen.observed;
     observed.scrapes = std::mem::take(&mut *scrapes.lock());
     observed.simulator_exit = simulator.exit();
-    observed.load = simulator
-        .report()
-        .map_err(|e| tracing::debug!("no load report: {e}"))
-        .ok();
+    match simulator.report() {
+        Ok(report) => observed.load = Some(report),
+        Err(why) => observed.no_report = why,
+    }
     observed.started_unix_ms = observed
         .load
         .as_ref()

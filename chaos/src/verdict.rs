@@ -182,7 +182,8 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    for e in facts.expectations.iter().filter(|e| e.met != Met::Yes) {
+    let unknown = |e: &&Expectation| e.met == Met::Unknown;
+    for e in facts.expectations.iter().filter(unknown) {
         out.push(format!(
             "expectation {} is unknown: {}",
             e.name,

@@ -7,12 +7,11 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{
-    Number, RawControl, RawExpect, RawFault, RawLoad, RawRecovery, RawScenario, RawSteady,
-    RawTarget, Text,
+    Number, RawControl, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
 };
 use super::{
-    Amount, BuildKind, ControlPlan, Expect, FaultKind, FaultPlan, Load, Outcome, Press, Recovery,
-    Relation, Scenario, SchemaError, Steady, Target, Window,
+    BuildKind, ControlPlan, Expect, FaultPlan, Load, Outcome, Recovery, Relation, Scenario,
+    SchemaError, Steady, Target, Window,
 };
 use crate::catalogue;
 use crate::units;
@@ -20,7 +19,7 @@ use crate::units;
 /// Load scenarios of the simulator that the runner may ask for.
 const LOADS: [&str; 4] = ["switch-storm", "switch-single", "preview", "mixed"];
 /// Failpoints of the service.
-const FAILPOINTS: [&str; 9] = [
+pub(super) const FAILPOINTS: [&str; 9] = [
     "store.load.error",
     "store.load.delay",
     "codec.decode.error",
@@ -34,7 +33,7 @@ const FAILPOINTS: [&str; 9] = [
 /// Longest load phase.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
-type Checked<T> = Result<T, SchemaError>;
+pub(super) type Checked<T> = Result<T, SchemaError>;
 
 /// Parses and checks.
 pub fn parse(file: &str, text: &str) -> Checked<Scenario> {
@@ -47,13 +46,13 @@ pub fn parse(file: &str, text: &str) -> Checked<Scenario> {
 }
 
 /// The text that spans point into.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     file: &'a str,
     text: &'a str,
 }
 
 impl Source<'_> {
-    fn wrong<T>(
+    pub(super) fn wrong<T>(
         &self,
         span: Range<usize>,
         message: impl Into<String>,
@@ -139,7 +138,7 @@ impl Source<'_> {
         }
     }
 
-    fn name(&self, name: &Text, of: &str) -> Checked<String> {
+    pub(super) fn name(&self, name: &Text, of: &str) -> Checked<String> {
         let text = name.get_ref();
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if text.is_empty() || text.len() > 40 || !text.chars().all(fits) {
@@ -149,7 +148,7 @@ impl Source<'_> {
         Ok(text.clone())
     }
 
-    fn duration(&self, text: &Text) -> Checked<Duration> {
+    pub(super) fn duration(&self, text: &Text) -> Checked<Duration> {
         units::parse_duration(text.get_ref()).or_else(|e| self.unit(text.span(), &e.to_string()))
     }
 
@@ -157,7 +156,7 @@ impl Source<'_> {
         units::parse_bytes(text.get_ref()).or_else(|e| self.unit(text.span(), &e.to_string()))
     }
 
-    fn unit<T>(&self, span: Range<usize>, error: &str) -> Checked<T> {
+    pub(super) fn unit<T>(&self, span: Range<usize>, error: &str) -> Checked<T> {
         let (message, mend) = error.split_once("; right would be ").unwrap_or((error, ""));
         self.wrong(span, message, mend)
     }
@@ -186,7 +185,7 @@ impl Source<'_> {
         )
     }
 
-    fn count(&self, number: &Spanned<i64>, max: u64) -> Checked<u64> {
+    pub(super) fn count(&self, number: &Spanned<i64>, max: u64) -> Checked<u64> {
         let value = *number.get_ref();
         match u64::try_from(value) {
             Ok(v) if (1..=max).contains(&v) => Ok(v),
@@ -198,7 +197,12 @@ impl Source<'_> {
         }
     }
 
-    fn choice<T: Copy>(&self, text: &Text, what: &str, choices: &[(&str, T)]) -> Checked<T> {
+    pub(super) fn choice<T: Copy>(
+        &self,
+        text: &Text,
+        what: &str,
+        choices: &[(&str, T)],
+    ) -> Checked<T> {
         if let Some((_, value)) = choices.iter().find(|(word, _)| word == text.get_ref()) {
             return Ok(*value);
         }
@@ -210,7 +214,7 @@ impl Source<'_> {
         )
     }
 
-    fn missing<T>(&self, span: Range<usize>, key: &str, mend: &str) -> Checked<T> {
+    pub(super) fn missing<T>(&self, span: Range<usize>, key: &str, mend: &str) -> Checked<T> {
         self.wrong(
             span.start..span.start + 1,
             format!("the key `{key}` is missing here"),
@@ -357,188 +361,6 @@ impl Source<'_> {
         }
         windows.sort_by_key(|w| w.from);
         Ok(windows)
-    }
-
-    fn faults(&self, raw: &[Spanned<RawFault>], load: &Load) -> Checked<Vec<FaultPlan>> {
-        let mut names = BTreeSet::new();
-        let mut faults = Vec::new();
-        for entry in raw {
-            let fault = entry.get_ref();
-            let name = self.name(&fault.name, "fault")?;
-            if !names.insert(name.clone()) {
-                return self.wrong(
-                    fault.name.span(),
-                    "another fault has this name",
-                    "a name of its own",
-                );
-            }
-            let kind = self.fault_kind(entry.span(), fault)?;
-            let at = self.duration(&fault.at)?;
-            let momentary = matches!(kind, FaultKind::Kill { .. });
-            let lasts = match (&fault.lasts, momentary) {
-                (Some(text), false) => self.duration(text)?,
-                (None, true) => Duration::ZERO,
-                (None, false) => return self.missing(entry.span(), "for", "for = \"20s\""),
-                (Some(text), true) => {
-                    return self.wrong(
-                        text.span(),
-                        "a kill has no length",
-                        "the key `restart_within` instead",
-                    );
-                }
-            };
-            if at + lasts > load.duration {
-                let mend = format!(
-                    "`at` plus `for` of at most {}",
-                    units::show_duration(load.duration)
-                );
-                return self.wrong(fault.at.span(), "the fault ends after the load", mend);
-            }
-            faults.push(FaultPlan {
-                name,
-                kind,
-                at,
-                lasts,
-            });
-        }
-        Ok(faults)
-    }
-
-    fn fault_kind(&self, span: Range<usize>, raw: &RawFault) -> Checked<FaultKind> {
-        const KINDS: [&str; 4] = ["memory_hog", "cpu_hog", "failpoint", "kill"];
-        let kind = self.choice(&raw.kind, "kind of fault", &KINDS.map(|k| (k, k)))?;
-        let takes: &[&str] = match kind {
-            "memory_hog" => &["amount", "textures", "ramp"],
-            "cpu_hog" => &["threads", "placement"],
-            "failpoint" => &["failpoint", "action"],
-            _ => &["restart_within"],
-        };
-        self.only_takes(kind, takes, raw)?;
-        let need = |text: &Option<Text>, key: &str, mend: &str| match text {
-            Some(text) => Ok(text.clone()),
-            None => self.missing(span.clone(), key, mend),
-        };
-        Ok(match kind {
-            "memory_hog" => FaultKind::MemoryHog {
-                amount: self.amount(
-                    &need(
-                        &raw.amount,
-                        "amount",
-                        "amount = \"floor\", \"50%\" or \"128MiB\"",
-                    )?,
-                    raw,
-                )?,
-                ramp: raw
-                    .ramp
-                    .as_ref()
-                    .map(|t| self.duration(t))
-                    .transpose()?
-                    .unwrap_or(Duration::from_secs(2)),
-            },
-            "cpu_hog" => FaultKind::CpuHog {
-                threads: raw
-                    .threads
-                    .as_ref()
-                    .map(|n| self.count(n, 256))
-                    .transpose()?
-                    .unwrap_or(1) as u32,
-                press: match &raw.placement {
-                    None => Press::Service,
-                    Some(text) => {
-                        let places = [("service", Press::Service), ("anywhere", Press::Anywhere)];
-                        self.choice(text, "place of a CPU hog", &places)?
-                    }
-                },
-            },
-            "failpoint" => {
-                let name = need(
-                    &raw.failpoint,
-                    "failpoint",
-                    "failpoint = \"store.load.error\"",
-                )?;
-                FaultKind::Failpoint {
-                    failpoint: self
-                        .choice(
-                            &name,
-                            "failpoint of the service",
-                            &FAILPOINTS.map(|f| (f, f)),
-                        )?
-                        .to_owned(),
-                    action: need(&raw.action, "action", "action = \"10%return\"")?.into_inner(),
-                }
-            }
-            _ => FaultKind::Kill {
-                restart_within: self.duration(&need(
-                    &raw.restart_within,
-                    "restart_within",
-                    "restart_within = \"10s\"",
-                )?)?,
-            },
-        })
-    }
-
-    fn only_takes(&self, kind: &str, takes: &[&str], raw: &RawFault) -> Checked<()> {
-        let given = [
-            ("amount", raw.amount.as_ref().map(Spanned::span)),
-            ("textures", raw.textures.as_ref().map(Spanned::span)),
-            ("ramp", raw.ramp.as_ref().map(Spanned::span)),
-            ("placement", raw.placement.as_ref().map(Spanned::span)),
-            ("threads", raw.threads.as_ref().map(Spanned::span)),
-            ("failpoint", raw.failpoint.as_ref().map(Spanned::span)),
-            ("action", raw.action.as_ref().map(Spanned::span)),
-            (
-                "restart_within",
-                raw.restart_within.as_ref().map(Spanned::span),
-            ),
-        ];
-        for (key, span) in given {
-            if let (Some(span), false) = (span, takes.contains(&key)) {
-                let message = format!("a fault of kind `{kind}` does not take `{key}`");
-                return self.wrong(
-                    span,
-                    message,
-                    format!("beside name, kind, at and for: {}", one_of(takes)),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn amount(&self, text: &Text, raw: &RawFault) -> Checked<Amount> {
-        if text.get_ref() == "floor" {
-            let textures = raw
-                .textures
-                .as_ref()
-                .map(|n| self.count(n, 4096))
-                .transpose()?
-                .unwrap_or(4) as u32;
-            return Ok(Amount::Floor { textures });
-        }
-        if let Some(textures) = &raw.textures {
-            return self.wrong(
-                textures.span(),
-                "`textures` belongs to `amount = \"floor\"`",
-                "no `textures` here",
-            );
-        }
-        if let Some(percent) = text.get_ref().strip_suffix('%') {
-            return match percent.parse::<f64>() {
-                Ok(p) if p > 0.0 && p < 100.0 => Ok(Amount::Share(p / 100.0)),
-                _ => self.wrong(
-                    text.span(),
-                    format!("`{}` is no share of the limit", text.get_ref()),
-                    "`1%` to `99%`",
-                ),
-            };
-        }
-        match units::parse_bytes(text.get_ref()) {
-            Ok(bytes) => Ok(Amount::Bytes(bytes)),
-            Err(_) => self.wrong(
-                text.span(),
-                format!("`{}` is no amount of memory", text.get_ref()),
-                "`floor` (the limit less the service's computed floor), a share of the limit `50%`, or a size `128MiB`",
-            ),
-        }
     }
 
     fn expects(&self, raw: &[Spanned<RawExpect>], load: &Load) -> Checked<Vec<Expect>> {
@@ -741,7 +563,7 @@ impl Source<'_> {
     }
 }
 
-fn one_of(words: &[&str]) -> String {
+pub(super) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|w| format!("`{w}`")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

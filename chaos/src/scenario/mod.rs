@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod check;
+mod check_faults;
 mod error;
 pub mod library;
 mod raw;
