@@ -88,7 +88,9 @@ impl Catalogue {
             return Err(Unavailable::Unknown);
         }
         let chunk: Option<&&'static Chunk> = self.chunks[index as usize / CHUNK].get();
-        chunk.map(|chunk| &chunk[index as usize % CHUNK]).ok_or(Unavailable::Unknown)
+        chunk
+            .map(|chunk| &chunk[index as usize % CHUNK])
+            .ok_or(Unavailable::Unknown)
     }
 
     pub(super) fn resolve(&self, id: &str) -> Option<u32> {
@@ -104,7 +106,10 @@ impl Catalogue {
         let directory = self.directory.load();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = directory.range::<str, _>((from, Bound::Unbounded));
-        range.filter_map(|(_, &index)| self.slot(index).ok()?.identity()).take(limit).collect()
+        range
+            .filter_map(|(_, &index)| self.slot(index).ok()?.identity())
+            .take(limit)
+            .collect()
     }
 
     /// Remembers that version numbers up to `version` were used.
@@ -131,7 +136,9 @@ impl Catalogue {
             return Err(CatalogueError::Full(self.config.indices_max));
         }
         let last = versions.entry(id.to_owned()).or_default();
-        *last = last.checked_add(1).ok_or_else(|| CatalogueError::VersionsSpent(id.to_owned()))?;
+        *last = last
+            .checked_add(1)
+            .ok_or_else(|| CatalogueError::VersionsSpent(id.to_owned()))?;
         Ok(*last)
     }
 
@@ -159,9 +166,16 @@ impl Catalogue {
         self.remember(id, version)?;
         let _writer = self.versions.lock();
         if let Some(index) = self.resolve(id) {
-            let slot = self.slot(index).unwrap_or_else(|_| unreachable!("the directory names existing slots"));
+            let slot = self
+                .slot(index)
+                .unwrap_or_else(|_| unreachable!("the directory names existing slots"));
             match slot.version() {
-                Ok(current) if current >= version => return Err(CatalogueError::Overtaken { id: id.to_owned(), current }),
+                Ok(current) if current >= version => {
+                    return Err(CatalogueError::Overtaken {
+                        id: id.to_owned(),
+                        current,
+                    });
+                }
                 _ => show(slot)?,
             }
             return Ok((index, false));
@@ -181,7 +195,9 @@ impl Catalogue {
         let number = index as usize / CHUNK;
         let chunk = self.chunks[number].get_or_init(|| {
             let first = (number * CHUNK) as u32;
-            Box::leak(Box::new((first..first + CHUNK as u32).map(Slot::vacant).collect()))
+            Box::leak(Box::new(
+                (first..first + CHUNK as u32).map(Slot::vacant).collect(),
+            ))
         });
         &chunk[index as usize % CHUNK]
     }

@@ -45,7 +45,10 @@ impl<T> Cell<T> {
     where
         T: 'static,
     {
-        Box::leak(Box::new(Self { word: AtomicU64::new(0), value: UnsafeCell::new(None) }))
+        Box::leak(Box::new(Self {
+            word: AtomicU64::new(0),
+            value: UnsafeCell::new(None),
+        }))
     }
 
     /// Pins the value if it is there. A pin takes back an eviction that was only asked for.
@@ -55,7 +58,12 @@ impl<T> Cell<T> {
             if word & RESIDENT == 0 || word & RETIRED != 0 {
                 return None;
             }
-            match self.word.compare_exchange_weak(word, (word + 1) & !EVICT, Ordering::Acquire, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(
+                word,
+                (word + 1) & !EVICT,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Some(Pin { cell: self }),
                 Err(now) => word = now,
             }
@@ -64,7 +72,11 @@ impl<T> Cell<T> {
 
     /// Puts a value in, pinned once. Gives it back when the cell is not empty.
     pub(super) fn install(&'static self, value: T) -> Result<Pin<T>, T> {
-        if self.word.compare_exchange(0, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if self
+            .word
+            .compare_exchange(0, BUSY, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
             return Err(value);
         }
         // SAFETY: the word went from empty to BUSY by our hand; nobody pins or takes while it is not RESIDENT.
@@ -89,7 +101,10 @@ impl<T> Cell<T> {
             if !wanted(word) || word & PINS != 0 {
                 return None;
             }
-            match self.word.compare_exchange_weak(word, BUSY, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, BUSY, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -111,16 +126,21 @@ impl<T> Cell<T> {
     }
 
     fn mark(&self, flag: u64) -> bool {
-        let marked = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            (word & RESIDENT != 0).then_some(word | flag)
-        });
+        let marked = self
+            .word
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                (word & RESIDENT != 0).then_some(word | flag)
+            });
         marked.is_ok()
     }
 
     /// The word at this moment.
     pub(super) fn look(&self) -> Look {
         let word = self.word.load(Ordering::SeqCst);
-        Look { resident: word & RESIDENT != 0 && word & RETIRED == 0, pins: (word & PINS) as u32 }
+        Look {
+            resident: word & RESIDENT != 0 && word & RETIRED == 0,
+            pins: (word & PINS) as u32,
+        }
     }
 }
 
@@ -196,7 +216,8 @@ impl<T> Active<T> {
     }
 
     pub(super) fn set(&self, cell: &'static Cell<T>) {
-        self.0.store(ptr::from_ref(cell).cast_mut(), Ordering::Release);
+        self.0
+            .store(ptr::from_ref(cell).cast_mut(), Ordering::Release);
     }
 
     pub(super) fn get(&self) -> Option<&'static Cell<T>> {
@@ -223,7 +244,11 @@ mod tests {
         let second = cell.try_pin().expect("resurrected");
         assert_eq!(pin.release(), Left::Pinned);
         assert_eq!(*second.get(), 5);
-        assert_eq!(second.release(), Left::Unpinned, "the new pin took the eviction back");
+        assert_eq!(
+            second.release(),
+            Left::Unpinned,
+            "the new pin took the eviction back"
+        );
         assert_eq!(cell.try_take_condemned(), None);
         assert_eq!(cell.try_take(), Some(5));
         assert!(!cell.condemn() && !cell.retire());
@@ -278,7 +303,16 @@ mod tests {
             });
         });
         let rest = usize::from(cell.try_take().is_some());
-        assert_eq!(taken.load(Ordering::Relaxed) + rest, installed.load(Ordering::Relaxed));
-        assert_eq!(cell.look(), Look { resident: false, pins: 0 });
+        assert_eq!(
+            taken.load(Ordering::Relaxed) + rest,
+            installed.load(Ordering::Relaxed)
+        );
+        assert_eq!(
+            cell.look(),
+            Look {
+                resident: false,
+                pins: 0
+            }
+        );
     }
 }

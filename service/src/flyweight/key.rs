@@ -32,7 +32,14 @@ fn round_up(side: u32) -> u32 {
 
 impl RenditionKey {
     /// Normalises: size up to a multiple of 16 px, format in lower case, quality within 30 to 95.
-    pub fn new(background: Arc<str>, version: u32, width: u32, height: u32, format: &str, quality: u8) -> Self {
+    pub fn new(
+        background: Arc<str>,
+        version: u32,
+        width: u32,
+        height: u32,
+        format: &str,
+        quality: u8,
+    ) -> Self {
         Self {
             background,
             version,
@@ -76,7 +83,12 @@ impl RenditionKey {
             hasher.update(&(text.len() as u32).to_le_bytes());
             hasher.update(text.as_bytes());
         }
-        for number in [self.version, self.width, self.height, u32::from(self.quality)] {
+        for number in [
+            self.version,
+            self.width,
+            self.height,
+            u32::from(self.quality),
+        ] {
             hasher.update(&number.to_le_bytes());
         }
         hasher.digest()
@@ -95,7 +107,14 @@ mod tests {
 
     use super::*;
 
-    fn key(id: &str, version: u32, width: u32, height: u32, format: &str, quality: u8) -> RenditionKey {
+    fn key(
+        id: &str,
+        version: u32,
+        width: u32,
+        height: u32,
+        format: &str,
+        quality: u8,
+    ) -> RenditionKey {
         RenditionKey::new(id.into(), version, width, height, format, quality)
     }
 
@@ -118,9 +137,18 @@ mod tests {
 
     #[test]
     fn format_and_quality_are_normalised() {
-        assert_eq!(key("a", 1, 64, 64, "JPEG", 3), key("a", 1, 64, 64, "jpeg", 30));
-        assert_eq!(key("a", 1, 64, 64, "Png", 100), key("a", 1, 64, 64, "png", 95));
-        assert_ne!(key("a", 1, 64, 64, "png", 80), key("a", 1, 64, 64, "png", 81));
+        assert_eq!(
+            key("a", 1, 64, 64, "JPEG", 3),
+            key("a", 1, 64, 64, "jpeg", 30)
+        );
+        assert_eq!(
+            key("a", 1, 64, 64, "Png", 100),
+            key("a", 1, 64, 64, "png", 95)
+        );
+        assert_ne!(
+            key("a", 1, 64, 64, "png", 80),
+            key("a", 1, 64, 64, "png", 81)
+        );
     }
 
     #[test]
@@ -128,7 +156,10 @@ mod tests {
         let base = key("beach", 1, 640, 360, "jpeg", 80).hash64();
         assert_ne!(base, key("beaches", 1, 640, 360, "jpeg", 80).hash64());
         assert_ne!(base, key("beach", 2, 640, 360, "jpeg", 80).hash64());
-        assert_ne!(key("ab", 1, 16, 16, "c", 80).hash64(), key("a", 1, 16, 16, "bc", 80).hash64());
+        assert_ne!(
+            key("ab", 1, 16, 16, "c", 80).hash64(),
+            key("a", 1, 16, 16, "bc", 80).hash64()
+        );
     }
 
     proptest! {

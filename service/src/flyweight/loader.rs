@@ -49,7 +49,9 @@ impl LoadError {
     pub fn is_overload(&self) -> bool {
         matches!(
             self,
-            LoadError::Reserve(ReserveError::Exhausted { .. }) | LoadError::Worker(WorkerError::QueueFull) | LoadError::Timeout(_)
+            LoadError::Reserve(ReserveError::Exhausted { .. })
+                | LoadError::Worker(WorkerError::QueueFull)
+                | LoadError::Timeout(_)
         )
     }
 }
@@ -77,24 +79,48 @@ impl Loader {
     /// The pixels of one version.
     pub(super) async fn load(&self, entry: &Stored) -> Result<Texture, LoadError> {
         let load = self.load_unbounded(entry);
-        tokio::time::timeout(self.load_timeout, load).await.unwrap_or(Err(LoadError::Timeout(self.load_timeout)))
+        tokio::time::timeout(self.load_timeout, load)
+            .await
+            .unwrap_or(Err(LoadError::Timeout(self.load_timeout)))
     }
 
     async fn load_unbounded(&self, entry: &Stored) -> Result<Texture, LoadError> {
-        let _permit = self.loads.acquire().await.map_err(|_| WorkerError::Stopped)?;
-        let mut charge = self.budget.reserve(Purpose::Decode, entry.bytes, self.reserve_wait).await?;
+        let _permit = self
+            .loads
+            .acquire()
+            .await
+            .map_err(|_| WorkerError::Stopped)?;
+        let mut charge = self
+            .budget
+            .reserve(Purpose::Decode, entry.bytes, self.reserve_wait)
+            .await?;
         failpoints::delay(failpoints::STORE_LOAD_DELAY).await;
         if failpoints::hit(failpoints::STORE_LOAD_ERROR) {
             return Err(LoadError::Injected(failpoints::STORE_LOAD_ERROR));
         }
         let source = self.store.get(entry).await?;
         let header = codec::probe(&source, &self.limits)?;
-        charge.merge(self.budget.reserve(Purpose::Decode, header.scratch_bytes, self.reserve_wait).await?);
-        let ticket = self.pool.acquire(header.output_bytes(), self.reserve_wait).await?;
-        self.decode(source, header, ticket, charge, entry.version).await
+        charge.merge(
+            self.budget
+                .reserve(Purpose::Decode, header.scratch_bytes, self.reserve_wait)
+                .await?,
+        );
+        let ticket = self
+            .pool
+            .acquire(header.output_bytes(), self.reserve_wait)
+            .await?;
+        self.decode(source, header, ticket, charge, entry.version)
+            .await
     }
 
-    async fn decode(&self, source: Bytes, header: Header, ticket: Ticket, charge: Charge, version: u32) -> Result<Texture, LoadError> {
+    async fn decode(
+        &self,
+        source: Bytes,
+        header: Header,
+        ticket: Ticket,
+        charge: Charge,
+        version: u32,
+    ) -> Result<Texture, LoadError> {
         failpoints::delay(failpoints::CODEC_DECODE_DELAY).await;
         if failpoints::hit(failpoints::CODEC_DECODE_ERROR) {
             return Err(LoadError::Injected(failpoints::CODEC_DECODE_ERROR));
@@ -111,8 +137,14 @@ impl Loader {
     /// Decodes an upload completely, so that nothing is acknowledged that could not be shown, and makes its thumbnail.
     pub(super) async fn inspect(&self, source: &Bytes) -> Result<Inspected, LoadError> {
         let header = codec::probe(source, &self.limits)?;
-        let charge = self.budget.reserve(Purpose::Upload, header.scratch_bytes, self.reserve_wait).await?;
-        let ticket = self.pool.acquire(header.output_bytes(), self.reserve_wait).await?;
+        let charge = self
+            .budget
+            .reserve(Purpose::Upload, header.scratch_bytes, self.reserve_wait)
+            .await?;
+        let ticket = self
+            .pool
+            .acquire(header.output_bytes(), self.reserve_wait)
+            .await?;
         let source = source.clone();
         let job = move || {
             let texture = decode_into(&source, &header, ticket, 0)?;
@@ -124,7 +156,12 @@ impl Loader {
     }
 }
 
-fn decode_into(source: &[u8], header: &Header, ticket: Ticket, version: u32) -> Result<Texture, LoadError> {
+fn decode_into(
+    source: &[u8],
+    header: &Header,
+    ticket: Ticket,
+    version: u32,
+) -> Result<Texture, LoadError> {
     let mut texture = Texture::new(ticket.realise()?, header.size, version);
     codec::decode(source, header, texture.pixels_mut())?;
     Ok(texture)

@@ -15,6 +15,8 @@ pub mod pool;
 mod reclaim;
 pub mod record;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod texture;
 mod upload;
 mod workers;
@@ -22,6 +24,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::codec::{Limits, PixelsRef, Size};
@@ -82,7 +85,9 @@ pub struct FlyweightsConfig {
 
 impl Default for FlyweightsConfig {
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .div_ceil(2);
         Self {
             backgrounds_max: 4096,
             indices_max: 65_536,
@@ -107,15 +112,26 @@ pub struct FlyweightsConfigError(&'static str);
 impl FlyweightsConfig {
     /// Checks the bounds.
     pub fn validate(&self) -> Result<(), FlyweightsConfigError> {
-        let positive = [self.backgrounds_max, self.decode_threads, self.decode_queue_max, self.loads_max];
+        let positive = [
+            self.backgrounds_max,
+            self.decode_threads,
+            self.decode_queue_max,
+            self.loads_max,
+        ];
         if positive.contains(&0) {
-            return Err(FlyweightsConfigError("backgrounds, decode threads, their queue and loads must be at least 1"));
+            return Err(FlyweightsConfigError(
+                "backgrounds, decode threads, their queue and loads must be at least 1",
+            ));
         }
         if self.indices_max < self.backgrounds_max || self.indices_max > 1 << 24 {
-            return Err(FlyweightsConfigError("indices must be at least as many as backgrounds and at most 16 million"));
+            return Err(FlyweightsConfigError(
+                "indices must be at least as many as backgrounds and at most 16 million",
+            ));
         }
         if self.load_timeout.is_zero() || self.pool.blocks_max == 0 {
-            return Err(FlyweightsConfigError("the load timeout and the pool must not be zero"));
+            return Err(FlyweightsConfigError(
+                "the load timeout and the pool must not be zero",
+            ));
         }
         Ok(())
     }
@@ -220,18 +236,27 @@ pub enum LeaseError {
 impl LeaseError {
     /// Whether it is for lack of room or time, so that the same request may succeed later.
     pub fn is_overload(&self) -> bool {
-        matches!(self, LeaseError::Exhausted | LeaseError::Deadline | LeaseError::Overtaken)
+        matches!(
+            self,
+            LeaseError::Exhausted | LeaseError::Deadline | LeaseError::Overtaken
+        )
     }
 
     fn result(&self) -> AccessResult {
-        if self.is_overload() { AccessResult::Shed } else { AccessResult::Error }
+        if self.is_overload() {
+            AccessResult::Shed
+        } else {
+            AccessResult::Error
+        }
     }
 }
 
 impl From<LoadError> for LeaseError {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::Reserve(too_large @ ReserveError::TooLarge { .. }) => LeaseError::TooLarge(too_large),
+            LoadError::Reserve(too_large @ ReserveError::TooLarge { .. }) => {
+                LeaseError::TooLarge(too_large)
+            }
             overload if overload.is_overload() => LeaseError::Exhausted,
             fault => LeaseError::Load(Arc::new(fault)),
         }
@@ -277,7 +302,11 @@ impl Lease {
 
 impl Clone for Lease {
     fn clone(&self) -> Self {
-        Self { pin: self.pin.clone(), slot: self.slot, residents: self.residents }
+        Self {
+            pin: self.pin.clone(),
+            slot: self.slot,
+            residents: self.residents,
+        }
     }
 }
 
@@ -312,7 +341,10 @@ pub struct Flyweights {
 
 impl std::fmt::Debug for Flyweights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Flyweights").field("epoch", &self.epoch()).field("resident", &self.residents.count()).finish_non_exhaustive()
+        f.debug_struct("Flyweights")
+            .field("epoch", &self.epoch())
+            .field("resident", &self.residents.count())
+            .finish_non_exhaustive()
     }
 }
 
@@ -326,12 +358,25 @@ impl Flyweights {
         arena: Arc<Arena>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
-        let residents = Residents::new(Box::new(Lru), config.access_record, Arc::clone(&budget), Arc::clone(&metrics));
+        let residents = Residents::new(
+            Box::new(Lru),
+            config.access_record,
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+        );
         let residents: &'static Residents = Box::leak(Box::new(residents));
-        let pool = Pool::new(arena, Arc::clone(&budget), Arc::clone(&metrics), config.pool.clone());
+        let pool = Pool::new(
+            arena,
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+            config.pool.clone(),
+        );
         pool.set_make_room(|| residents.evict_one());
         let weak = Arc::downgrade(&pool);
-        budget.set_reclaimer(move |bytes| weak.upgrade().map_or(0, |pool| residents.reclaim(&pool, bytes)));
+        budget.set_reclaimer(move |bytes| {
+            weak.upgrade()
+                .map_or(0, |pool| residents.reclaim(&pool, bytes))
+        });
         let loader = Loader {
             store,
             budget: Arc::clone(&budget),
@@ -342,7 +387,10 @@ impl Flyweights {
             load_timeout: config.load_timeout,
             loads: Semaphore::new(config.loads_max),
         };
-        let bounds = CatalogueConfig { backgrounds_max: config.backgrounds_max, indices_max: config.indices_max };
+        let bounds = CatalogueConfig {
+            backgrounds_max: config.backgrounds_max,
+            indices_max: config.indices_max,
+        };
         Ok(Arc::new(Self {
             catalogue: Catalogue::new(bounds, rand::random::<u64>().max(1)),
             residents,
@@ -372,7 +420,11 @@ impl Flyweights {
 
     /// What an index names.
     pub fn entry(&self, index: u32) -> Entry {
-        match self.catalogue.slot(index).and_then(|slot| slot.version().map(|_| slot.identity())) {
+        match self
+            .catalogue
+            .slot(index)
+            .and_then(|slot| slot.version().map(|_| slot.identity()))
+        {
             Ok(Some(identity)) => Entry::Live(identity),
             // Removed between the two looks.
             Ok(None) | Err(Unavailable::Gone) => Entry::Gone,
@@ -401,18 +453,38 @@ impl Flyweights {
 
     /// Takes a stored version into the catalogue, as a new background or in place of an older version. From its return on every new
     /// lease is of this version; leases that are held keep the old one, whole.
-    pub fn insert_or_replace(&self, stored: Stored) -> Result<Registered, CatalogueError> {
+    pub fn insert_or_replace(&self, mut stored: Stored) -> Result<Registered, CatalogueError> {
         let (id, version) = (stored.id.clone(), stored.version);
-        let thumbnail = self.budget.try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64).ok();
+        let thumbnail = self
+            .budget
+            .try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64)
+            .ok();
+        if thumbnail.is_none() {
+            tracing::warn!(
+                id,
+                "no memory for the thumbnail: this background cannot be shown degraded"
+            );
+            stored.thumbnail = Bytes::new();
+        }
         let mut old = None;
         let (index, created) = self.catalogue.admit(&id, version, |slot| {
-            let identity = Arc::new(Identity { index: slot.index, stored, _thumbnail: thumbnail });
-            old = slot.show(identity, |cell| self.residents.retired(slot, cell, EvictionReason::Replaced));
+            let identity = Arc::new(Identity {
+                index: slot.index,
+                stored,
+                _thumbnail: thumbnail,
+            });
+            old = slot.show(identity, |cell| {
+                self.residents.retired(slot, cell, EvictionReason::Replaced)
+            });
             Ok(())
         })?;
         drop(old);
         self.metrics.catalogue_entries.set(self.live() as i64);
-        Ok(Registered { index, version, created })
+        Ok(Registered {
+            index,
+            version,
+            created,
+        })
     }
 
     /// Takes a background out of the catalogue (not out of the store). Its index answers `Gone` from now on.
@@ -432,7 +504,10 @@ impl Flyweights {
         match self.pin(slot) {
             Some(lease) => {
                 self.residents.touch(slot, Event::Hit);
-                self.metrics.flyweight_accesses_total.of(AccessResult::Hit).inc();
+                self.metrics
+                    .flyweight_accesses_total
+                    .of(AccessResult::Hit)
+                    .inc();
                 Ok(Some(lease))
             }
             None => slot.version().map(|_| None),
@@ -440,7 +515,11 @@ impl Flyweights {
     }
 
     /// A lease, loading the texture if need be, until `deadline`. The load goes on when the caller does not.
-    pub async fn lease(self: &Arc<Self>, index: u32, deadline: tokio::time::Instant) -> Result<(Lease, Access), LeaseError> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+    ) -> Result<(Lease, Access), LeaseError> {
         let outcome = self.acquire(index, deadline).await;
         if let Err(error) = &outcome {
             self.fail(index, error);
@@ -449,16 +528,27 @@ impl Flyweights {
     }
 
     /// What to draw a frame from: the texture, or where memory or time are short the thumbnail, if `degrade` allows.
-    pub async fn source(self: &Arc<Self>, index: u32, deadline: tokio::time::Instant, degrade: bool) -> Result<Source, LeaseError> {
+    pub async fn source(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+        degrade: bool,
+    ) -> Result<Source, LeaseError> {
         let error = match self.acquire(index, deadline).await {
             Ok((lease, access)) => return Ok(Source::Texture(lease, access)),
             Err(error) => error,
         };
-        let identity = self.identity(index).ok().filter(|identity| !identity.stored.thumbnail.is_empty());
+        let identity = self
+            .identity(index)
+            .ok()
+            .filter(|identity| !identity.stored.thumbnail.is_empty());
         match (identity, self.catalogue.slot(index)) {
             (Some(identity), Ok(slot)) if degrade && error.is_overload() => {
                 self.residents.note(slot, Event::Degraded);
-                self.metrics.flyweight_accesses_total.of(AccessResult::Degraded).inc();
+                self.metrics
+                    .flyweight_accesses_total
+                    .of(AccessResult::Degraded)
+                    .inc();
                 Ok(Source::Thumbnail(identity))
             }
             _ => {
@@ -472,10 +562,17 @@ impl Flyweights {
         if let Ok(slot) = self.catalogue.slot(index) {
             self.residents.note(slot, Event::Failed);
         }
-        self.metrics.flyweight_accesses_total.of(error.result()).inc();
+        self.metrics
+            .flyweight_accesses_total
+            .of(error.result())
+            .inc();
     }
 
-    async fn acquire(self: &Arc<Self>, index: u32, deadline: tokio::time::Instant) -> Result<(Lease, Access), LeaseError> {
+    async fn acquire(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+    ) -> Result<(Lease, Access), LeaseError> {
         let slot = self.catalogue.slot(index)?;
         let (lease, access) = match self.pin(slot) {
             Some(lease) => (lease, Access::Hit),
@@ -484,14 +581,22 @@ impl Flyweights {
                 Boarded::Flight(flight, access) => {
                     // The access counts when it is made: a popular cold background must not look unused while it loads.
                     self.residents.touch(slot, access.into());
-                    let lease = tokio::time::timeout_at(deadline, flight.wait()).await.unwrap_or(Err(LeaseError::Deadline))?;
-                    self.metrics.flyweight_accesses_total.of(access.result()).inc();
+                    let lease = tokio::time::timeout_at(deadline, flight.wait())
+                        .await
+                        .unwrap_or(Err(LeaseError::Deadline))?;
+                    self.metrics
+                        .flyweight_accesses_total
+                        .of(access.result())
+                        .inc();
                     return Ok((lease, access));
                 }
             },
         };
         self.residents.touch(slot, access.into());
-        self.metrics.flyweight_accesses_total.of(access.result()).inc();
+        self.metrics
+            .flyweight_accesses_total
+            .of(access.result())
+            .inc();
         Ok((lease, access))
     }
 
@@ -500,7 +605,11 @@ impl Flyweights {
     }
 
     fn wrap(&self, slot: &'static Slot, pin: Pin<Texture>) -> Lease {
-        Lease { pin: Some(pin), slot, residents: self.residents }
+        Lease {
+            pin: Some(pin),
+            slot,
+            residents: self.residents,
+        }
     }
 
     /// Under the slot's lock: join the flight that is under way, or start one.
@@ -524,7 +633,12 @@ impl Flyweights {
         }
         let flight = Arc::new(Flight::default());
         control.flight = Some(Arc::clone(&flight));
-        let task = Flying { flyweights: Arc::clone(self), slot, flight: Arc::clone(&flight), ended: false };
+        let task = Flying {
+            flyweights: Arc::clone(self),
+            slot,
+            flight: Arc::clone(&flight),
+            ended: false,
+        };
         tokio::spawn(task.run());
         Ok(Boarded::Flight(flight, Access::Miss))
     }
@@ -532,7 +646,9 @@ impl Flyweights {
     /// Loads the present version; when it was replaced meanwhile, the next one.
     async fn load_present(&self, slot: &'static Slot) -> Result<Lease, LeaseError> {
         for _ in 0..OVERTAKEN_MAX {
-            let Some(identity) = slot.identity() else { return Err(Unavailable::Gone.into()) };
+            let Some(identity) = slot.identity() else {
+                return Err(Unavailable::Gone.into());
+            };
             let started = Instant::now();
             let loaded = self.loader.load(&identity.stored).await;
             let overtaken = slot.version() != Ok(identity.stored.version);
@@ -540,19 +656,27 @@ impl Flyweights {
                 Ok(texture) if !overtaken => match self.install(slot, texture) {
                     Ok(lease) => {
                         self.metrics.flyweight_loads_total.of(LoadResult::Ok).inc();
-                        self.metrics.flyweight_load_duration_seconds.observe(started.elapsed().as_secs_f64());
+                        self.metrics
+                            .flyweight_load_duration_seconds
+                            .observe(started.elapsed().as_secs_f64());
                         return Ok(lease);
                     }
                     Err(overtaken) => drop(overtaken),
                 },
                 Err(error) if !overtaken => {
-                    self.metrics.flyweight_loads_total.of(LoadResult::Error).inc();
+                    self.metrics
+                        .flyweight_loads_total
+                        .of(LoadResult::Error)
+                        .inc();
                     tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
                     return Err(error.into());
                 }
                 _ => {}
             }
-            self.metrics.flyweight_loads_total.of(LoadResult::Overtaken).inc();
+            self.metrics
+                .flyweight_loads_total
+                .of(LoadResult::Overtaken)
+                .inc();
         }
         Err(LeaseError::Overtaken)
     }
@@ -567,20 +691,27 @@ impl Flyweights {
     pub async fn load_private(&self, index: u32) -> Result<Texture, LeaseError> {
         let identity = self.identity(index)?;
         let loaded = self.loader.load(&identity.stored).await;
-        let result = if loaded.is_ok() { LoadResult::Ok } else { LoadResult::Error };
+        let result = if loaded.is_ok() {
+            LoadResult::Ok
+        } else {
+            LoadResult::Error
+        };
         self.metrics.flyweight_loads_total.of(result).inc();
         Ok(loaded?)
     }
 
     /// Has a texture go: now, or with its last lease. Asked for again before that, the same one stays. True when it went now.
     pub fn invalidate(&self, index: u32) -> bool {
-        self.catalogue.slot(index).is_ok_and(|slot| self.residents.invalidate(slot))
+        self.catalogue
+            .slot(index)
+            .is_ok_and(|slot| self.residents.invalidate(slot))
     }
 
     /// Brings textures and idle blocks down to `bytes` in one pass, in the order of the policy, sparing what is leased. Frees memory on
     /// the calling thread: not for an async worker.
     pub fn shrink_to(&self, bytes: u64) -> ShrinkReport {
-        self.residents.shrink_to(&self.pool, bytes, EvictionReason::Pressure)
+        self.residents
+            .shrink_to(&self.pool, bytes, EvictionReason::Pressure)
     }
 
     /// Frees idle blocks; returns the bytes freed.
@@ -612,7 +743,9 @@ impl Flyweights {
 
     /// The access record in its binary form; empty when it is off.
     pub fn accesses(&self, reset: bool) -> Vec<u8> {
-        self.residents.record().map_or_else(AccessRecord::export_empty, |record| record.export(reset))
+        self.residents
+            .record()
+            .map_or_else(AccessRecord::export_empty, |record| record.export(reset))
     }
 }
 
@@ -649,9 +782,15 @@ impl Flying {
         self.ended = true;
         let mut control = self.slot.control.lock();
         control.flight = None;
-        if let (Err(error @ (LeaseError::Load(_) | LeaseError::TooLarge(_))), Ok(version)) = (&outcome, self.slot.version()) {
+        if let (Err(error @ (LeaseError::Load(_) | LeaseError::TooLarge(_))), Ok(version)) =
+            (&outcome, self.slot.version())
+        {
             let until = Instant::now() + self.flyweights.config.negative_ttl;
-            control.negative = Some(Negative { version, until, error: error.clone() });
+            control.negative = Some(Negative {
+                version,
+                until,
+                error: error.clone(),
+            });
         }
         drop(control);
         self.flight.complete(outcome);

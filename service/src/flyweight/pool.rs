@@ -15,7 +15,15 @@ use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{AcquireResult, BlockState, Metrics};
 
 /// Size classes in bytes. The last is exactly right for 1920×1080 RGBA (8,294,400 bytes).
-pub const CLASSES: [usize; 7] = [512 << 10, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 6 << 20, 8 << 20];
+pub const CLASSES: [usize; 7] = [
+    512 << 10,
+    1 << 20,
+    2 << 20,
+    3 << 20,
+    4 << 20,
+    6 << 20,
+    8 << 20,
+];
 
 /// Settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +56,10 @@ pub struct Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("idle", &self.idle_blocks).field("blocks", &self.blocks).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("idle", &self.idle_blocks)
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,22 +92,38 @@ impl Ticket {
         let Ticket { pool, kind } = self;
         match kind {
             Kind::Reused(block) => {
-                pool.metrics.pool_acquires_total.of(AcquireResult::Reused).inc();
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Reused)
+                    .inc();
                 Ok(block)
             }
             Kind::Grow(class, mut grown) => {
-                let mut block = pool.arena.allocate(CLASSES[class], alignment(CLASSES[class]))?;
+                let mut block = pool
+                    .arena
+                    .allocate(CLASSES[class], alignment(CLASSES[class]))?;
                 block.populate();
                 grown.block = Some(block);
-                pool.metrics.pool_acquires_total.of(AcquireResult::Grown).inc();
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Grown)
+                    .inc();
                 pool.publish();
                 Ok(grown)
             }
             Kind::Direct(bytes, charge) => {
                 let mut block = pool.arena.allocate(bytes, alignment(bytes))?;
                 block.populate();
-                pool.metrics.pool_acquires_total.of(AcquireResult::Direct).inc();
-                Ok(PoolBlock { pool, class: None, block: Some(block), charge: Some(charge) })
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Direct)
+                    .inc();
+                Ok(PoolBlock {
+                    pool,
+                    class: None,
+                    block: Some(block),
+                    charge: Some(charge),
+                })
             }
         }
     }
@@ -146,7 +173,12 @@ impl Drop for PoolBlock {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(arena: Arc<Arena>, budget: Arc<Budget>, metrics: Arc<Metrics>, config: PoolConfig) -> Arc<Self> {
+    pub fn new(
+        arena: Arc<Arena>,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        config: PoolConfig,
+    ) -> Arc<Self> {
         Arc::new(Self {
             arena,
             budget,
@@ -166,36 +198,57 @@ impl Pool {
 
     /// A block for `bytes`, waiting up to `wait` for room. Takes an idle block, else reserves a new one, else has textures evicted, one
     /// at a time and only until this one fits.
-    pub async fn acquire(self: &Arc<Self>, bytes: u64, wait: Duration) -> Result<Ticket, ReserveError> {
+    pub async fn acquire(
+        self: &Arc<Self>,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Ticket, ReserveError> {
         if let Some(ticket) = self.attempt(bytes)? {
             return Ok(ticket);
         }
         let exhausted = || {
             let available = self.budget.available(Purpose::Textures);
-            ReserveError::Exhausted { purpose: Purpose::Textures, requested: bytes, available }
+            ReserveError::Exhausted {
+                purpose: Purpose::Textures,
+                requested: bytes,
+                available,
+            }
         };
         if wait.is_zero() || !self.budget.growth_open() {
             return Err(exhausted());
         }
-        let outcome = self.budget.wait_for(Purpose::Textures, wait, || self.attempt(bytes).transpose()).await;
+        let outcome = self
+            .budget
+            .wait_for(Purpose::Textures, wait, || self.attempt(bytes).transpose())
+            .await;
         outcome.unwrap_or_else(|| Err(exhausted()))
     }
 
     /// One try, without waiting. `None`: no room now.
     fn attempt(self: &Arc<Self>, bytes: u64) -> Result<Option<Ticket>, ReserveError> {
         let class = class_of(bytes);
-        let take = class.map_or_else(|| Arena::usable_size(bytes as usize, alignment(bytes as usize)), |class| CLASSES[class]) as u64;
+        let take = class.map_or_else(
+            || Arena::usable_size(bytes as usize, alignment(bytes as usize)),
+            |class| CLASSES[class],
+        ) as u64;
         // Every round frees a block or a texture, or ends; the bound is for rounds whose gain another load took.
         for _ in 0..self.config.blocks_max + 64 {
             if self.budget.growth_open()
                 && let Some(block) = class.and_then(|class| self.take_idle(class))
             {
-                return Ok(Some(Ticket { pool: Arc::clone(self), kind: Kind::Reused(block) }));
+                return Ok(Some(Ticket {
+                    pool: Arc::clone(self),
+                    kind: Kind::Reused(block),
+                }));
             }
             let lacking = match self.budget.try_reserve_free(Purpose::Textures, take) {
                 Ok(charge) => return Ok(Some(self.ticket(class, take as usize, charge))),
                 // Refused for another reason than room: evicting would not help.
-                Err(ReserveError::Exhausted { available, .. }) if available >= take || !self.budget.growth_open() => return Ok(None),
+                Err(ReserveError::Exhausted { available, .. })
+                    if available >= take || !self.budget.growth_open() =>
+                {
+                    return Ok(None);
+                }
                 Err(ReserveError::Exhausted { available, .. }) => take - available,
                 Err(error) => return Err(error),
             };
@@ -209,17 +262,33 @@ impl Pool {
     fn ticket(self: &Arc<Self>, class: Option<usize>, bytes: usize, charge: Charge) -> Ticket {
         let fits = |blocks: usize| (blocks < self.config.blocks_max).then_some(blocks + 1);
         let kind = match class {
-            Some(class) if self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() => {
-                let empty = PoolBlock { pool: Arc::clone(self), class: Some(class), block: None, charge: Some(charge) };
+            Some(class)
+                if self
+                    .blocks
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                    .is_ok() =>
+            {
+                let empty = PoolBlock {
+                    pool: Arc::clone(self),
+                    class: Some(class),
+                    block: None,
+                    charge: Some(charge),
+                };
                 Kind::Grow(class, empty)
             }
             _ => Kind::Direct(bytes, charge),
         };
-        Ticket { pool: Arc::clone(self), kind }
+        Ticket {
+            pool: Arc::clone(self),
+            kind,
+        }
     }
 
     fn evict_one(&self) -> bool {
-        self.make_room.read().as_ref().is_some_and(|make_room| make_room())
+        self.make_room
+            .read()
+            .as_ref()
+            .is_some_and(|make_room| make_room())
     }
 
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
@@ -227,7 +296,12 @@ impl Pool {
         self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
         self.publish();
         let charge = Some(charge.transfer(Purpose::Textures));
-        Some(PoolBlock { pool: Arc::clone(self), class: Some(class), block: Some(block), charge })
+        Some(PoolBlock {
+            pool: Arc::clone(self),
+            class: Some(class),
+            block: Some(block),
+            charge,
+        })
     }
 
     fn put_idle(&self, class: usize, block: Block, charge: Charge) {
@@ -244,7 +318,9 @@ impl Pool {
         let mut freed = 0;
         for class in (0..CLASSES.len()).rev() {
             while freed < bytes {
-                let Some((block, charge)) = self.idle[class].lock().pop() else { break };
+                let Some((block, charge)) = self.idle[class].lock().pop() else {
+                    break;
+                };
                 freed += charge.bytes();
                 self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
                 self.blocks.fetch_sub(1, Ordering::Relaxed);
@@ -265,13 +341,22 @@ impl Pool {
 
     /// Idle blocks, and all blocks of the pool.
     pub fn counts(&self) -> (usize, usize) {
-        (self.idle_blocks.load(Ordering::Relaxed), self.blocks.load(Ordering::Relaxed))
+        (
+            self.idle_blocks.load(Ordering::Relaxed),
+            self.blocks.load(Ordering::Relaxed),
+        )
     }
 
     fn publish(&self) {
         let (idle, blocks) = self.counts();
-        self.metrics.pool_blocks.of(BlockState::Idle).set(idle as i64);
-        self.metrics.pool_blocks.of(BlockState::Used).set(blocks.saturating_sub(idle) as i64);
+        self.metrics
+            .pool_blocks
+            .of(BlockState::Idle)
+            .set(idle as i64);
+        self.metrics
+            .pool_blocks
+            .of(BlockState::Used)
+            .set(blocks.saturating_sub(idle) as i64);
     }
 }
 
@@ -284,30 +369,59 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn pool(ceiling: u64, blocks_max: usize) -> (Arc<Pool>, Arc<Budget>, Arc<Arena>) {
-        let budget = Budget::new(BudgetConfig { ceiling, headroom_max: 0, ..BudgetConfig::default() });
+        let budget = Budget::new(BudgetConfig {
+            ceiling,
+            headroom_max: 0,
+            ..BudgetConfig::default()
+        });
         let arena = Arena::new().expect("arena");
-        let pool = Pool::new(Arc::clone(&arena), Arc::clone(&budget), Arc::new(Metrics::default()), PoolConfig { blocks_max });
+        let pool = Pool::new(
+            Arc::clone(&arena),
+            Arc::clone(&budget),
+            Arc::new(Metrics::default()),
+            PoolConfig { blocks_max },
+        );
         (pool, budget, arena)
     }
 
     fn take(pool: &Arc<Pool>, bytes: u64) -> Option<PoolBlock> {
-        pool.attempt(bytes).expect("never too large").map(|ticket| ticket.realise().expect("memory"))
+        pool.attempt(bytes)
+            .expect("never too large")
+            .map(|ticket| ticket.realise().expect("memory"))
     }
 
     #[test]
     fn full_hd_takes_the_8_mib_class_and_a_charge_moves_but_never_doubles() {
         let (pool, budget, arena) = pool(32 * MIB, 256);
         let block = take(&pool, FULL_HD).expect("room");
-        assert_eq!((block.size(), block.bytes(FULL_HD as usize).len() as u64), (8 * MIB, FULL_HD));
-        assert_eq!((budget.used_by(Purpose::Textures), budget.used_by(Purpose::PoolIdle)), (8 * MIB, 0));
+        assert_eq!(
+            (block.size(), block.bytes(FULL_HD as usize).len() as u64),
+            (8 * MIB, FULL_HD)
+        );
+        assert_eq!(
+            (
+                budget.used_by(Purpose::Textures),
+                budget.used_by(Purpose::PoolIdle)
+            ),
+            (8 * MIB, 0)
+        );
         drop(block);
-        assert_eq!((budget.used_by(Purpose::Textures), budget.used_by(Purpose::PoolIdle)), (0, 8 * MIB));
+        assert_eq!(
+            (
+                budget.used_by(Purpose::Textures),
+                budget.used_by(Purpose::PoolIdle)
+            ),
+            (0, 8 * MIB)
+        );
         let again = take(&pool, FULL_HD).expect("room");
         assert_eq!((budget.used(), pool.counts()), (8 * MIB, (0, 1)));
         assert_eq!(arena.drift_bytes().expect("statistics"), 0);
         drop(again);
         assert_eq!(pool.trim(1), 8 * MIB);
-        assert_eq!((budget.used(), arena.ledger_bytes(), pool.counts()), (0, 0, (0, 0)));
+        assert_eq!(
+            (budget.used(), arena.ledger_bytes(), pool.counts()),
+            (0, 0, (0, 0))
+        );
     }
 
     #[test]
@@ -334,17 +448,25 @@ mod tests {
         assert_eq!(held.lock().len(), 2, "one went");
         assert_eq!(pool.counts(), (0, 3), "its block was reused");
         drop(fourth);
-        assert!(take(&pool, 20 * MIB).is_some(), "larger than any class: from the arena");
+        assert!(
+            take(&pool, 20 * MIB).is_some(),
+            "larger than any class: from the arena"
+        );
         assert_eq!(pool.counts().0, 0, "idle blocks went before textures");
     }
 
     #[test]
     fn the_number_of_blocks_is_bounded_and_the_rest_is_direct() {
         let (pool, budget, arena) = pool(64 * MIB, 2);
-        let blocks: Vec<PoolBlock> = (0..4).map(|_| take(&pool, FULL_HD).expect("room")).collect();
+        let blocks: Vec<PoolBlock> = (0..4)
+            .map(|_| take(&pool, FULL_HD).expect("room"))
+            .collect();
         assert_eq!(pool.counts().1, 2);
         drop(blocks);
-        assert_eq!((pool.counts(), budget.used(), arena.ledger_bytes()), ((2, 2), 16 * MIB, 16 * MIB));
+        assert_eq!(
+            (pool.counts(), budget.used(), arena.ledger_bytes()),
+            ((2, 2), 16 * MIB, 16 * MIB)
+        );
     }
 
     #[test]
@@ -360,15 +482,25 @@ mod tests {
         let held = take(&pool, FULL_HD).expect("room");
         let waiter = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.acquire(FULL_HD, Duration::from_secs(5)).await.map(drop) }
+            async move {
+                pool.acquire(FULL_HD, Duration::from_secs(5))
+                    .await
+                    .map(drop)
+            }
         });
         tokio::task::yield_now().await;
         drop(held);
         assert_eq!(waiter.await.expect("task"), Ok(()));
         let _held = take(&pool, FULL_HD).expect("room");
-        let refused = pool.acquire(FULL_HD, Duration::from_secs(1)).await.map(drop);
+        let refused = pool
+            .acquire(FULL_HD, Duration::from_secs(1))
+            .await
+            .map(drop);
         assert!(matches!(refused, Err(ReserveError::Exhausted { .. })));
-        assert!(matches!(pool.acquire(FULL_HD * 10, Duration::ZERO).await.map(drop), Err(ReserveError::TooLarge { .. })));
+        assert!(matches!(
+            pool.acquire(FULL_HD * 10, Duration::ZERO).await.map(drop),
+            Err(ReserveError::TooLarge { .. })
+        ));
         assert_eq!(budget.used(), 8 * MIB);
     }
 }

@@ -63,7 +63,12 @@ pub(super) struct Residents {
 }
 
 impl Residents {
-    pub(super) fn new(policy: Box<dyn Policy>, record: usize, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        policy: Box<dyn Policy>,
+        record: usize,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             set: Mutex::default(),
             count: AtomicU64::new(0),
@@ -105,7 +110,12 @@ impl Residents {
     }
 
     /// Puts a texture in. The caller holds the slot's lock.
-    pub(super) fn install(&self, slot: &'static Slot, control: &mut Control, texture: Texture) -> Result<Pin<Texture>, Texture> {
+    pub(super) fn install(
+        &self,
+        slot: &'static Slot,
+        control: &mut Control,
+        texture: Texture,
+    ) -> Result<Pin<Texture>, Texture> {
         let bytes = texture.bytes();
         let mut set = self.set.lock();
         let pin = slot.install(control, texture)?;
@@ -119,22 +129,35 @@ impl Residents {
 
     /// Takes a slot out of the set, if it is in it. Under the lock.
     fn unlink(&self, set: &mut BTreeMap<u32, Resident>, slot: &Slot, reason: EvictionReason) {
-        let Some(resident) = set.remove(&slot.index) else { return };
+        let Some(resident) = set.remove(&slot.index) else {
+            return;
+        };
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
         self.metrics.flyweight_evictions_total.of(reason).inc();
-        self.metrics.flyweight_evicted_bytes_total.inc_by(resident.bytes);
+        self.metrics
+            .flyweight_evicted_bytes_total
+            .inc_by(resident.bytes);
         self.note(slot, Event::Evicted);
         self.publish();
     }
 
     fn publish(&self) {
-        self.metrics.flyweight_resident_textures.set(self.count() as i64);
-        self.metrics.flyweight_resident_bytes.set(self.bytes() as i64);
+        self.metrics
+            .flyweight_resident_textures
+            .set(self.count() as i64);
+        self.metrics
+            .flyweight_resident_bytes
+            .set(self.bytes() as i64);
     }
 
     /// After a cell was retired: out of the set at once, and its texture out of it unless a lease still holds it.
-    pub(super) fn retired(&self, slot: &Slot, cell: &Cell<Texture>, reason: EvictionReason) -> Option<Texture> {
+    pub(super) fn retired(
+        &self,
+        slot: &Slot,
+        cell: &Cell<Texture>,
+        reason: EvictionReason,
+    ) -> Option<Texture> {
         let mut set = self.set.lock();
         self.unlink(&mut set, slot, reason);
         cell.try_take_condemned()
@@ -163,36 +186,58 @@ impl Residents {
 
     /// Evicts one slot's texture, or has it go with its last lease. True when it went at once.
     pub(super) fn invalidate(&self, slot: &'static Slot) -> bool {
-        let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else { return false };
+        let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else {
+            return false;
+        };
         self.take_condemned(slot, cell).is_some()
     }
 
     /// Evicts the one texture whose turn it is. False when all are under a lease.
     pub(super) fn evict_one(&self) -> bool {
         let mut set = self.set.lock();
-        loop {
-            let unpinned = set.values().filter(|resident| resident.slot.cell().is_some_and(|cell| cell.look().pins == 0));
-            let Some(&victim) = unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history)) else {
+        // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
+        for _ in 0..set.len() + 64 {
+            let unpinned = set.values().filter(|resident| {
+                resident
+                    .slot
+                    .cell()
+                    .is_some_and(|cell| cell.look().pins == 0)
+            });
+            let Some(&victim) =
+                unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history))
+            else {
                 return false;
             };
             // Pinned since we looked: another one's turn.
-            let Some(texture) = victim.slot.cell().and_then(Cell::try_take) else { continue };
+            let Some(texture) = victim.slot.cell().and_then(Cell::try_take) else {
+                continue;
+            };
             self.unlink(&mut set, victim.slot, EvictionReason::Capacity);
             drop(set);
             drop(texture);
             return true;
         }
+        false
     }
 
     /// Takes textures out in policy order until `bytes` are reached or all others are pinned: one pass.
-    fn take_until(&self, bytes: u64, reason: EvictionReason, report: &mut ShrinkReport) -> Vec<Texture> {
+    fn take_until(
+        &self,
+        bytes: u64,
+        reason: EvictionReason,
+        report: &mut ShrinkReport,
+    ) -> Vec<Texture> {
         let mut taken = Vec::new();
         let mut set = self.set.lock();
-        let mut order: Vec<(u64, Resident)> =
-            set.values().map(|resident| (self.policy.rank(&resident.slot.history), *resident)).collect();
+        let mut order: Vec<(u64, Resident)> = set
+            .values()
+            .map(|resident| (self.policy.rank(&resident.slot.history), *resident))
+            .collect();
         order.sort_unstable_by_key(|&(rank, resident)| (rank, resident.slot.index));
         for (_, resident) in order {
-            let Some(cell) = resident.slot.cell() else { continue };
+            let Some(cell) = resident.slot.cell() else {
+                continue;
+            };
             if cell.look().pins > 0 {
                 report.pinned += 1;
                 report.pinned_bytes += resident.bytes;
@@ -211,7 +256,12 @@ impl Residents {
     }
 
     /// Brings what textures and idle blocks hold down to `target` bytes, as far as leases allow.
-    pub(super) fn shrink_to(&self, pool: &Pool, target: u64, reason: EvictionReason) -> ShrinkReport {
+    pub(super) fn shrink_to(
+        &self,
+        pool: &Pool,
+        target: u64,
+        reason: EvictionReason,
+    ) -> ShrinkReport {
         let started = Instant::now();
         let mut report = ShrinkReport::default();
         let excess = |pool: &Pool| pool.held_bytes().saturating_sub(target);
@@ -226,7 +276,9 @@ impl Residents {
         }
         report.held_bytes = pool.held_bytes();
         report.duration = started.elapsed();
-        self.metrics.flyweight_pinned_bytes.set(self.pinned_bytes() as i64);
+        self.metrics
+            .flyweight_pinned_bytes
+            .set(self.pinned_bytes() as i64);
         log(&report, target, reason, self.policy.name());
         report
     }
@@ -234,7 +286,12 @@ impl Residents {
     /// Bytes of textures under a lease.
     pub(super) fn pinned_bytes(&self) -> u64 {
         let set = self.set.lock();
-        let pinned = set.values().filter(|resident| resident.slot.cell().is_some_and(|cell| cell.look().pins > 0));
+        let pinned = set.values().filter(|resident| {
+            resident
+                .slot
+                .cell()
+                .is_some_and(|cell| cell.look().pins > 0)
+        });
         pinned.map(|resident| resident.bytes).sum()
     }
 

@@ -57,7 +57,14 @@ pub struct AccessRecord {
 impl AccessRecord {
     /// Room for `capacity` entries, taken now.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, entries: Mutex::new(Entries { entries: Vec::with_capacity(capacity), dropped: 0, tick: 0 }) }
+        Self {
+            capacity,
+            entries: Mutex::new(Entries {
+                entries: Vec::with_capacity(capacity),
+                dropped: 0,
+                tick: 0,
+            }),
+        }
     }
 
     /// Appends, and returns a number that rises in the order of the record.
@@ -103,12 +110,19 @@ mod tests {
         let record = AccessRecord::new(2);
         assert_eq!(record.push(7, Event::Miss, 3), 1);
         assert_eq!(record.push(8, Event::Loaded, 1 << 30), 2);
-        assert_eq!(record.push(9, Event::Hit, 4), 3, "ticks go on when the record is full");
+        assert_eq!(
+            record.push(9, Event::Hit, 4),
+            3,
+            "ticks go on when the record is full"
+        );
         let bytes = record.export(true);
         assert_eq!((&bytes[..4], bytes.len()), (&b"BKDA"[..], 16 + 16));
         assert_eq!(bytes[8..16], 1u64.to_le_bytes(), "one dropped");
         assert_eq!(bytes[16..24], (7u64 | 1 << 32 | 3 << 40).to_le_bytes());
-        assert_eq!(bytes[24..32], (8u64 | 6 << 32 | RESIDENT_MAX << 40).to_le_bytes());
+        assert_eq!(
+            bytes[24..32],
+            (8u64 | 6 << 32 | RESIDENT_MAX << 40).to_le_bytes()
+        );
         assert_eq!(record.export(false), AccessRecord::export_empty());
     }
 }

@@ -76,17 +76,25 @@ impl Slot {
 
     /// Shows a new version and bars the old texture from new leases. `unlink` empties its cell, still under the slot's lock, so that
     /// no load of the new version comes in between; what it took is returned, to be dropped outside.
-    pub(super) fn show(&self, identity: Arc<Identity>, unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>) -> Option<Texture> {
+    pub(super) fn show(
+        &self,
+        identity: Arc<Identity>,
+        unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
+    ) -> Option<Texture> {
         let mut control = self.control.lock();
         let version = identity.stored.version;
         self.identity.store(Some(identity));
-        self.status.store(LIVE | u64::from(version), Ordering::Release);
+        self.status
+            .store(LIVE | u64::from(version), Ordering::Release);
         control.negative = None;
         self.retire_active().and_then(unlink)
     }
 
     /// Ends the slot: every later look says `Gone`.
-    pub(super) fn end(&self, unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>) -> Option<Texture> {
+    pub(super) fn end(
+        &self,
+        unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
+    ) -> Option<Texture> {
         let mut control = self.control.lock();
         self.status.fetch_or(GONE, Ordering::AcqRel);
         self.identity.store(None);
@@ -107,7 +115,11 @@ impl Slot {
     }
 
     /// Puts a loaded texture in, if its version is still the present one; else gives it back.
-    pub(super) fn install(&self, control: &mut Control, texture: Texture) -> Result<Pin<Texture>, Texture> {
+    pub(super) fn install(
+        &self,
+        control: &mut Control,
+        texture: Texture,
+    ) -> Result<Pin<Texture>, Texture> {
         if self.version() != Ok(texture.version()) {
             return Err(texture);
         }

@@ -14,19 +14,29 @@ pub struct Texture {
 impl Texture {
     /// Wraps a block of at least `size.bytes()`. Panics on a shorter one.
     pub(super) fn new(block: PoolBlock, size: Size, version: u32) -> Self {
-        assert!(block.size() >= size.bytes(), "block of {} bytes for {size}", block.size());
-        Self { block, size, version }
+        assert!(
+            block.size() >= size.bytes(),
+            "block of {} bytes for {size}",
+            block.size()
+        );
+        Self {
+            block,
+            size,
+            version,
+        }
     }
 
     /// The pixels.
     pub fn pixels(&self) -> PixelsRef<'_> {
         let data = self.block.bytes(self.size.bytes() as usize);
-        PixelsRef::new(data, self.size).unwrap_or_else(|| unreachable!("the slice was cut to the size"))
+        PixelsRef::new(data, self.size)
+            .unwrap_or_else(|| unreachable!("the slice was cut to the size"))
     }
 
     pub(super) fn pixels_mut(&mut self) -> PixelsMut<'_> {
         let data = self.block.bytes_mut(self.size.bytes() as usize);
-        PixelsMut::new(data, self.size).unwrap_or_else(|| unreachable!("the slice was cut to the size"))
+        PixelsMut::new(data, self.size)
+            .unwrap_or_else(|| unreachable!("the slice was cut to the size"))
     }
 
     /// Width and height.

@@ -93,7 +93,9 @@ pub struct RecoveryReport {
 
 impl Flyweights {
     async fn turn(&self, id: &str) -> MutexGuard<'_, ()> {
-        self.writers[checksum(id.as_bytes()) as usize % self.writers.len()].lock().await
+        self.writers[checksum(id.as_bytes()) as usize % self.writers.len()]
+            .lock()
+            .await
     }
 
     fn current(&self, id: &str) -> Option<u32> {
@@ -101,7 +103,12 @@ impl Flyweights {
     }
 
     /// Takes an encoded picture as the next version of `id`. Durable when it returns. The caller has charged `image`.
-    pub async fn upload(self: &Arc<Self>, id: &str, image: Bytes, wanted: Precondition) -> Result<Registered, UploadError> {
+    pub async fn upload(
+        self: &Arc<Self>,
+        id: &str,
+        image: Bytes,
+        wanted: Precondition,
+    ) -> Result<Registered, UploadError> {
         if !valid_id(id) {
             return Err(CatalogueError::BadId(id.to_owned()).into());
         }
@@ -124,31 +131,48 @@ impl Flyweights {
             flyweights.loader.store.put(&stored, image).await?;
             Ok(flyweights.insert_or_replace(stored)?)
         };
-        tokio::spawn(keep).await.unwrap_or(Err(UploadError::Interrupted))
+        tokio::spawn(keep)
+            .await
+            .unwrap_or(Err(UploadError::Interrupted))
     }
 
     fn check_precondition(&self, id: &str, wanted: Precondition) -> Result<(), UploadError> {
         let current = self.current(id);
-        if wanted.holds(current) { Ok(()) } else { Err(UploadError::Precondition { current }) }
+        if wanted.holds(current) {
+            Ok(())
+        } else {
+            Err(UploadError::Precondition { current })
+        }
     }
 
     /// Removes a background from store and catalogue. Durable when it returns.
-    pub async fn delete(self: &Arc<Self>, id: &str, wanted: Precondition) -> Result<u32, RemoveError> {
+    pub async fn delete(
+        self: &Arc<Self>,
+        id: &str,
+        wanted: Precondition,
+    ) -> Result<u32, RemoveError> {
         let (flyweights, id) = (Arc::clone(self), id.to_owned());
         let removal = async move {
             let _turn = flyweights.turn(&id).await;
             let current = flyweights.current(&id).ok_or(RemoveError::NotFound)?;
             if !wanted.holds(Some(current)) {
-                return Err(RemoveError::Precondition { current: Some(current) });
+                return Err(RemoveError::Precondition {
+                    current: Some(current),
+                });
             }
             flyweights.loader.store.delete(&id, current).await?;
             flyweights.remove(&id).ok_or(RemoveError::NotFound)
         };
-        tokio::spawn(removal).await.unwrap_or(Err(RemoveError::Interrupted))
+        tokio::spawn(removal)
+            .await
+            .unwrap_or(Err(RemoveError::Interrupted))
     }
 
     /// The source bytes of the present version.
-    pub async fn read_source(&self, id: &str) -> Result<(Arc<super::Identity>, Bytes), RemoveError> {
+    pub async fn read_source(
+        &self,
+        id: &str,
+    ) -> Result<(Arc<super::Identity>, Bytes), RemoveError> {
         let index = self.resolve(id).ok_or(RemoveError::NotFound)?;
         let identity = self.identity(index).map_err(|_| RemoveError::NotFound)?;
         let bytes = self.loader.store.get(&identity.stored).await?;
@@ -158,7 +182,10 @@ impl Flyweights {
     /// Takes in what the store kept. Damaged entries are reported and passed over.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
         let found = self.loader.store.recover().await?;
-        let mut report = RecoveryReport { damaged: found.damaged, ..RecoveryReport::default() };
+        let mut report = RecoveryReport {
+            damaged: found.damaged,
+            ..RecoveryReport::default()
+        };
         for (id, version) in found.last_versions {
             if let Err(error) = self.catalogue.remember(&id, version) {
                 report.refused.push((id, error));
@@ -172,7 +199,11 @@ impl Flyweights {
             }
         }
         for damaged in &report.damaged {
-            tracing::warn!(path = damaged.path, what = damaged.what, "stored entry passed over");
+            tracing::warn!(
+                path = damaged.path,
+                what = damaged.what,
+                "stored entry passed over"
+            );
         }
         Ok(report)
     }

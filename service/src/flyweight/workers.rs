@@ -48,26 +48,43 @@ pub struct Workers {
 
 impl std::fmt::Debug for Workers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workers").field("threads", &self.threads.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Workers")
+            .field("threads", &self.threads.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Workers {
     /// Starts `threads` threads (at least one) with a queue of `queue_max` jobs.
     pub fn start(name: &str, threads: usize, queue_max: usize) -> std::io::Result<Self> {
-        let queue = Queue { jobs: VecDeque::with_capacity(queue_max.min(1024)), stopped: false };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), ready: Condvar::new(), queue_max });
-        let workers = Self { shared, threads: Mutex::default() };
+        let queue = Queue {
+            jobs: VecDeque::with_capacity(queue_max.min(1024)),
+            stopped: false,
+        };
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            ready: Condvar::new(),
+            queue_max,
+        });
+        let workers = Self {
+            shared,
+            threads: Mutex::default(),
+        };
         for number in 0..threads.max(1) {
             let shared = Arc::clone(&workers.shared);
-            let thread = std::thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&shared))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || work(&shared))?;
             workers.threads.lock().push(thread);
         }
         Ok(workers)
     }
 
     /// Runs `job` on one of the threads. A caller that goes away does not stop a job that has begun.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, WorkerError> {
         let (sender, receiver) = oneshot::channel();
         let boxed: Job = Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(|_| WorkerError::Panicked);
@@ -143,7 +160,10 @@ mod tests {
     async fn results_come_back_and_a_panic_is_an_error() {
         let workers = Workers::start("test", 2, 8).expect("threads");
         assert_eq!(workers.run(|| 6 * 7).await, Ok(42));
-        assert_eq!(workers.run(|| -> () { panic!("bad picture") }).await, Err(WorkerError::Panicked));
+        assert_eq!(
+            workers.run(|| -> () { panic!("bad picture") }).await,
+            Err(WorkerError::Panicked)
+        );
         assert_eq!(workers.run(|| "still there").await, Ok("still there"));
     }
 
@@ -157,15 +177,18 @@ mod tests {
             async move {
                 workers
                     .run(move || {
-                        drop(started.send(()));
-                        drop(gate.recv());
+                        let _ = started.send(());
+                        let _ = gate.recv();
                     })
                     .await
             }
         });
         running.await.expect("the first job runs");
         let mut second = Box::pin(workers.run(|| ()));
-        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending())).await;
+        let polled = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(second.as_mut().poll(cx).is_pending())
+        })
+        .await;
         assert!(polled, "the second waits in the queue");
         assert_eq!(workers.run(|| ()).await, Err(WorkerError::QueueFull));
         go.send(()).expect("gate");

@@ -45,7 +45,10 @@ pub enum ArenaError {
 }
 
 fn control(name: &'static str) -> impl FnOnce(tikv_jemalloc_ctl::Error) -> ArenaError {
-    move |cause| ArenaError::Control { name, cause: cause.to_string() }
+    move |cause| ArenaError::Control {
+        name,
+        cause: cause.to_string(),
+    }
 }
 
 /// Process-wide figures of the allocator, in bytes.
@@ -84,14 +87,25 @@ impl Arena {
     /// Makes the arena. Arenas are never destroyed: make one per process.
     pub fn new() -> Result<Arc<Self>, ArenaError> {
         // SAFETY: `arenas.create` reads an `unsigned`, which is u32 on every platform jemalloc supports here.
-        let index: u32 = unsafe { raw::read(b"arenas.create\0") }.map_err(control("arenas.create"))?;
+        let index: u32 =
+            unsafe { raw::read(b"arenas.create\0") }.map_err(control("arenas.create"))?;
         let decay = CString::new(format!("arena.{index}.dirty_decay_ms")).unwrap_or_default();
         // SAFETY: the control takes an `ssize_t`, and the name ends in a NUL byte.
-        unsafe { raw::write(decay.as_bytes_with_nul(), 0isize) }.map_err(control("arena.dirty_decay_ms"))?;
-        let name = CString::new(format!("stats.arenas.{index}.large.allocated")).unwrap_or_default();
+        unsafe { raw::write(decay.as_bytes_with_nul(), 0isize) }
+            .map_err(control("arena.dirty_decay_ms"))?;
+        // The statistics know a new arena from the next epoch on.
+        epoch::advance().map_err(control("epoch"))?;
+        let name =
+            CString::new(format!("stats.arenas.{index}.large.allocated")).unwrap_or_default();
         let mut large_allocated = [0usize; 5];
-        raw::name_to_mib(name.as_bytes_with_nul(), &mut large_allocated).map_err(control("stats.arenas.large.allocated"))?;
-        Ok(Arc::new(Self { index, large_allocated, ledger_bytes: AtomicU64::new(0), blocks: AtomicU64::new(0) }))
+        raw::name_to_mib(name.as_bytes_with_nul(), &mut large_allocated)
+            .map_err(control("stats.arenas.large.allocated"))?;
+        Ok(Arc::new(Self {
+            index,
+            large_allocated,
+            ledger_bytes: AtomicU64::new(0),
+            blocks: AtomicU64::new(0),
+        }))
     }
 
     /// Bytes that a request of `bytes` with `align` really takes (jemalloc's size class): what must be charged for it.
@@ -107,9 +121,15 @@ impl Arena {
         // SAFETY: `usable` comes from nallocx with the same alignment, hence is a valid size; the arena index is ours.
         let pointer = unsafe { je::mallocx(usable, self.flags(align) | je::MALLOCX_ZERO) };
         let start = NonNull::new(pointer.cast::<u8>()).ok_or(ArenaError::OutOfMemory { bytes })?;
-        self.ledger_bytes.fetch_add(usable as u64, Ordering::Relaxed);
+        self.ledger_bytes
+            .fetch_add(usable as u64, Ordering::Relaxed);
         self.blocks.fetch_add(1, Ordering::Relaxed);
-        Ok(Block { start, usable, align, arena: Arc::clone(self) })
+        Ok(Block {
+            start,
+            usable,
+            align,
+            arena: Arc::clone(self),
+        })
     }
 
     fn flags(&self, align: usize) -> i32 {
@@ -129,7 +149,8 @@ impl Arena {
     /// The same by the allocator's count, as of the last [`allocator_stats`].
     pub fn allocated_bytes(&self) -> Result<u64, ArenaError> {
         // SAFETY: the MIB was translated from this very name, whose value is a `size_t`.
-        let bytes: usize = unsafe { raw::read_mib(&self.large_allocated) }.map_err(control("stats.arenas.large.allocated"))?;
+        let bytes: usize = unsafe { raw::read_mib(&self.large_allocated) }
+            .map_err(control("stats.arenas.large.allocated"))?;
         Ok(bytes as u64)
     }
 
@@ -146,18 +167,35 @@ impl Arena {
 }
 
 fn align_flag(align: usize) -> i32 {
-    assert!(align.is_power_of_two(), "alignment {align} is no power of two");
+    assert!(
+        align.is_power_of_two(),
+        "alignment {align} is no power of two"
+    );
     je::MALLOCX_ALIGN(align.max(PAGE))
 }
 
 /// A control that takes and returns nothing.
 fn call(name: &str, label: &'static str) -> Result<(), ArenaError> {
-    let name = CString::new(name).map_err(|cause| ArenaError::Control { name: label, cause: cause.to_string() })?;
+    let name = CString::new(name).map_err(|cause| ArenaError::Control {
+        name: label,
+        cause: cause.to_string(),
+    })?;
     // SAFETY: all value pointers are null, which is what a control without value demands; the name is NUL-terminated.
-    let code = unsafe { je::mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) };
+    let code = unsafe {
+        je::mallctl(
+            name.as_ptr(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            0,
+        )
+    };
     match code {
         0 => Ok(()),
-        code => Err(ArenaError::Control { name: label, cause: std::io::Error::from_raw_os_error(code).to_string() }),
+        code => Err(ArenaError::Control {
+            name: label,
+            cause: std::io::Error::from_raw_os_error(code).to_string(),
+        }),
     }
 }
 
@@ -211,8 +249,16 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: the pointer came from mallocx with these flags (zeroing apart) and this usable size, and is freed once.
-        unsafe { je::sdallocx(self.start.as_ptr().cast(), self.usable, self.arena.flags(self.align)) };
-        self.arena.ledger_bytes.fetch_sub(self.usable as u64, Ordering::Relaxed);
+        unsafe {
+            je::sdallocx(
+                self.start.as_ptr().cast(),
+                self.usable,
+                self.arena.flags(self.align),
+            )
+        };
+        self.arena
+            .ledger_bytes
+            .fetch_sub(self.usable as u64, Ordering::Relaxed);
         self.arena.blocks.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -222,8 +268,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_1080p_picture_takes_exactly_an_8_mib_block() {
-        assert_eq!(Arena::usable_size(1920 * 1080 * 4, HUGE_PAGE), 8 << 20);
+    fn usable_sizes_are_what_the_allocator_really_takes() {
+        assert_eq!(Arena::usable_size(8 << 20, HUGE_PAGE), 8 << 20);
+        assert!((8_294_400..=8 << 20).contains(&Arena::usable_size(8_294_400, HUGE_PAGE)));
+        assert!(
+            Arena::usable_size(1, 4096) >= LARGE_MIN,
+            "never a small class, which the statistic leaves out"
+        );
     }
 
     #[test]
@@ -231,7 +282,11 @@ mod tests {
         let arena = Arena::new().expect("arena");
         let mut blocks: Vec<Block> = [1usize, 4096, 100_000, 8_294_400, 5 << 20, 33 << 20]
             .into_iter()
-            .map(|bytes| arena.allocate(bytes, if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE }).expect("block"))
+            .map(|bytes| {
+                arena
+                    .allocate(bytes, if bytes >= HUGE_PAGE { HUGE_PAGE } else { PAGE })
+                    .expect("block")
+            })
             .collect();
         assert_eq!(arena.drift_bytes().expect("statistics"), 0);
         assert!(arena.ledger_bytes() > 40 << 20);
@@ -255,6 +310,9 @@ mod tests {
         arena.purge().expect("purge");
         purge_all().expect("purge of all arenas");
         let again = arena.allocate(3 << 20, HUGE_PAGE).expect("block");
-        assert!(again.as_slice().iter().all(|&byte| byte == 0), "a fresh block never shows an earlier one");
+        assert!(
+            again.as_slice().iter().all(|&byte| byte == 0),
+            "a fresh block never shows an earlier one"
+        );
     }
 }

@@ -62,7 +62,9 @@ impl Default for GovernorConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GovernorConfigError {
     /// Shares must rise: exit of Elevated, Elevated, exit of Critical, Critical, 1.
-    #[error("governor shares must rise: elevated_exit < elevated <= critical_exit < critical < 1, and ceiling <= elevated_exit")]
+    #[error(
+        "governor shares must rise: elevated_exit < elevated <= critical_exit < critical < 1, and ceiling <= elevated_exit"
+    )]
     Order,
     /// The slack must fit below the lowest watermark.
     #[error("governor slack and reclaim_min must be between 0 and 0.2")]
@@ -83,7 +85,11 @@ impl GovernorConfig {
             return Err(GovernorConfigError::Order);
         }
         let small = |share: f64| (0.0..=0.2).contains(&share);
-        if small(self.slack) && small(self.reclaim_min) { Ok(()) } else { Err(GovernorConfigError::Slack) }
+        if small(self.slack) && small(self.reclaim_min) {
+            Ok(())
+        } else {
+            Err(GovernorConfigError::Slack)
+        }
     }
 
     /// Ceiling before anything was measured.
@@ -206,11 +212,20 @@ struct Baseline {
 
 impl Baseline {
     fn observe(&mut self, now: Duration, untracked: u64) -> u64 {
-        while self.peaks.back().is_some_and(|&(_, bytes)| bytes <= untracked) {
+        while self
+            .peaks
+            .back()
+            .is_some_and(|&(_, bytes)| bytes <= untracked)
+        {
             self.peaks.pop_back();
         }
         self.peaks.push_back((now, untracked));
-        while self.peaks.front().is_some_and(|&(at, _)| at + self.window < now) && self.peaks.len() > 1 {
+        while self
+            .peaks
+            .front()
+            .is_some_and(|&(at, _)| at + self.window < now)
+            && self.peaks.len() > 1
+        {
             self.peaks.pop_front();
         }
         // A strictly falling series would keep every sample: past this many, the newest stands for its neighbours.
@@ -245,7 +260,10 @@ impl Governor {
             below_exit_since: None,
             reclaimed_at: None,
             purged_at: None,
-            baseline: Baseline { window, peaks: VecDeque::new() },
+            baseline: Baseline {
+                window,
+                peaks: VecDeque::new(),
+            },
             ceiling: None,
         }
     }
@@ -257,9 +275,15 @@ impl Governor {
 
     /// Takes a sample in and says what to do.
     pub fn observe(&mut self, now: Duration, sample: &Sample) -> Decision {
-        let baseline = self.baseline.observe(now, sample.own.saturating_sub(sample.charged));
+        let baseline = self
+            .baseline
+            .observe(now, sample.own.saturating_sub(sample.charged));
         let pressure = sample.projected(baseline);
-        let transition = if self.config.enabled { self.step(now, sample.limit, pressure) } else { None };
+        let transition = if self.config.enabled {
+            self.step(now, sample.limit, pressure)
+        } else {
+            None
+        };
         let nominal = share(sample.limit, self.config.ceiling).saturating_sub(baseline);
         Decision {
             state: self.state,
@@ -279,12 +303,18 @@ impl Governor {
             State::Elevated => Some((self.config.elevated_exit, State::Normal)),
             State::Critical => Some((self.config.critical_exit, State::Elevated)),
         };
-        let dwelt = self.changed_at.is_none_or(|at| now >= at + self.config.dwell);
+        let dwelt = self
+            .changed_at
+            .is_none_or(|at| now >= at + self.config.dwell);
         if self.state != State::Critical && above(self.config.critical) {
             return self.change(now, State::Critical);
         }
         if self.state == State::Normal && above(self.config.elevated) {
-            return if dwelt { self.change(now, State::Elevated) } else { None };
+            return if dwelt {
+                self.change(now, State::Elevated)
+            } else {
+                None
+            };
         }
         let (watermark, next) = exit?;
         if above(watermark) {
@@ -292,7 +322,11 @@ impl Governor {
             return None;
         }
         let since = *self.below_exit_since.get_or_insert(now);
-        if dwelt && now >= since + self.config.dwell { self.change(now, next) } else { None }
+        if dwelt && now >= since + self.config.dwell {
+            self.change(now, next)
+        } else {
+            None
+        }
     }
 
     fn change(&mut self, now: Duration, to: State) -> Option<Transition> {
@@ -328,8 +362,10 @@ impl Governor {
     }
 
     fn reclaim(&mut self, now: Duration, sample: &Sample, pressure: u64) -> Option<Reclaim> {
-        let due = |last: Option<Duration>, interval: Duration| last.is_none_or(|at| now >= at + interval);
-        let pressed = self.state != State::Normal && pressure >= share(sample.limit, self.config.elevated_exit);
+        let due =
+            |last: Option<Duration>, interval: Duration| last.is_none_or(|at| now >= at + interval);
+        let pressed = self.state != State::Normal
+            && pressure >= share(sample.limit, self.config.elevated_exit);
         if !pressed || !due(self.reclaimed_at, self.config.reclaim_interval) {
             return None;
         }
@@ -340,7 +376,10 @@ impl Governor {
         }
         let excess = pressure - self.target(sample.limit).min(pressure);
         let bytes = excess.max(share(sample.limit, self.config.reclaim_min));
-        Some(Reclaim { to_bytes: sample.reclaimable.saturating_sub(bytes), purge })
+        Some(Reclaim {
+            to_bytes: sample.reclaimable.saturating_sub(bytes),
+            purge,
+        })
     }
 }
 
@@ -356,10 +395,20 @@ pub struct ReactionBound {
 }
 
 /// `rate × (sample + decision + fall) < limit − critical watermark`, solved for the rate.
-pub fn reaction_bound(config: &GovernorConfig, limit: u64, sample: Duration, decision: Duration, fall: Duration) -> ReactionBound {
+pub fn reaction_bound(
+    config: &GovernorConfig,
+    limit: u64,
+    sample: Duration,
+    decision: Duration,
+    fall: Duration,
+) -> ReactionBound {
     let room_bytes = limit - share(limit, config.critical).min(limit);
     let reaction = sample + decision + fall;
-    ReactionBound { room_bytes, reaction, rate_bytes_per_second: room_bytes as f64 / reaction.as_secs_f64().max(1e-6) }
+    ReactionBound {
+        room_bytes,
+        reaction,
+        rate_bytes_per_second: room_bytes as f64 / reaction.as_secs_f64().max(1e-6),
+    }
 }
 
 #[cfg(test)]
@@ -376,7 +425,14 @@ mod tests {
 
     fn sample(share_of_limit: f64) -> Sample {
         let pressure = share(LIMIT, share_of_limit);
-        Sample { limit: LIMIT, pressure, own: pressure, charged: pressure, growth: 0, reclaimable: pressure / 2 }
+        Sample {
+            limit: LIMIT,
+            pressure,
+            own: pressure,
+            charged: pressure,
+            growth: 0,
+            reclaimable: pressure / 2,
+        }
     }
 
     #[test]
@@ -384,15 +440,41 @@ mod tests {
         let mut governor = Governor::new(GovernorConfig::default());
         assert_eq!(governor.observe(at(0), &sample(0.84)).state, State::Normal);
         let up = governor.observe(at(10), &sample(0.86));
-        assert_eq!(up.transition, Some(Transition { from: State::Normal, to: State::Elevated }));
+        assert_eq!(
+            up.transition,
+            Some(Transition {
+                from: State::Normal,
+                to: State::Elevated
+            })
+        );
         assert!(up.reclaim.is_some_and(|reclaim| reclaim.purge));
         let critical = governor.observe(at(20), &sample(0.96));
-        assert_eq!((critical.state, critical.growth_open), (State::Critical, false), "critical is entered at once");
-        assert_eq!(governor.observe(at(30), &sample(0.89)).state, State::Critical);
-        assert_eq!(governor.observe(at(290), &sample(0.79)).state, State::Elevated);
-        assert_eq!(governor.observe(at(300), &sample(0.79)).state, State::Elevated);
-        assert_eq!(governor.observe(at(540), &sample(0.79)).state, State::Elevated, "dwell counts from the change");
-        assert_eq!(governor.observe(at(550), &sample(0.79)).state, State::Normal);
+        assert_eq!(
+            (critical.state, critical.growth_open),
+            (State::Critical, false),
+            "critical is entered at once"
+        );
+        assert_eq!(
+            governor.observe(at(30), &sample(0.89)).state,
+            State::Critical
+        );
+        assert_eq!(
+            governor.observe(at(290), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(300), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(540), &sample(0.79)).state,
+            State::Elevated,
+            "dwell counts from the change"
+        );
+        assert_eq!(
+            governor.observe(at(550), &sample(0.79)).state,
+            State::Normal
+        );
     }
 
     #[test]
@@ -402,19 +484,39 @@ mod tests {
         governor.observe(at(100), &sample(0.79));
         governor.observe(at(200), &sample(0.82));
         governor.observe(at(300), &sample(0.79));
-        assert_eq!(governor.observe(at(500), &sample(0.79)).state, State::Elevated);
-        assert_eq!(governor.observe(at(551), &sample(0.79)).state, State::Normal);
+        assert_eq!(
+            governor.observe(at(500), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(551), &sample(0.79)).state,
+            State::Normal
+        );
     }
 
     #[test]
     fn ceiling_is_the_share_less_the_untracked_baseline() {
         let mut governor = Governor::new(GovernorConfig::default());
-        let sample = Sample { limit: LIMIT, pressure: 100 << 20, own: 100 << 20, charged: 70 << 20, growth: 0, reclaimable: 0 };
+        let sample = Sample {
+            limit: LIMIT,
+            pressure: 100 << 20,
+            own: 100 << 20,
+            charged: 70 << 20,
+            growth: 0,
+            reclaimable: 0,
+        };
         let decision = governor.observe(at(0), &sample);
         assert_eq!(decision.baseline, 30 << 20);
         assert_eq!(decision.ceiling, (320 - 30) << 20);
-        let lower = Sample { charged: 90 << 20, ..sample };
-        assert_eq!(governor.observe(at(5_000), &lower).baseline, 30 << 20, "remembered for a window");
+        let lower = Sample {
+            charged: 90 << 20,
+            ..sample
+        };
+        assert_eq!(
+            governor.observe(at(5_000), &lower).baseline,
+            30 << 20,
+            "remembered for a window"
+        );
         assert_eq!(governor.observe(at(10_100), &lower).baseline, 10 << 20);
     }
 
@@ -436,23 +538,46 @@ mod tests {
         assert_eq!(pressed.state, State::Elevated);
         let target = share(LIMIT, 0.78);
         assert_eq!(pressed.ceiling, target - (80 << 20) - (20 << 20));
-        assert_eq!(pressed.reclaim.expect("a reclaim").to_bytes, (200 << 20) - (own + (80 << 20) - target));
+        assert_eq!(
+            pressed.reclaim.expect("a reclaim").to_bytes,
+            (200 << 20) - (own + (80 << 20) - target)
+        );
     }
 
     #[test]
     fn growth_since_the_sample_counts_but_never_beyond_the_books() {
         let mut governor = Governor::new(GovernorConfig::default());
-        let quiet = Sample { limit: LIMIT, pressure: 300 << 20, own: 300 << 20, charged: 300 << 20, growth: 60 << 20, reclaimable: 0 };
-        assert_eq!(governor.observe(at(0), &quiet).state, State::Normal, "the charges are in the pages already");
-        let about_to = Sample { charged: 350 << 20, ..quiet };
+        let quiet = Sample {
+            limit: LIMIT,
+            pressure: 300 << 20,
+            own: 300 << 20,
+            charged: 300 << 20,
+            growth: 60 << 20,
+            reclaimable: 0,
+        };
+        assert_eq!(
+            governor.observe(at(0), &quiet).state,
+            State::Normal,
+            "the charges are in the pages already"
+        );
+        let about_to = Sample {
+            charged: 350 << 20,
+            ..quiet
+        };
         assert_eq!(governor.observe(at(10), &about_to).state, State::Elevated);
     }
 
     #[test]
     fn disabled_it_never_leaves_normal() {
-        let mut governor = Governor::new(GovernorConfig { enabled: false, ..GovernorConfig::default() });
+        let mut governor = Governor::new(GovernorConfig {
+            enabled: false,
+            ..GovernorConfig::default()
+        });
         let decision = governor.observe(at(0), &sample(0.99));
-        assert_eq!((decision.state, decision.reclaim, decision.growth_open), (State::Normal, None, true));
+        assert_eq!(
+            (decision.state, decision.reclaim, decision.growth_open),
+            (State::Normal, None, true)
+        );
     }
 
     #[test]
@@ -465,9 +590,15 @@ mod tests {
     #[test]
     fn bad_orders_are_refused() {
         assert!(GovernorConfig::default().validate().is_ok());
-        let crossed = GovernorConfig { elevated_exit: 0.9, ..GovernorConfig::default() };
+        let crossed = GovernorConfig {
+            elevated_exit: 0.9,
+            ..GovernorConfig::default()
+        };
         assert_eq!(crossed.validate(), Err(GovernorConfigError::Order));
-        let wide = GovernorConfig { slack: 0.5, ..GovernorConfig::default() };
+        let wide = GovernorConfig {
+            slack: 0.5,
+            ..GovernorConfig::default()
+        };
         assert_eq!(wide.validate(), Err(GovernorConfigError::Slack));
     }
 
@@ -507,7 +638,12 @@ mod tests {
 
     #[test]
     fn a_hog_makes_room_for_itself_and_the_service_recovers_after_it() {
-        let mut plant = Plant { textures: 200 << 20, fixed: 60 << 20, dirty: 20 << 20, foreign: 0 };
+        let mut plant = Plant {
+            textures: 200 << 20,
+            fixed: 60 << 20,
+            dirty: 20 << 20,
+            foreign: 0,
+        };
         let mut governor = Governor::new(GovernorConfig::default());
         let mut worst = 0;
         for tick in 0..3_000u64 {
@@ -521,14 +657,27 @@ mod tests {
             plant.obey(&decision, 8 << 20);
             worst = worst.max(plant.sample().pressure);
         }
-        assert!(worst < share(LIMIT, 0.95), "a ramp of 20 MiB/s never reaches Critical, got {}", worst >> 20);
+        assert!(
+            worst < share(LIMIT, 0.95),
+            "a ramp of 20 MiB/s never reaches Critical, got {}",
+            worst >> 20
+        );
         assert_eq!(governor.state(), State::Normal);
-        assert!(plant.textures >= 200 << 20, "the cache grew back, to {}", plant.textures >> 20);
+        assert!(
+            plant.textures >= 200 << 20,
+            "the cache grew back, to {}",
+            plant.textures >> 20
+        );
     }
 
     #[test]
     fn purging_alone_leads_out_of_critical() {
-        let mut plant = Plant { textures: 0, fixed: 100 << 20, dirty: 150 << 20, foreign: 140 << 20 };
+        let mut plant = Plant {
+            textures: 0,
+            fixed: 100 << 20,
+            dirty: 150 << 20,
+            foreign: 140 << 20,
+        };
         let mut governor = Governor::new(GovernorConfig::default());
         for tick in 0..200u64 {
             let decision = governor.observe(at(tick * 10), &plant.sample());

@@ -16,7 +16,10 @@ use super::budget::{Budget, BudgetReport, Purpose};
 use super::cgroup::{Probe, ProbeError, Reading};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
-use super::governor::{Decision, Governor, GovernorConfig, GovernorConfigError, ReactionBound, Reclaim, Sample, State, reaction_bound};
+use super::governor::{
+    Decision, Governor, GovernorConfig, GovernorConfigError, ReactionBound, Reclaim, Sample, State,
+    reaction_bound,
+};
 
 /// Transitions that are remembered for the report.
 const TRANSITIONS_KEPT: usize = 64;
@@ -61,7 +64,9 @@ pub enum MemoryConfigError {
     #[error(transparent)]
     Governor(#[from] GovernorConfigError),
     /// A period that is not between 1 ms and 1 s, or fast above slow.
-    #[error("memory sampling periods must lie between 1 ms and 1 s, and the fast one not above the slow one")]
+    #[error(
+        "memory sampling periods must lie between 1 ms and 1 s, and the fast one not above the slow one"
+    )]
     Period,
     /// Too small to run in at all.
     #[error("memory limit must be at least 32 MiB, got {0} bytes")]
@@ -72,7 +77,9 @@ impl MemoryConfig {
     /// Checks what the threads rely on.
     pub fn validate(&self) -> Result<(), MemoryConfigError> {
         self.governor.validate()?;
-        let sane = |period: Duration| (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period);
+        let sane = |period: Duration| {
+            (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period)
+        };
         if ![self.fast, self.slow, self.allocator].into_iter().all(sane) || self.fast > self.slow {
             return Err(MemoryConfigError::Period);
         }
@@ -191,7 +198,10 @@ pub struct Memory {
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Memory").field("source", &self.source).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Memory")
+            .field("source", &self.source)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 
@@ -205,7 +215,13 @@ impl Memory {
         metrics: Arc<Metrics>,
         hooks: Hooks,
     ) -> Result<Self, MemoryError> {
-        let bound = reaction_bound(&config.governor, probe.limit(), config.fast, Duration::from_millis(1), config.fall);
+        let bound = reaction_bound(
+            &config.governor,
+            probe.limit(),
+            config.fast,
+            Duration::from_millis(1),
+            config.fall,
+        );
         let source = probe.source();
         log_start(&config, probe.limit(), &source, &bound);
         let mut sampler = Sampler::new(&config, probe, &arena)?;
@@ -225,15 +241,26 @@ impl Memory {
             mailbox: (Mutex::new(None), Condvar::new()),
         });
         sampler.sample(&shared);
-        let mut memory = Self { shared: Arc::clone(&shared), source, threads: Vec::with_capacity(2) };
+        let mut memory = Self {
+            shared: Arc::clone(&shared),
+            source,
+            threads: Vec::with_capacity(2),
+        };
         let sampling = Arc::clone(&shared);
         memory.spawn("memory-sampler", move || sampler.run(&sampling))?;
         memory.spawn("memory-reclaim", move || reclaim_loop(&shared))?;
         Ok(memory)
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), MemoryError> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(MemoryError::Thread)?;
+    fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), MemoryError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(MemoryError::Thread)?;
         self.threads.push(thread);
         Ok(())
     }
@@ -263,7 +290,13 @@ impl Memory {
     /// What the configuration promises under the present limit.
     pub fn reaction_bound(&self) -> ReactionBound {
         let config = &self.shared.config;
-        reaction_bound(&config.governor, self.snapshot().reading.limit, config.fast, Duration::from_millis(1), config.fall)
+        reaction_bound(
+            &config.governor,
+            self.snapshot().reading.limit,
+            config.fast,
+            Duration::from_millis(1),
+            config.fall,
+        )
     }
 }
 
@@ -329,7 +362,18 @@ impl Sampler {
             changed: None,
         };
         let governor = Governor::new(config.governor.clone());
-        Ok(Self { probe, governor, snapshot, started: Instant::now(), allocator_at: None, charged: 0, waits: 0, sheds: 0, books_due: true, failed: false })
+        Ok(Self {
+            probe,
+            governor,
+            snapshot,
+            started: Instant::now(),
+            allocator_at: None,
+            charged: 0,
+            waits: 0,
+            sheds: 0,
+            books_due: true,
+            failed: false,
+        })
     }
 
     fn run(mut self, shared: &Shared) {
@@ -350,12 +394,19 @@ impl Sampler {
     fn period(&self, config: &MemoryConfig) -> Duration {
         let reading = &self.snapshot.reading;
         let pressed = reading.pressure as f64 >= reading.limit as f64 * config.fast_above;
-        if pressed || self.snapshot.state != State::Normal { config.fast } else { config.slow }
+        if pressed || self.snapshot.state != State::Normal {
+            config.fast
+        } else {
+            config.slow
+        }
     }
 
     fn sample(&mut self, shared: &Shared) {
         let now = Instant::now();
-        if self.allocator_at.is_none_or(|at| now >= at + shared.config.allocator) {
+        if self
+            .allocator_at
+            .is_none_or(|at| now >= at + shared.config.allocator)
+        {
             self.allocator_at = Some(now);
             self.look_at_allocator(shared);
             self.books_due = true;
@@ -406,7 +457,8 @@ impl Sampler {
             own: reading.own,
             charged: books.used,
             growth,
-            reclaimable: books.by_purpose[Purpose::Textures as usize] + books.by_purpose[Purpose::PoolIdle as usize],
+            reclaimable: books.by_purpose[Purpose::Textures as usize]
+                + books.by_purpose[Purpose::PoolIdle as usize],
         }
     }
 
@@ -441,10 +493,20 @@ impl Sampler {
         let books = shared.budget.report();
         for (purpose, label) in Purpose::ALL.iter().zip(BudgetPurpose::ALL) {
             let bytes = books.by_purpose[*purpose as usize];
-            shared.metrics.memory_budget_used_bytes.of(*label).set(bytes as i64);
+            shared
+                .metrics
+                .memory_budget_used_bytes
+                .of(*label)
+                .set(bytes as i64);
         }
-        shared.metrics.memory_budget_waits_total.inc_by(books.waits - self.waits);
-        shared.metrics.memory_budget_shed_total.inc_by(books.sheds - self.sheds);
+        shared
+            .metrics
+            .memory_budget_waits_total
+            .inc_by(books.waits - self.waits);
+        shared
+            .metrics
+            .memory_budget_shed_total
+            .inc_by(books.sheds - self.sheds);
         (self.waits, self.sheds) = (books.waits, books.sheds);
     }
 }
@@ -456,25 +518,47 @@ fn publish(metrics: &Metrics, snapshot: &Snapshot) {
     metrics.memory_pressure_bytes.set(reading.pressure as i64);
     metrics.memory_foreign_bytes.set(reading.foreign() as i64);
     metrics.memory_rss_bytes.set(reading.rss as i64);
-    metrics.memory_allocator_resident_bytes.set(snapshot.allocator.resident as i64);
-    metrics.memory_allocator_allocated_bytes.set(snapshot.allocator.allocated as i64);
-    metrics.memory_watermark_bytes.of(Watermark::Elevated).set(snapshot.elevated as i64);
-    metrics.memory_watermark_bytes.of(Watermark::Critical).set(snapshot.critical as i64);
-    metrics.memory_budget_ceiling_bytes.set(snapshot.ceiling as i64);
+    metrics
+        .memory_allocator_resident_bytes
+        .set(snapshot.allocator.resident as i64);
+    metrics
+        .memory_allocator_allocated_bytes
+        .set(snapshot.allocator.allocated as i64);
+    metrics
+        .memory_watermark_bytes
+        .of(Watermark::Elevated)
+        .set(snapshot.elevated as i64);
+    metrics
+        .memory_watermark_bytes
+        .of(Watermark::Critical)
+        .set(snapshot.critical as i64);
+    metrics
+        .memory_budget_ceiling_bytes
+        .set(snapshot.ceiling as i64);
     metrics.memory_arena_drift_bytes.set(snapshot.drift());
     metrics.governor_state.set(snapshot.state as i64);
     if let Some(entered) = snapshot.changed {
-        metrics.governor_transitions_total.of(GovernorState::ALL[entered as usize]).inc();
+        metrics
+            .governor_transitions_total
+            .of(GovernorState::ALL[entered as usize])
+            .inc();
     }
 }
 
 fn record_transition(shared: &Shared, from: State, to: State, sample: &Sample) {
-    let at_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let at_unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
     let mut transitions = shared.transitions.lock();
     if transitions.len() == TRANSITIONS_KEPT {
         transitions.pop_front();
     }
-    transitions.push_back(TransitionRecord { at_unix_ms, from, to, pressure: sample.pressure });
+    transitions.push_back(TransitionRecord {
+        at_unix_ms,
+        from,
+        to,
+        pressure: sample.pressure,
+    });
     drop(transitions);
     tracing::warn!(
         from = from.as_str(),
@@ -491,7 +575,10 @@ fn record_transition(shared: &Shared, from: State, to: State, sample: &Sample) {
 fn post(shared: &Shared, reclaim: Reclaim) {
     let mut slot = shared.mailbox.0.lock();
     *slot = Some(match *slot {
-        Some(waiting) => Reclaim { to_bytes: waiting.to_bytes.min(reclaim.to_bytes), purge: waiting.purge || reclaim.purge },
+        Some(waiting) => Reclaim {
+            to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
+            purge: waiting.purge || reclaim.purge,
+        },
         None => reclaim,
     });
     drop(slot);
@@ -519,5 +606,154 @@ fn reclaim_loop(shared: &Shared) {
         if demand.purge {
             (shared.hooks.purge)();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::super::budget::BudgetConfig;
+    use super::super::cgroup::Version;
+    use super::super::cgroup::drawn::Host;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// Far beyond any scheduling delay: running into it means that it never happens.
+    const NEVER: Duration = Duration::from_secs(60);
+
+    /// A cgroup of 400 MiB in which the service and a neighbour use so much.
+    fn draw(host: &Host, own: u64, foreign: u64) {
+        let stat = "total_active_file 0\ntotal_inactive_file 0\n";
+        host.write("cg/run/memory.stat", stat);
+        host.write("cg/run/service/memory.stat", stat);
+        host.write("cg/run/service/memory.usage_in_bytes", &own.to_string());
+        host.write("cg/run/memory.usage_in_bytes", &(own + foreign).to_string());
+    }
+
+    fn host() -> Host {
+        let host = Host::new(Version::V1);
+        host.write("proc/meminfo", "MemTotal: 8000000 kB\n");
+        host.write("cg/run/memory.limit_in_bytes", &(400 * MIB).to_string());
+        draw(&host, 200 * MIB, 0);
+        host
+    }
+
+    struct Watched {
+        memory: Memory,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        shrinks: Receiver<u64>,
+        purges: Receiver<()>,
+    }
+
+    fn watch(host: &Host, governor: GovernorConfig) -> Watched {
+        let budget = Budget::new(BudgetConfig::default());
+        let metrics = Arc::new(Metrics::default());
+        let (shrink, shrinks) = channel();
+        let (purge, purges) = channel();
+        let hooks = Hooks {
+            shrink: Box::new(move |bytes| {
+                let _ = shrink.send(bytes);
+                0
+            }),
+            trim: Box::new(|| 0),
+            purge: Box::new(move || {
+                let _ = purge.send(());
+            }),
+        };
+        let config = MemoryConfig { governor, ..MemoryConfig::default() };
+        let arena = Arena::new().expect("arena");
+        let memory =
+            Memory::start(config, host.probe(None), Arc::clone(&budget), arena, Arc::clone(&metrics), hooks).expect("threads");
+        Watched { memory, budget, metrics, shrinks, purges }
+    }
+
+    fn until(what: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + NEVER;
+        while !done() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_ceiling_is_right_from_the_start() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        let ceiling = watched.budget.report().ceiling;
+        assert_eq!(ceiling, (320 - 200) * MIB, "four fifths of the limit less what nobody charged");
+        let snapshot = watched.memory.snapshot();
+        assert_eq!((snapshot.elevated, snapshot.critical), (340 * MIB, 380 * MIB));
+        assert_eq!((snapshot.reading.own, snapshot.reading.foreign()), (200 * MIB, 0));
+        assert!(watched.memory.reaction_bound().rate_bytes_per_second > 0.0);
+    }
+
+    #[test]
+    fn a_neighbour_that_grows_has_memory_given_back_until_it_leaves() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        let textures = watched.budget.try_reserve(Purpose::Textures, 100 * MIB).expect("fits");
+        draw(&host, 200 * MIB, 150 * MIB);
+        let to = watched.shrinks.recv_timeout(NEVER).expect("a demand to shrink");
+        assert!(to < 100 * MIB, "{to}");
+        watched.purges.recv_timeout(NEVER).expect("a purge");
+        until("elevated", || watched.memory.state() == State::Elevated);
+        assert!(watched.budget.growth_open());
+        draw(&host, 200 * MIB, 190 * MIB);
+        until("critical", || watched.memory.state() == State::Critical);
+        until("growth closed", || !watched.budget.growth_open());
+        draw(&host, 100 * MIB, 0);
+        until("normal again", || watched.memory.state() == State::Normal);
+        until("growth open", || watched.budget.growth_open());
+        let report = watched.memory.report();
+        let path: Vec<State> = report.transitions.iter().map(|transition| transition.to).collect();
+        assert_eq!(path.first(), Some(&State::Elevated));
+        assert_eq!(path.last(), Some(&State::Normal));
+        assert!(path.contains(&State::Critical));
+        assert!(report.transitions.iter().all(|transition| transition.at_unix_ms > 0));
+        until("published", || watched.metrics.governor_transitions_total.of(GovernorState::Normal).get() > 0);
+        assert!(watched.metrics.governor_transitions_total.of(GovernorState::Elevated).get() > 0);
+        drop(textures);
+    }
+
+    #[test]
+    fn a_limit_that_moves_is_followed() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        host.write("cg/run/memory.limit_in_bytes", &(240 * MIB).to_string());
+        until("the new limit", || watched.memory.snapshot().reading.limit == 240 * MIB);
+        until("critical or elevated", || watched.memory.state() != State::Normal);
+    }
+
+    #[test]
+    fn switched_off_it_watches_and_does_nothing() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig { enabled: false, ..GovernorConfig::default() });
+        draw(&host, 200 * MIB, 195 * MIB);
+        until("the pressure", || watched.memory.snapshot().reading.pressure == 395 * MIB);
+        until("another sample", {
+            let before = watched.memory.report().samples;
+            move || watched.memory.report().samples > before + 3 && watched.memory.state() == State::Normal
+        });
+    }
+
+    #[test]
+    fn files_that_vanish_keep_the_last_figures_in_force() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        host.write("cg/run/memory.usage_in_bytes", "nonsense");
+        let before = watched.memory.report().samples;
+        until("more samples", || watched.memory.report().samples > before + 3);
+        assert_eq!(watched.memory.snapshot().reading.usage, 200 * MIB);
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        assert!(MemoryConfig::default().validate().is_ok());
+        let slow = MemoryConfig { fast: Duration::from_secs(2), ..MemoryConfig::default() };
+        assert_eq!(slow.validate(), Err(MemoryConfigError::Period));
+        let small = MemoryConfig { limit: Some(1), ..MemoryConfig::default() };
+        assert_eq!(small.validate(), Err(MemoryConfigError::Limit(1)));
     }
 }

@@ -30,7 +30,12 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// Defaults for a directory.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), volatile: false, verify: true, ids_max: 65_536 }
+        Self {
+            dir: dir.into(),
+            volatile: false,
+            verify: true,
+            ids_max: 65_536,
+        }
     }
 }
 
@@ -102,7 +107,11 @@ impl Stored {
     }
 
     fn corrupt(&self, what: String) -> StoreError {
-        StoreError::Corrupt { id: self.id.clone(), version: self.version, what }
+        StoreError::Corrupt {
+            id: self.id.clone(),
+            version: self.version,
+            what,
+        }
     }
 
     /// Compares bytes with what they should be.
@@ -112,7 +121,11 @@ impl Stored {
         }
         let found = checksum(image);
         if found != self.checksum {
-            return Err(self.corrupt(format!("checksum {} instead of {}", checksum_text(found), checksum_text(self.checksum))));
+            return Err(self.corrupt(format!(
+                "checksum {} instead of {}",
+                checksum_text(found),
+                checksum_text(self.checksum)
+            )));
         }
         Ok(())
     }
@@ -130,7 +143,11 @@ pub fn checksum_text(checksum: u64) -> String {
 
 fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|nibble| DIGITS[nibble as usize] as char).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| DIGITS[nibble as usize] as char)
+        .collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -139,7 +156,10 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !rest.is_empty() {
         return None;
     }
-    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+    pairs
+        .iter()
+        .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
+        .collect()
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,63}`: safe as a file name and in a URL, and never `.` or `..`.
@@ -148,7 +168,9 @@ pub fn valid_id(id: &str) -> bool {
     let bytes = id.as_bytes();
     (1..=64).contains(&bytes.len())
         && plain(bytes[0])
-        && bytes.iter().all(|&byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|&byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// An entry that was passed over at start.
@@ -206,7 +228,9 @@ pub struct Store {
 impl Store {
     /// Opens, and makes the directory if it is not there. Nothing is read yet.
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
-        Ok(Self { origin: Origin::open(config)? })
+        Ok(Self {
+            origin: Origin::open(config)?,
+        })
     }
 
     /// Keeps a version. When it returns, the bytes and their sidecar are on disk; older versions are then removed.
@@ -242,7 +266,18 @@ mod tests {
         for good in ["a", "0", "sample-0001", "a.b_c-d", &"x".repeat(64)] {
             assert!(valid_id(good), "{good}");
         }
-        for bad in ["", ".", "..", "-a", "A", "a/b", "ä", "a b", "a%2e", &"x".repeat(65)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "A",
+            "a/b",
+            "ä",
+            "a b",
+            "a%2e",
+            &"x".repeat(65),
+        ] {
             assert!(!valid_id(bad), "{bad}");
         }
     }
@@ -258,6 +293,10 @@ mod tests {
     #[test]
     fn checksum_text_has_sixteen_digits() {
         assert_eq!(checksum_text(0xab), "00000000000000ab");
-        assert_eq!(checksum_text(checksum(b"")), "2d06800538d394c2", "XXH3-64 of nothing, from its reference");
+        assert_eq!(
+            checksum_text(checksum(b"")),
+            "2d06800538d394c2",
+            "XXH3-64 of nothing, from its reference"
+        );
     }
 }

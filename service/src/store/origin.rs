@@ -72,11 +72,20 @@ pub(super) struct Origin {
 impl Origin {
     pub(super) fn open(config: StoreConfig) -> Result<Self, StoreError> {
         if config.volatile {
-            return Ok(Self { backend: Backend::Volatile(Mutex::default()), config });
+            return Ok(Self {
+                backend: Backend::Volatile(Mutex::default()),
+                config,
+            });
         }
-        std::fs::create_dir_all(config.dir.join(ROOT)).map_err(|cause| io(format!("{}: {cause}", config.dir.display())))?;
-        let local = LocalFileSystem::new_with_prefix(&config.dir).map_err(io)?.with_fsync(true);
-        Ok(Self { backend: Backend::Durable(Arc::new(local)), config })
+        std::fs::create_dir_all(config.dir.join(ROOT))
+            .map_err(|cause| io(format!("{}: {cause}", config.dir.display())))?;
+        let local = LocalFileSystem::new_with_prefix(&config.dir)
+            .map_err(io)?
+            .with_fsync(true);
+        Ok(Self {
+            backend: Backend::Durable(Arc::new(local)),
+            config,
+        })
     }
 
     pub(super) async fn put(&self, entry: &Stored, image: Bytes) -> Result<(), StoreError> {
@@ -90,24 +99,45 @@ impl Origin {
             }
         };
         let sidecar = entry.to_sidecar()?;
-        store.put(&image_path(&entry.id, entry.version), PutPayload::from(image)).await.map_err(io)?;
-        store.put(&sidecar_path(&entry.id, entry.version), PutPayload::from(sidecar)).await.map_err(io)?;
+        store
+            .put(
+                &image_path(&entry.id, entry.version),
+                PutPayload::from(image),
+            )
+            .await
+            .map_err(io)?;
+        store
+            .put(
+                &sidecar_path(&entry.id, entry.version),
+                PutPayload::from(sidecar),
+            )
+            .await
+            .map_err(io)?;
         self.remove_where(store, &entry.id, |kind| match kind {
-            Kind::Image(version) | Kind::Sidecar(version) | Kind::Tombstone(version) => version < entry.version,
+            Kind::Image(version) | Kind::Sidecar(version) | Kind::Tombstone(version) => {
+                version < entry.version
+            }
         })
         .await;
         Ok(())
     }
 
     pub(super) async fn get(&self, id: &str, version: u32) -> Result<Bytes, StoreError> {
-        let missing = || StoreError::NotFound { id: id.to_owned(), version };
+        let missing = || StoreError::NotFound {
+            id: id.to_owned(),
+            version,
+        };
         match &self.backend {
             Backend::Durable(store) => match store.get(&image_path(id, version)).await {
                 Ok(found) => found.bytes().await.map_err(io),
                 Err(Error::NotFound { .. }) => Err(missing()),
                 Err(error) => Err(io(error)),
             },
-            Backend::Volatile(images) => images.lock().get(&(id.to_owned(), version)).cloned().ok_or_else(missing),
+            Backend::Volatile(images) => images
+                .lock()
+                .get(&(id.to_owned(), version))
+                .cloned()
+                .ok_or_else(missing),
         }
     }
 
@@ -115,7 +145,10 @@ impl Origin {
     pub(super) async fn delete(&self, id: &str, version: u32) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Durable(store) => {
-                store.put(&tombstone_path(id, version), PutPayload::from_static(b"")).await.map_err(io)?;
+                store
+                    .put(&tombstone_path(id, version), PutPayload::from_static(b""))
+                    .await
+                    .map_err(io)?;
                 self.remove_where(store, id, |kind| match kind {
                     Kind::Image(found) | Kind::Sidecar(found) => found <= version,
                     Kind::Tombstone(found) => found < version,
@@ -128,8 +161,16 @@ impl Origin {
     }
 
     /// Best effort: what stays is found and passed over at the next start.
-    async fn remove_where(&self, store: &Arc<dyn ObjectStore>, id: &str, doomed: impl Fn(Kind) -> bool) {
-        let files = match store.list_with_delimiter(Some(&Path::from_iter([ROOT, id]))).await {
+    async fn remove_where(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        id: &str,
+        doomed: impl Fn(Kind) -> bool,
+    ) {
+        let files = match store
+            .list_with_delimiter(Some(&Path::from_iter([ROOT, id])))
+            .await
+        {
             Ok(listed) => listed.objects,
             Err(error) => return tracing::warn!(id, %error, "old files cannot be listed"),
         };
@@ -152,10 +193,18 @@ impl Origin {
         };
         self.remove_staged();
         let mut recovered = Recovered::default();
-        let listed = store.list_with_delimiter(Some(&Path::from(ROOT))).await.map_err(io)?;
+        let listed = store
+            .list_with_delimiter(Some(&Path::from(ROOT)))
+            .await
+            .map_err(io)?;
         for (count, directory) in listed.common_prefixes.into_iter().enumerate() {
             let id = directory.filename().unwrap_or_default().to_owned();
-            let mut damaged = |what: &str| recovered.damaged.push(Damaged { path: directory.to_string(), what: what.to_owned() });
+            let mut damaged = |what: &str| {
+                recovered.damaged.push(Damaged {
+                    path: directory.to_string(),
+                    what: what.to_owned(),
+                })
+            };
             if count >= self.config.ids_max {
                 damaged("more ids than are read");
                 break;
@@ -165,14 +214,23 @@ impl Origin {
                 continue;
             }
             match store.list_with_delimiter(Some(&directory)).await {
-                Ok(files) => self.recover_id(store, &id, files.objects, &mut recovered).await,
+                Ok(files) => {
+                    self.recover_id(store, &id, files.objects, &mut recovered)
+                        .await
+                }
                 Err(error) => damaged(&error.to_string()),
             }
         }
         Ok(recovered)
     }
 
-    async fn recover_id(&self, store: &Arc<dyn ObjectStore>, id: &str, files: Vec<ObjectMeta>, recovered: &mut Recovered) {
+    async fn recover_id(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        id: &str,
+        files: Vec<ObjectMeta>,
+        recovered: &mut Recovered,
+    ) {
         let (mut sidecars, mut images, mut last, mut deleted) = (Vec::new(), BTreeMap::new(), 0, 0);
         for file in files {
             let version = match file.location.filename().and_then(kind) {
@@ -189,7 +247,10 @@ impl Origin {
                     version
                 }
                 None => {
-                    recovered.damaged.push(Damaged { path: file.location.to_string(), what: "unknown file".into() });
+                    recovered.damaged.push(Damaged {
+                        path: file.location.to_string(),
+                        what: "unknown file".into(),
+                    });
                     continue;
                 }
             };
@@ -200,9 +261,15 @@ impl Origin {
         sidecars.sort_by_key(|&(version, _)| std::cmp::Reverse(version));
         self.report_unacknowledged(id, &images, &sidecars, deleted, recovered);
         for (version, file) in sidecars {
-            match self.recover_version(store, id, version, &file, images.get(&version).copied()).await {
+            match self
+                .recover_version(store, id, version, &file, images.get(&version).copied())
+                .await
+            {
                 Ok(entry) => return recovered.live.push(entry),
-                Err(what) => recovered.damaged.push(Damaged { path: file.location.to_string(), what }),
+                Err(what) => recovered.damaged.push(Damaged {
+                    path: file.location.to_string(),
+                    what,
+                }),
             }
         }
     }
@@ -215,10 +282,15 @@ impl Origin {
         deleted: u32,
         recovered: &mut Recovered,
     ) {
-        let orphans = images.keys().filter(|&&version| version > deleted && !sidecars.iter().any(|&(known, _)| known == version));
+        let orphans = images.keys().filter(|&&version| {
+            version > deleted && !sidecars.iter().any(|&(known, _)| known == version)
+        });
         for &version in orphans {
             let path = image_path(id, version).to_string();
-            recovered.damaged.push(Damaged { path, what: "image without sidecar: its upload was never acknowledged".into() });
+            recovered.damaged.push(Damaged {
+                path,
+                what: "image without sidecar: its upload was never acknowledged".into(),
+            });
         }
     }
 
@@ -233,17 +305,29 @@ impl Origin {
         if sidecar.size > SIDECAR_BYTES_MAX {
             return Err(format!("sidecar of {} bytes", sidecar.size));
         }
-        let text = store.get(&sidecar.location).await.map_err(|error| error.to_string())?;
+        let text = store
+            .get(&sidecar.location)
+            .await
+            .map_err(|error| error.to_string())?;
         let text = text.bytes().await.map_err(|error| error.to_string())?;
         let entry = Stored::from_sidecar(&text).ok_or("sidecar cannot be read")?;
         if entry.id != id || entry.version != version {
-            return Err(format!("sidecar names {} version {}", entry.id, entry.version));
+            return Err(format!(
+                "sidecar names {} version {}",
+                entry.id, entry.version
+            ));
         }
         if image_bytes != Some(entry.bytes) {
-            return Err(format!("image of {image_bytes:?} bytes instead of {}", entry.bytes));
+            return Err(format!(
+                "image of {image_bytes:?} bytes instead of {}",
+                entry.bytes
+            ));
         }
         if self.config.verify {
-            let image = self.get(id, version).await.map_err(|error| error.to_string())?;
+            let image = self
+                .get(id, version)
+                .await
+                .map_err(|error| error.to_string())?;
             entry.check(&image).map_err(|error| error.to_string())?;
         }
         Ok(entry)
@@ -251,8 +335,14 @@ impl Origin {
 
     /// Removes what a crash left half-written: `object_store` writes to `<name>#<n>` first and does not list those.
     fn remove_staged(&self) {
-        let Ok(directories) = std::fs::read_dir(self.config.dir.join(ROOT)) else { return };
-        let files = directories.flatten().filter_map(|directory| std::fs::read_dir(directory.path()).ok()).flatten().flatten();
+        let Ok(directories) = std::fs::read_dir(self.config.dir.join(ROOT)) else {
+            return;
+        };
+        let files = directories
+            .flatten()
+            .filter_map(|directory| std::fs::read_dir(directory.path()).ok())
+            .flatten()
+            .flatten();
         for file in files.filter(|file| file.file_name().to_string_lossy().contains('#')) {
             if let Err(error) = std::fs::remove_file(file.path()) {
                 tracing::warn!(path = %file.path().display(), %error, "half-written file stays");
@@ -292,7 +382,10 @@ mod tests {
 
     async fn put(store: &Store, id: &str, version: u32, image: &'static [u8]) -> Stored {
         let entry = entry(id, version, image);
-        store.put(&entry, Bytes::from_static(image)).await.expect("put");
+        store
+            .put(&entry, Bytes::from_static(image))
+            .await
+            .expect("put");
         entry
     }
 
@@ -302,9 +395,12 @@ mod tests {
         let first = put(&open(&dir), "beach", 1, b"sand").await;
         let store = open(&dir);
         let recovered = store.recover().await.expect("recovery");
-        assert_eq!(recovered.live, [first.clone()]);
+        assert_eq!(recovered.live, std::slice::from_ref(&first));
         assert!(recovered.damaged.is_empty());
-        assert_eq!(store.get(&first).await.expect("image"), Bytes::from_static(b"sand"));
+        assert_eq!(
+            store.get(&first).await.expect("image"),
+            Bytes::from_static(b"sand")
+        );
     }
 
     #[tokio::test]
@@ -313,8 +409,16 @@ mod tests {
         let store = open(&dir);
         let first = put(&store, "beach", 1, b"one").await;
         let second = put(&store, "beach", 2, b"two").await;
-        assert!(matches!(store.get(&first).await, Err(StoreError::NotFound { version: 1, .. })));
-        assert_eq!(std::fs::read_dir(dir.path().join("backgrounds/beach")).expect("directory").count(), 2);
+        assert!(matches!(
+            store.get(&first).await,
+            Err(StoreError::NotFound { version: 1, .. })
+        ));
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("backgrounds/beach"))
+                .expect("directory")
+                .count(),
+            2
+        );
         assert_eq!(store.recover().await.expect("recovery").live, [second]);
         store.delete("beach", 2).await.expect("delete");
         let recovered = open(&dir).recover().await.expect("recovery");
@@ -322,14 +426,21 @@ mod tests {
         assert_eq!(recovered.last_versions, [("beach".to_owned(), 2)]);
         put(&store, "beach", 3, b"three").await;
         let recovered = open(&dir).recover().await.expect("recovery");
-        assert_eq!((recovered.live[0].version, recovered.last_versions[0].1), (3, 3));
+        assert_eq!(
+            (recovered.live[0].version, recovered.last_versions[0].1),
+            (3, 3)
+        );
     }
 
     #[tokio::test]
     async fn a_delete_that_was_cut_short_stays_deleted() {
         let dir = tempfile::tempdir().expect("directory");
         put(&open(&dir), "beach", 4, b"sand").await;
-        std::fs::write(dir.path().join("backgrounds/beach/tombstone-0000000004"), b"").expect("tombstone");
+        std::fs::write(
+            dir.path().join("backgrounds/beach/tombstone-0000000004"),
+            b"",
+        )
+        .expect("tombstone");
         let recovered = open(&dir).recover().await.expect("recovery");
         assert!(recovered.live.is_empty() && recovered.damaged.is_empty());
         assert_eq!(recovered.last_versions, [("beach".to_owned(), 4)]);
@@ -356,8 +467,14 @@ mod tests {
         let recovered = store.recover().await.expect("recovery");
         assert_eq!(recovered.live, [sound]);
         assert_eq!(recovered.damaged.len(), 6, "{:?}", recovered.damaged);
-        assert!(recovered.last_versions.contains(&("orphan".to_owned(), 7)), "a torn version number is not used again");
-        assert!(matches!(store.get(&bent).await, Err(StoreError::Corrupt { .. })));
+        assert!(
+            recovered.last_versions.contains(&("orphan".to_owned(), 7)),
+            "a torn version number is not used again"
+        );
+        assert!(matches!(
+            store.get(&bent).await,
+            Err(StoreError::Corrupt { .. })
+        ));
         assert!(!file("orphan/0000000008.image#1").exists());
     }
 
@@ -379,7 +496,11 @@ mod tests {
         for id in ["a", "b", "c"] {
             put(&open(&dir), id, 1, b"x").await;
         }
-        let store = Store::open(StoreConfig { ids_max: 2, ..StoreConfig::at(dir.path()) }).expect("store");
+        let store = Store::open(StoreConfig {
+            ids_max: 2,
+            ..StoreConfig::at(dir.path())
+        })
+        .expect("store");
         let recovered = store.recover().await.expect("recovery");
         assert_eq!((recovered.live.len(), recovered.damaged.len()), (2, 1));
     }
@@ -387,15 +508,29 @@ mod tests {
     #[tokio::test]
     async fn volatile_mode_forgets() {
         let dir = tempfile::tempdir().expect("directory");
-        let config = StoreConfig { volatile: true, ..StoreConfig::at(dir.path()) };
+        let config = StoreConfig {
+            volatile: true,
+            ..StoreConfig::at(dir.path())
+        };
         let store = Store::open(config.clone()).expect("store");
         let first = put(&store, "beach", 1, b"sand").await;
-        assert_eq!(store.get(&first).await.expect("image"), Bytes::from_static(b"sand"));
+        assert_eq!(
+            store.get(&first).await.expect("image"),
+            Bytes::from_static(b"sand")
+        );
         let second = put(&store, "beach", 2, b"more").await;
         assert!(store.get(&first).await.is_err());
         store.delete("beach", 2).await.expect("delete");
         assert!(store.get(&second).await.is_err());
-        assert_eq!(Store::open(config).expect("store").recover().await.expect("recovery").live, []);
+        assert_eq!(
+            Store::open(config)
+                .expect("store")
+                .recover()
+                .await
+                .expect("recovery")
+                .live,
+            []
+        );
         assert!(!dir.path().join("backgrounds").exists());
     }
 }
