@@ -14,6 +14,8 @@ pub struct Shown {
 pub enum Unit {
     /// Bytes.
     Bytes,
+    /// Mebibytes.
+    Mebibytes,
     /// Seconds.
     Seconds,
     /// Milliseconds.
@@ -28,6 +30,8 @@ pub enum Unit {
     Points,
     /// Events per second.
     PerSecond,
+    /// Events per hour.
+    PerHour,
     /// Processor cores.
     Cores,
     /// Anything else: a plain count.
@@ -40,6 +44,8 @@ impl Unit {
     pub fn of_word(word: &str) -> Self {
         match word.trim() {
             "bytes" | "byte" | "B" => Self::Bytes,
+            "MiB" => Self::Mebibytes,
+            "1/h" | "/h" | "per hour" => Self::PerHour,
             "s" | "seconds" => Self::Seconds,
             "ms" | "milliseconds" => Self::Millis,
             "us" | "µs" | "μs" | "microseconds" => Self::Micros,
@@ -54,10 +60,13 @@ impl Unit {
         }
     }
 
-    /// From a figure's name, whose unit is its last word.
+    /// From a figure's name, whose unit is its last word; a window's name may follow behind a point, as in
+    /// `switch_p99_ms.pressed`.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
-        const ENDINGS: [(&str, Unit); 12] = [
+        const ENDINGS: [(&str, Unit); 14] = [
+            ("_mib", Unit::Mebibytes),
+            ("_per_hour", Unit::PerHour),
             ("_per_s", Unit::PerSecond),
             ("per_session", Unit::Bytes),
             ("_bytes", Unit::Bytes),
@@ -71,6 +80,7 @@ impl Unit {
             ("_points", Unit::Points),
             ("_cores", Unit::Cores),
         ];
+        let name = name.split_once('.').map_or(name, |(figure, _)| figure);
         let by_ending = ENDINGS
             .iter()
             .find(|(ending, _)| name.ends_with(ending))
@@ -95,6 +105,7 @@ pub fn show(value: f64, unit: Unit) -> Shown {
     let number = grouped_exact(value);
     let (short, exact) = match unit {
         Unit::Bytes => (bytes(value), format!("{number} bytes")),
+        Unit::Mebibytes => (bytes(value * 1_048_576.0), format!("{number} MiB")),
         Unit::Seconds => (seconds(value), format!("{number} s")),
         Unit::Millis => (seconds(value / 1e3), format!("{number} ms")),
         Unit::Micros => (seconds(value / 1e6), format!("{number} µs")),
@@ -107,6 +118,10 @@ pub fn show(value: f64, unit: Unit) -> Shown {
         Unit::PerSecond => (
             format!("{}/s", rounded(value)),
             format!("{number} per second"),
+        ),
+        Unit::PerHour => (
+            format!("{} per hour", rounded(value)),
+            format!("{number} per hour"),
         ),
         Unit::Cores => (
             format!("{} cores", rounded(value)),
@@ -262,6 +277,8 @@ mod tests {
         assert_eq!(Unit::of_name("hit_ratio"), Unit::Ratio);
         assert_eq!(Unit::of_name("bytes_per_session"), Unit::Bytes);
         assert_eq!(Unit::of_name("evictions"), Unit::Count);
+        assert_eq!(Unit::of_name("switch_p99_ms.pressed"), Unit::Millis);
+        assert_eq!(short(320.0, Unit::of_name("service_peak_mib")), "320 MiB");
         assert_eq!(Unit::of_word("µs"), Unit::Micros);
         assert_eq!(Unit::of_word("kills"), Unit::Count);
     }

@@ -3,6 +3,8 @@
 //! Talks to the kernel and to nothing else of ours: it knows no scenario, no verdict and no load. What it makes it takes
 //! away again: by guard, by [`UndoLog`], and by the [`Reaper`] if the runner itself is killed.
 
+#![deny(unsafe_code)]
+
 pub mod cgroup;
 pub mod cpu;
 pub mod doctor;
@@ -14,6 +16,10 @@ mod mounts;
 pub mod process;
 pub mod reaper;
 pub mod sample;
+#[expect(
+    unsafe_code,
+    reason = "the one place for system calls that std does not offer"
+)]
 mod sys;
 mod takeback;
 mod tree;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -335,6 +336,10 @@ fn command(spec: &CommandSpec, stdout: Stdio, bond: Bond) -> Result<Command, Hos
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(log_file(spec.stderr.as_deref())?);
+    if bond == Bond::DiesWithUs {
+        // A terminal's Ctrl-C goes to the whole foreground group: the runner alone shall get it and undo in order.
+        command.process_group(0);
+    }
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Turns -1 into the error number's error.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -295,13 +295,24 @@ impl StopSignal {
 
     /// Waits for one for at most this long, for ever if none; whether it came.
     pub fn wait(&self, at_most: Option<Duration>) -> bool {
-        let time = at_most.map(|d| libc::timespec {
-            tv_sec: libc::time_t::try_from(d.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: libc::c_long::from(d.subsec_nanos().cast_signed()),
-        });
-        let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: the set is initialised; `time` is null or points to a live timespec; no siginfo is asked for.
-        unsafe { libc::sigtimedwait(&raw const self.0, ptr::null_mut(), time) > 0 }
+        let until = at_most.map(|d| Instant::now() + d);
+        loop {
+            let left = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
+            let left = left.as_ref().map_or(ptr::null(), ptr::from_ref);
+            // SAFETY: the set is initialised; `left` is null or points to a live timespec; no siginfo is asked for.
+            let signal = unsafe { libc::sigtimedwait(&raw const self.0, ptr::null_mut(), left) };
+            // Being stopped and continued interrupts the wait, but is no signal to stop.
+            if signal > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return signal > 0;
+            }
+        }
+    }
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(time.subsec_nanos().cast_signed()),
     }
 }
 

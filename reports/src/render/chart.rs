@@ -3,7 +3,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::record::{Fault, Trial};
+use crate::record::{Event, Fault, Trial};
 use crate::render::series::{Column, POINTS_MAX, decimate};
 
 /// What the x axis counts.
@@ -253,12 +253,16 @@ fn band(fault: &Fault) -> Band {
     }
 }
 
-/// Kills and restarts from the events, momentary faults from the faults.
+/// Kills from the events, momentary faults from the faults, and starts and ends of the process while the load ran:
+/// those of set-up and shutdown are no news.
 fn marks(trial: &Trial) -> Vec<Mark> {
-    let events = trial
-        .events
-        .iter()
-        .filter(|e| e.kind == "kernel" || e.kind == "process");
+    let load_end = trial
+        .load
+        .as_ref()
+        .map_or(f64::INFINITY, |load| load.duration_s);
+    let news =
+        |e: &&Event| e.kind == "kernel" || e.kind == "process" && (0.0..load_end).contains(&e.t_s);
+    let events = trial.events.iter().filter(news);
     let events = events.map(|e| Mark {
         at: e.t_s,
         label: e.text.clone(),

@@ -9,9 +9,8 @@ use crate::error::ReportError;
 use crate::format::seconds;
 use crate::record::{Binary, RunRecord};
 use crate::render::chart::Chart;
-use crate::render::view::{
-    Fact, ScenarioView, Tone, VerdictView, place_facts, run_facts, scenarios,
-};
+use crate::render::facts::{Fact, Tone, place_facts, run_facts};
+use crate::render::view::{ScenarioView, VerdictView, scenarios};
 
 const STYLE: &str = include_str!("../../assets/report.css");
 const SCRIPT: &str = include_str!("../../assets/report.js");

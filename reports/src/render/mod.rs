@@ -5,6 +5,7 @@
 
 pub mod chart;
 pub mod charts;
+pub mod facts;
 pub mod html;
 pub mod junit;
 pub mod markdown;

@@ -1,53 +1,13 @@
 //! What the templates print: the record's facts as text, formatted for people. No HTML here, no numbers in the
 //! templates.
 
-use crate::format::{Unit, bytes, seconds, show};
+use crate::format::{Unit, seconds, show};
 use crate::record::{
     Control, Event, Evidence, Expectation, Fault, Met, RunRecord, ScenarioRecord, Trial, Verdict,
 };
 use crate::render::chart::Chart;
 use crate::render::charts;
-
-/// How good a fact is; the style sheet has colour and mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
-    /// As it should be.
-    Good,
-    /// Not as it should be.
-    Bad,
-    /// Doubtful.
-    Doubt,
-    /// Neither.
-    Plain,
-}
-
-impl Tone {
-    fn good_if(good: bool) -> Self {
-        if good { Self::Good } else { Self::Bad }
-    }
-
-    /// CSS class.
-    #[must_use]
-    pub fn class(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Bad => "bad",
-            Self::Doubt => "doubt",
-            Self::Plain => "plain",
-        }
-    }
-
-    /// Mark that says the same without colour.
-    #[must_use]
-    pub fn mark(self) -> &'static str {
-        match self {
-            Self::Good => "✓",
-            Self::Bad => "✕",
-            Self::Doubt => "?",
-            Self::Plain => "",
-        }
-    }
-}
+use crate::render::facts::{Fact, Tone, evidence_facts};
 
 /// A verdict's word, capitalised, with its tone.
 #[derive(Debug, Clone, Copy)]
@@ -73,35 +33,6 @@ impl From<Verdict> for VerdictView {
             title,
             mark,
         }
-    }
-}
-
-/// A labelled fact.
-#[derive(Debug, Clone)]
-pub struct Fact {
-    /// What it is.
-    pub label: String,
-    /// Its value, short.
-    pub value: String,
-    /// Tooltip: the exact value or more words.
-    pub title: String,
-    /// How good it is.
-    pub tone: Tone,
-}
-
-impl Fact {
-    fn new(label: &str, value: impl Into<String>, tone: Tone) -> Self {
-        Self {
-            label: label.into(),
-            value: value.into(),
-            title: String::new(),
-            tone,
-        }
-    }
-
-    fn titled(mut self, title: impl Into<String>) -> Self {
-        self.title = title.into();
-        self
     }
 }
 
@@ -142,6 +73,12 @@ impl ExpectationView {
             |shown| (shown.short, shown.exact),
         );
         let bound = show(e.bound, unit);
+        // A plain count says what it counts, unless its unit is a word of no use such as `count`.
+        let counted = if unit == Unit::Count && !matches!(e.unit.as_str(), "" | "1" | "count") {
+            format!(" {}", e.unit)
+        } else {
+            String::new()
+        };
         let relation = match e.relation.as_str() {
             "<=" => "≤",
             ">=" => "≥",
@@ -158,9 +95,9 @@ impl ExpectationView {
             label: label(&e.name),
             text: e.text.clone(),
             observed,
-            observed_exact,
+            observed_exact: format!("{observed_exact}{counted}"),
             bound: format!("{relation} {}", bound.short),
-            bound_exact: bound.exact,
+            bound_exact: format!("{}{counted}", bound.exact),
             samples: show(e.samples as f64, Unit::Count).short,
             tone,
             met,
@@ -406,172 +343,6 @@ pub fn scenarios(record: &RunRecord) -> Vec<ScenarioView> {
         .collect()
 }
 
-/// What the run's verdict rests on, counted over its scenarios.
-#[must_use]
-pub fn run_facts(record: &RunRecord) -> Vec<Fact> {
-    let scenarios = &record.scenarios;
-    let held = scenarios
-        .iter()
-        .filter(|s| s.verdict == Verdict::Held)
-        .count();
-    let met = scenarios
-        .iter()
-        .flat_map(|s| &s.expectations)
-        .filter(|e| e.met == Met::Yes)
-        .count();
-    let expectations = scenarios
-        .iter()
-        .map(|s| s.expectations.len())
-        .sum::<usize>();
-    let controls: Vec<&Control> = scenarios.iter().flat_map(|s| &s.controls).collect();
-    let as_expected = controls.iter().filter(|c| c.as_expected).count();
-    let faults: Vec<&Fault> = scenarios.iter().flat_map(|s| &s.trial.faults).collect();
-    let acted = faults.iter().filter(|f| f.acted).count();
-    let kills: u64 = scenarios.iter().map(|s| s.evidence.service_oom_kills).sum();
-    let late = scenarios
-        .iter()
-        .filter_map(|s| s.evidence.late_ratio)
-        .reduce(f64::max);
-    let doubts = scenarios
-        .iter()
-        .map(|s| s.evidence.doubts.len())
-        .sum::<usize>();
-    let undone = scenarios
-        .iter()
-        .all(|s| s.evidence.undone && s.controls.iter().all(|c| c.evidence.undone));
-    let of = |label, part: usize, whole: usize| {
-        let tone = if whole == 0 {
-            Tone::Plain
-        } else {
-            Tone::good_if(part == whole)
-        };
-        Fact::new(label, format!("{part} of {whole}"), tone)
-    };
-    vec![
-        of("Scenarios held", held, scenarios.len()),
-        of("Expectations met", met, expectations),
-        of("Controls as expected", as_expected, controls.len()),
-        Fact::new("Kernel kills", kills.to_string(), Tone::good_if(kills == 0))
-            .titled("Kernel OOM kills of the service in the scenarios' own runs; controls are counted apart"),
-        of("Faults that acted", acted, faults.len()),
-        late.map_or_else(
-            || Fact::new("Late sends", "–", Tone::Plain),
-            |late| Fact::new("Late sends", show(late, Unit::Ratio).short, Tone::Plain),
-        )
-        .titled("Highest share of sends that the simulator made late or dropped, of all scenarios"),
-        Fact::new("Doubts", doubts.to_string(), if doubts == 0 { Tone::Good } else { Tone::Doubt })
-            .titled("Circumstances that keep a scenario from being believed"),
-        Fact::new("Undone and checked", if undone { "yes" } else { "no" }, Tone::good_if(undone)),
-    ]
-}
-
-/// Host and build as facts.
-#[must_use]
-pub fn place_facts(record: &RunRecord) -> Vec<Fact> {
-    let (host, build) = (&record.host, &record.build);
-    vec![
-        Fact::new("Kernel", host.kernel.as_str(), Tone::Plain),
-        Fact::new(
-            "Processor",
-            format!("{} × {}", host.cpus, host.cpu),
-            Tone::Plain,
-        ),
-        Fact::new("Memory", bytes(host.memory_bytes as f64), Tone::Plain)
-            .titled(show(host.memory_bytes as f64, Unit::Bytes).exact),
-        Fact::new("Cgroup", host.cgroup.as_str(), Tone::Plain),
-        Fact::new("Root", if host.root { "yes" } else { "no" }, Tone::Plain),
-        Fact::new("Backdrop", build.version.as_str(), Tone::Plain),
-        Fact::new(
-            "Commit",
-            if build.commit.is_empty() {
-                "outside a checkout"
-            } else {
-                &build.commit
-            },
-            Tone::Plain,
-        ),
-    ]
-}
-
-fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
-    let yes_no = |good: bool| if good { "yes" } else { "no" };
-    let mut facts = vec![
-        Fact::new(
-            "Cgroup",
-            format!("{} {}", e.cgroup, e.cgroup_path).trim().to_owned(),
-            Tone::Plain,
-        ),
-        Fact::new(
-            "Limit, read back",
-            if e.limit_bytes == 0 {
-                "–".into()
-            } else {
-                bytes(e.limit_bytes as f64)
-            },
-            Tone::Plain,
-        )
-        .titled(show(e.limit_bytes as f64, Unit::Bytes).exact),
-        Fact::new("Swap off", yes_no(e.swap_off), Tone::good_if(e.swap_off)),
-        Fact::new(
-            "Kernel kills: service",
-            e.service_oom_kills.to_string(),
-            Tone::Plain,
-        ),
-        Fact::new(
-            "Kernel kills: hog",
-            e.hog_oom_kills.to_string(),
-            Tone::good_if(e.hog_oom_kills == 0),
-        ),
-    ];
-    for p in &e.service_processes {
-        let value = format!("pid {}, start {} ticks: {}", p.pid, p.start_ticks, p.end);
-        facts.push(Fact::new("Service process", value, Tone::Plain));
-    }
-    let share = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| show(v, Unit::Ratio).short);
-    facts.push(Fact::new(
-        "Late or dropped sends",
-        share(e.late_ratio),
-        Tone::Plain,
-    ));
-    facts.push(Fact::new(
-        "Simulator's busiest second",
-        share(e.simulator_busy_max),
-        Tone::Plain,
-    ));
-    facts.push(Fact::new(
-        "Faults acted",
-        yes_no(e.faults_acted),
-        Tone::good_if(e.faults_acted),
-    ));
-    facts.push(Fact::new(
-        "Undone and checked",
-        yes_no(e.undone),
-        Tone::good_if(e.undone),
-    ));
-    facts.push(Fact::new(
-        "CPU placement",
-        e.cpu_placement.as_str(),
-        Tone::Plain,
-    ));
-    if let Some(load) = &trial.load {
-        let truth = &load.truth;
-        let found = truth.lost + truth.stale + truth.wrong + truth.torn;
-        let count = |v: u64| show(v as f64, Unit::Count).short;
-        let value = format!(
-            "{} sessions and {} frames read, {} lost, {} stale, {} wrong, {} torn",
-            count(truth.sessions_read + truth.sessions_sampled),
-            count(truth.frames_read),
-            truth.lost,
-            truth.stale,
-            truth.wrong,
-            truth.torn
-        );
-        facts.push(Fact::new("Truth checker", value, Tone::good_if(found == 0)));
-    }
-    facts.retain(|f| !f.value.is_empty());
-    facts
-}
-
 /// A moment of the run, seconds after the first planned send.
 fn clock(t_s: f64) -> String {
     if t_s.abs() < 120.0 {
@@ -591,8 +362,8 @@ fn outcome(word: &str) -> String {
 
 /// A name as a label: its unit is beside the value already.
 fn label(name: &str) -> String {
-    const UNITS: [&str; 7] = [
-        "_per_s", "_bytes", "_us", "_ms", "_s", "_points", "_percent",
+    const UNITS: [&str; 8] = [
+        "_mib", "_per_s", "_bytes", "_us", "_ms", "_s", "_points", "_percent",
     ];
     let bare = UNITS
         .iter()

@@ -316,7 +316,7 @@ fn load(pressed: impl Fn(f64) -> bool) -> LoadReport {
             switch_p99_us: if hard { 14_000 } else { 1_390 } + jitter * 40,
             switch_max_us: if hard { 31_000 } else { 5_200 } + jitter * 210,
             previews_ok: 50,
-            previews_degraded: u64::from(hard && s % 9 == 0),
+            previews_degraded: u64::from(hard && s.is_multiple_of(9)),
             preview_p99_us: 41_000 + jitter * 500,
             ..Interval::default()
         }
