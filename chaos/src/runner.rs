@@ -120,6 +120,9 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     clean_up(&context, reaper)?;
     backdrop_reports::render::write_all(&run, &context.dir)?;
     print_end(&run, &context.dir);
+    // The last handle of the undo log deletes its file; the folder stays if another runner has one in it.
+    drop(context);
+    let _ = std::fs::remove_dir(state_dir());
     Ok(if interrupted { INTERRUPTED } else { run.exit })
 }
 
@@ -501,7 +504,7 @@ fn clean_up(context: &Context, reaper: Reaper) -> Result<(), RunError> {
         context.progress.note(&format!("not undone: {line}"));
     }
     reaper.dismiss()?;
-    // Both folders stay if something is in them.
+    // The folder stays if --keep-data left something in it.
     let _ = std::fs::remove_dir(context.dir.join("data"));
     Ok(())
 }

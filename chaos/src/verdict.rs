@@ -1,6 +1,6 @@
 //! The verdict: pure rules over what was observed. Held needs evidence for everything; a failure needs evidence for itself.
 //!
-//! Order of the rules: the runner failed → error; an expectation failed on evidence, or a harm that no scenario may allow
+//! Order of the rules: the runner failed → error; a person interrupted → inconclusive; an expectation failed on evidence, or a harm that no scenario may allow
 //! (a kill, an untrue answer) was seen → deviated; any doubt → inconclusive; otherwise held.
 
 use backdrop_reports::load::TruthVerdict;
@@ -89,6 +89,10 @@ pub struct Facts<'a> {
 pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
     if let Some(failure) = facts.failure {
         return (Verdict::Error, format!("the run itself failed: {failure}"));
+    }
+    if facts.interrupted {
+        // A trial that was cut short has not had the time to meet anything.
+        return (Verdict::Inconclusive, "the run was interrupted".to_owned());
     }
     if let Some(failed) = facts.expectations.iter().find(|e| e.met == Met::No) {
         return (
