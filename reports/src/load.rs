@@ -47,6 +47,12 @@ pub struct LoadReport {
     pub intervals: Vec<Interval>,
     /// The simulator's own cost.
     pub simulator: ProcessFigures,
+    /// The simulator could not keep its plan (too many late or dropped sends): its figures say nothing.
+    #[serde(default)]
+    pub starved: bool,
+    /// Why the load ended before its time, if it did.
+    #[serde(default)]
+    pub ended_early: Option<String>,
 }
 
 /// Sessions asked for and reached.
@@ -184,6 +190,9 @@ pub struct TruthFigures {
     pub frames_read: u64,
     /// Frames whose code could not be read.
     pub frames_unreadable: u64,
+    /// Frames that were not looked at, because the readers were busy.
+    #[serde(default)]
+    pub frames_skipped: u64,
     /// Acknowledged switches that were not there.
     pub lost: u64,
     /// Frames of an older version than one acknowledged before the request.

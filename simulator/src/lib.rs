@@ -1,1 +1,31 @@
 //! Load scenarios on goose: a million sessions with a due time each, and a truth checker.
+//!
+//! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
+//! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
+//! one [`gateway`] per [`cohort`] and the [`preview`] users, [`record`] measures, [`truth`] judges, [`report`] tells.
+
+#![warn(unsafe_op_in_unsafe_fn)]
+
+pub mod attack;
+pub mod catalogue;
+pub mod cli;
+pub mod client;
+pub mod code;
+pub mod cohort;
+pub mod draw;
+pub mod gallery;
+pub mod gateway;
+pub mod host;
+pub mod monitor;
+pub mod picture;
+pub mod population;
+pub mod preview;
+pub mod progress;
+pub mod reader;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod shared;
+pub mod truth;
+pub mod wire;

@@ -4,8 +4,8 @@
 //! (see [`worker`]), so that no tokio worker ever renders. Memory is reserved first: encoded output before a frame is queued,
 //! a thread's buffers before they grow. The charge of the output travels with the frame's bytes and ends when they do.
 //!
-//! When pixels cannot be had (memory is critical, or the load found no room) the always-resident thumbnail is drawn
-//! instead, and the frame says so. This part knows neither sessions nor HTTP.
+//! When pixels cannot be had (memory is critical, the load found no room or takes too long) the source answers with the
+//! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
 
 mod draw;
 mod nice;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use source::{Access, Pixels, Resident, SourceError, Textures, Thumbnail};
+pub use source::{Access, Pixels, Resident, Source, SourceError, Textures, Thumbnail};
 
 use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
@@ -199,7 +199,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Starts the threads. `state` is read before every load and must be cheap.
+    /// Starts the threads. `state` says what a refusal is put down to; it must be cheap.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
@@ -240,23 +240,22 @@ impl Frames {
         request: &FrameRequest,
     ) -> Result<Frame, FrameError> {
         self.check(request)?;
-        let leased = if (self.state)() == State::Critical {
-            // No new loads: what is resident is still served.
-            textures.try_lease(index).unwrap_or(Err(SourceError::Exhausted))
-        } else {
-            textures.lease(index, request.deadline).await
-        };
-        match leased {
-            Ok(resident) => self.queue(Drawing::of(resident), request).await,
-            Err(SourceError::Exhausted) => {
-                let thumbnail = textures.thumbnail(index).ok_or_else(|| self.shed(self.shortage()))?;
-                self.queue(Drawing::degraded(index, thumbnail), request).await
-            }
+        match textures.source(index, self.load_deadline(request)).await {
+            Ok(Source::Resident(resident)) => self.queue(Drawing::of(resident), request).await,
+            Ok(Source::Thumbnail(thumbnail)) => self.queue(Drawing::degraded(index, thumbnail), request).await,
+            Err(SourceError::Exhausted) => Err(self.shed(self.shortage())),
             Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
             Err(SourceError::Gone) => Err(FrameError::Gone),
             Err(SourceError::Unknown) => Err(FrameError::Unknown),
+            Err(SourceError::TooLarge { bytes }) => Err(FrameError::TooLarge { bytes }),
             Err(SourceError::Load(cause)) => Err(FrameError::Load(cause)),
         }
+    }
+
+    /// A load may take three quarters of the time, so that the thumbnail can still be drawn in its place.
+    fn load_deadline(&self, request: &FrameRequest) -> Instant {
+        let now = Instant::now();
+        now + request.deadline.saturating_duration_since(now) * 3 / 4
     }
 
     fn check(&self, request: &FrameRequest) -> Result<(), FrameError> {

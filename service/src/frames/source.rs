@@ -2,11 +2,14 @@
 //! or a thumbnail.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::codec::PixelsRef;
+use crate::flyweight::{self, Flyweights, Lease, LeaseError, Texture, Unavailable};
+use crate::memory::ReserveError;
 
 /// Something that keeps decoded pixels alive while it exists: a lease, or a private texture.
 pub trait Pixels: Send {
@@ -51,6 +54,13 @@ pub struct Resident {
     pub access: Access,
 }
 
+impl Resident {
+    /// A texture that one session owns, drawn as flyweight `index`.
+    pub fn owned(index: u32, texture: Arc<Texture>) -> Self {
+        Self { version: texture.version(), pixels: Box::new(texture), index, access: Access::Hit }
+    }
+}
+
 /// The small JPEG that is always resident.
 #[derive(Debug, Clone)]
 pub struct Thumbnail {
@@ -75,19 +85,83 @@ pub enum SourceError {
     /// There is no such flyweight.
     #[error("no such flyweight")]
     Unknown,
+    /// They can never fit.
+    #[error("the texture needs {bytes} bytes, more than can ever be reserved")]
+    TooLarge {
+        /// What they would take.
+        bytes: u64,
+    },
     /// The load failed.
     #[error("load failed: {0}")]
     Load(String),
 }
 
+/// What a frame can be drawn from.
+pub enum Source {
+    /// The picture itself.
+    Resident(Resident),
+    /// Memory or time are short: the small picture that is always there.
+    Thumbnail(Thumbnail),
+}
+
 /// Shared textures by flyweight index.
 pub trait Textures: Sync {
-    /// Pixels of `index`, loading them if need be; gives up at `deadline`.
-    fn lease(&self, index: u32, deadline: Instant) -> impl Future<Output = Result<Resident, SourceError>> + Send;
+    /// What to draw of `index`: its pixels, loaded if need be, or its thumbnail where memory or time do not allow that.
+    /// Gives up at `deadline`.
+    fn source(&self, index: u32, deadline: Instant) -> impl Future<Output = Result<Source, SourceError>> + Send;
+}
 
-    /// Pixels of `index` if they are resident; `None` when they are not.
-    fn try_lease(&self, index: u32) -> Option<Result<Resident, SourceError>>;
+impl Textures for Arc<Flyweights> {
+    async fn source(&self, index: u32, deadline: Instant) -> Result<Source, SourceError> {
+        match Flyweights::source(self, index, deadline.into(), true).await? {
+            flyweight::Source::Texture(lease, access) => Ok(Source::Resident(Resident {
+                index,
+                version: lease.version(),
+                access: access.into(),
+                pixels: Box::new(lease),
+            })),
+            flyweight::Source::Thumbnail(identity) => Ok(Source::Thumbnail(Thumbnail {
+                bytes: identity.stored.thumbnail.clone(),
+                version: identity.stored.version,
+            })),
+        }
+    }
+}
 
-    /// The thumbnail of `index`, if it is a live flyweight that has one.
-    fn thumbnail(&self, index: u32) -> Option<Thumbnail>;
+impl Pixels for Lease {
+    fn pixels(&self) -> PixelsRef<'_> {
+        Lease::pixels(self)
+    }
+}
+
+/// A texture that one session owns.
+impl Pixels for Arc<Texture> {
+    fn pixels(&self) -> PixelsRef<'_> {
+        Texture::pixels(self)
+    }
+}
+
+impl From<flyweight::Access> for Access {
+    fn from(access: flyweight::Access) -> Self {
+        match access {
+            flyweight::Access::Hit => Self::Hit,
+            flyweight::Access::Miss => Self::Miss,
+            flyweight::Access::Joined => Self::Joined,
+        }
+    }
+}
+
+impl From<LeaseError> for SourceError {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Unavailable(Unavailable::Unknown) => Self::Unknown,
+            LeaseError::Unavailable(Unavailable::Gone) => Self::Gone,
+            LeaseError::Exhausted => Self::Exhausted,
+            LeaseError::Deadline | LeaseError::Overtaken => Self::Late,
+            LeaseError::TooLarge(ReserveError::TooLarge { requested, .. } | ReserveError::Exhausted { requested, .. }) => {
+                Self::TooLarge { bytes: requested }
+            }
+            LeaseError::Load(cause) => Self::Load(cause.to_string()),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Frames from fake textures: what is drawn, what is charged, what is shed, what is dropped unseen.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
@@ -43,30 +43,24 @@ fn resident(pixels: Plain) -> Resident {
     Resident { pixels: Box::new(pixels), index: 7, version: 3, access: Access::Hit }
 }
 
-/// One flyweight, 7.
+/// Flyweights as a test wants them: resident unless refused.
 #[derive(Default)]
 struct Shelf {
-    resident: AtomicBool,
-    loads: AtomicUsize,
     refuse: Option<SourceError>,
     thumbnail: Option<Bytes>,
 }
 
 impl Textures for Shelf {
-    async fn lease(&self, index: u32, _deadline: Instant) -> Result<Resident, SourceError> {
-        if let Some(refusal) = &self.refuse {
-            return Err(refusal.clone());
+    async fn source(&self, index: u32, _deadline: Instant) -> Result<Source, SourceError> {
+        match (&self.refuse, &self.thumbnail) {
+            (None, _) => {
+                Ok(Source::Resident(Resident { index, access: Access::Miss, ..resident(plain(&Arc::default())) }))
+            }
+            (Some(SourceError::Exhausted), Some(bytes)) => {
+                Ok(Source::Thumbnail(Thumbnail { bytes: bytes.clone(), version: 3 }))
+            }
+            (Some(refusal), _) => Err(refusal.clone()),
         }
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        Ok(Resident { index, access: Access::Miss, ..resident(plain(&Arc::default())) })
-    }
-
-    fn try_lease(&self, _index: u32) -> Option<Result<Resident, SourceError>> {
-        self.resident.load(Ordering::SeqCst).then(|| Ok(resident(plain(&Arc::default()))))
-    }
-
-    fn thumbnail(&self, _index: u32) -> Option<Thumbnail> {
-        self.thumbnail.clone().map(|bytes| Thumbnail { bytes, version: 3 })
     }
 }
 
@@ -196,42 +190,39 @@ async fn without_memory_a_frame_is_shed_and_what_never_fits_says_so() {
 }
 
 #[tokio::test]
-async fn in_critical_nothing_is_loaded_and_the_thumbnail_is_drawn() {
+async fn a_thumbnail_is_drawn_in_the_size_asked_for_and_marked() {
     let bench = bench(State::Critical);
-    let mut shelf = Shelf::default();
+    let shelf = Shelf { refuse: Some(SourceError::Exhausted), thumbnail: Some(thumbnail()) };
     let ask = request(FrameFormat::Jpeg { quality: 90 });
-    let refused = bench.frames.preview(&shelf, 7, &ask).await;
-    assert!(matches!(refused, Err(FrameError::Shed { reason: ShedReason::Governor, .. })), "no thumbnail either");
-
-    shelf.thumbnail = Some(thumbnail());
     let frame = bench.frames.preview(&shelf, 7, &ask).await.unwrap();
-    assert_eq!((frame.access, frame.version), (Access::Degraded, 3));
+    assert_eq!((frame.access, frame.version, frame.index), (Access::Degraded, 3, 7));
     let (size, pixels) = decoded(&frame.bytes);
     assert_eq!(size, ask.size);
     assert!(near(&pixels, COLOUR));
-
-    shelf.resident.store(true, Ordering::SeqCst);
-    assert_eq!(bench.frames.preview(&shelf, 7, &ask).await.unwrap().access, Access::Hit);
-    assert_eq!(shelf.loads.load(Ordering::SeqCst), 0);
     assert_eq!(rendered(&bench, RenderResult::Degraded), 1);
 }
 
 #[tokio::test]
-async fn a_load_without_room_degrades_and_other_failures_are_told_apart() {
-    let bench = bench(State::Normal);
-    let ask = request(FrameFormat::Rgba);
-    let refusing = |refuse| Shelf { refuse: Some(refuse), thumbnail: Some(thumbnail()), ..Shelf::default() };
-    let frame = bench.frames.preview(&refusing(SourceError::Exhausted), 7, &ask).await.unwrap();
-    assert_eq!(frame.access, Access::Degraded);
-    let outcome = |refuse| async {
-        let shelf = refusing(refuse);
-        bench.frames.preview(&shelf, 7, &ask).await.unwrap_err()
+async fn refusals_are_told_apart() {
+    let outcome = async |state, refuse| {
+        let shelf = Shelf { refuse: Some(refuse), thumbnail: None };
+        let bench = bench(state);
+        let error = bench.frames.preview(&shelf, 7, &request(FrameFormat::Rgba)).await.unwrap_err();
+        (error, rendered(&bench, RenderResult::Error), rendered(&bench, RenderResult::Shed))
     };
-    assert!(matches!(outcome(SourceError::Gone).await, FrameError::Gone));
-    assert!(matches!(outcome(SourceError::Unknown).await, FrameError::Unknown));
-    assert!(matches!(outcome(SourceError::Load("x".into())).await, FrameError::Load(_)));
-    assert!(matches!(outcome(SourceError::Late).await, FrameError::Shed { reason: ShedReason::Queue, .. }));
-    assert_eq!(rendered(&bench, RenderResult::Error), 1);
+    let shed = |wanted| move |e: &FrameError| matches!(e, FrameError::Shed { reason, .. } if *reason == wanted);
+    let (error, ..) = outcome(State::Critical, SourceError::Exhausted).await;
+    assert!(shed(ShedReason::Governor)(&error));
+    let (error, errors, sheds) = outcome(State::Normal, SourceError::Exhausted).await;
+    assert!(shed(ShedReason::Budget)(&error));
+    assert_eq!((errors, sheds), (0, 1));
+    let (error, ..) = outcome(State::Normal, SourceError::Late).await;
+    assert!(shed(ShedReason::Queue)(&error));
+    assert!(matches!(outcome(State::Normal, SourceError::Gone).await, (FrameError::Gone, 0, 0)));
+    assert!(matches!(outcome(State::Normal, SourceError::Unknown).await, (FrameError::Unknown, 0, 0)));
+    let too_large = SourceError::TooLarge { bytes: 9 };
+    assert!(matches!(outcome(State::Normal, too_large).await, (FrameError::TooLarge { bytes: 9 }, 0, 0)));
+    assert!(matches!(outcome(State::Normal, SourceError::Load("x".into())).await, (FrameError::Load(_), 1, 0)));
 }
 
 /// A pool of one thread that is busy until the returned sender speaks.

@@ -5,17 +5,14 @@ use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::session::id_of;
 use super::{Service, query_number, query_value};
-use crate::codec::{PixelsRef, Size};
-use crate::flyweight::{self, Entry, Flyweights, Lease, LeaseError, Source, Texture, Unavailable};
-use crate::frames::{
-    Access, Frame, FrameError, FrameFormat, FrameRequest, Pixels, Resident, SourceError, Textures, Thumbnail, View,
-};
+use crate::codec::Size;
+use crate::flyweight::Entry;
+use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
 use crate::metrics::ShedReason;
 use crate::sessions::{NO_FLYWEIGHT, Session};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use std::sync::Arc;
 use std::time::Instant;
 
 const BACKGROUND: HeaderName = HeaderName::from_static("backdrop-background");
@@ -27,72 +24,6 @@ const DEGRADED: HeaderName = HeaderName::from_static("backdrop-degraded");
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 360;
 const QUALITY: u8 = 80;
-
-/// Keeps a lease for as long as a frame is drawn.
-struct Leased(Lease);
-
-impl Pixels for Leased {
-    fn pixels(&self) -> PixelsRef<'_> {
-        self.0.pixels()
-    }
-}
-
-/// Keeps a session's own texture for as long as a frame is drawn.
-struct Owned(Arc<Texture>);
-
-impl Pixels for Owned {
-    fn pixels(&self) -> PixelsRef<'_> {
-        self.0.pixels()
-    }
-}
-
-/// The shared textures, as frames want them.
-struct Shared<'a>(&'a Arc<Flyweights>);
-
-fn source_error(error: LeaseError) -> SourceError {
-    match error {
-        LeaseError::Unavailable(Unavailable::Gone) => SourceError::Gone,
-        LeaseError::Unavailable(Unavailable::Unknown) => SourceError::Unknown,
-        LeaseError::Exhausted => SourceError::Exhausted,
-        LeaseError::Deadline | LeaseError::Overtaken => SourceError::Late,
-        fault @ (LeaseError::TooLarge(_) | LeaseError::Load(_)) => SourceError::Load(fault.to_string()),
-    }
-}
-
-fn resident(lease: Lease, access: flyweight::Access) -> Resident {
-    let (index, version) = (lease.index(), lease.version());
-    let access = match access {
-        flyweight::Access::Hit => Access::Hit,
-        flyweight::Access::Miss => Access::Miss,
-        flyweight::Access::Joined => Access::Joined,
-    };
-    Resident { pixels: Box::new(Leased(lease)), index, version, access }
-}
-
-impl Textures for Shared<'_> {
-    async fn lease(&self, index: u32, deadline: Instant) -> Result<Resident, SourceError> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        match self.0.source(index, deadline, true).await {
-            Ok(Source::Texture(lease, access)) => Ok(resident(lease, access)),
-            // Counted as degraded there; the frame fetches the thumbnail itself.
-            Ok(Source::Thumbnail(_)) => Err(SourceError::Exhausted),
-            Err(error) => Err(source_error(error)),
-        }
-    }
-
-    fn try_lease(&self, index: u32) -> Option<Result<Resident, SourceError>> {
-        match self.0.try_lease(index) {
-            Ok(lease) => lease.map(|lease| Ok(resident(lease, flyweight::Access::Hit))),
-            Err(unavailable) => Some(Err(source_error(unavailable.into()))),
-        }
-    }
-
-    fn thumbnail(&self, index: u32) -> Option<Thumbnail> {
-        let identity = self.0.identity(index).ok()?;
-        let bytes = identity.stored.thumbnail.clone();
-        (!bytes.is_empty()).then(|| Thumbnail { bytes, version: identity.stored.version })
-    }
-}
 
 fn by_name(name: &str, quality: u8) -> Option<FrameFormat> {
     match name {
@@ -180,12 +111,9 @@ async fn draw(service: &Service, session: &Session, request: &FrameRequest) -> R
     let owned = service.exclusive.as_ref().and_then(|exclusive| exclusive.texture(session.id));
     match owned {
         Some(texture) => {
-            let version = texture.version();
-            let pixels = Box::new(Owned(texture));
-            let resident = Resident { pixels, index: session.flyweight, version, access: Access::Hit };
-            service.frames.draw(resident, request).await
+            service.frames.draw(Resident::owned(session.flyweight, texture), request).await
         }
-        None => service.frames.preview(&Shared(&service.flyweights), session.flyweight, request).await,
+        None => service.frames.preview(&service.flyweights, session.flyweight, request).await,
     }
 }
 

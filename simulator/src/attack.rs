@@ -1,0 +1,139 @@
+//! The one file that knows goose: runs gateways, preview users, sampler and updater as goose users.
+//!
+//! Goose is a closed model, and each of its users runs one transaction for the whole load: inside it, a gateway keeps
+//! its own absolute schedule. Requests do not go through goose's client; each is noted in goose's metrics by hand, one
+//! note a request. All users start at once, goose writes no file, installs no signal handler (ours is there first) and
+//! prints nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use backdrop_reports::load::GooseFigures;
+use goose::config::GooseConfiguration;
+use goose::goose::{GooseUser, Scenario, Transaction, TransactionFunction};
+use goose::metrics::GooseMetrics;
+use goose::{GooseAttack, GooseError};
+
+use crate::gateway::{Gateway, Note, RequestLog};
+use crate::preview::{self, Previewer};
+use crate::shared::Shared;
+
+/// What one goose user does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Gateway(usize),
+    Previewer(usize),
+    Sampler,
+    Updater,
+}
+
+/// The roles of a run, in the order in which goose's users take them.
+fn roles(shared: &Shared) -> Vec<Role> {
+    let previewers = preview::workers(shared.plan.previews_per_second);
+    let mut roles: Vec<Role> = (0..shared.plan.gateways).map(Role::Gateway).collect();
+    roles.extend((0..previewers).map(Role::Previewer));
+    roles.push(Role::Sampler);
+    if shared.plan.hot_update_every.is_some() {
+        roles.push(Role::Updater);
+    }
+    roles
+}
+
+/// Users of a run: the gate must expect so many.
+pub fn users(shared_plan: &crate::cli::Plan) -> u64 {
+    let previewers = preview::workers(shared_plan.previews_per_second);
+    (shared_plan.gateways + previewers + 1 + usize::from(shared_plan.hot_update_every.is_some())) as u64
+}
+
+struct GooseLog<'a>(&'a mut GooseUser);
+
+impl RequestLog for GooseLog<'_> {
+    async fn note(&mut self, note: Note) {
+        let method = if note.name == "frame" { "FRAME" } else { "SWITCH" };
+        // Its only error is a bad name, and ours are constants.
+        let _ = self
+            .0
+            .record_custom_request_duration(method, note.name, note.took, note.error.is_none(), note.status, note.error)
+            .await;
+    }
+}
+
+/// Runs the load to its end and returns goose's view of it.
+pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, GooseError> {
+    let roles = Arc::new(roles(shared));
+    let configuration = configuration(shared, roles.len());
+    let next = Arc::new(AtomicUsize::new(0));
+    let shared = shared.clone();
+    let play: TransactionFunction = Arc::new(move |user| {
+        let (shared, roles, next) = (shared.clone(), roles.clone(), next.clone());
+        Box::pin(async move {
+            let turn = next.fetch_add(1, Ordering::AcqRel);
+            if let Some(role) = roles.get(turn) {
+                play_role(&shared, *role, user).await;
+            }
+            Ok(())
+        })
+    });
+    let scenario = Scenario::new("backdrop").register_transaction(Transaction::new(play).set_name("load"));
+    let metrics = GooseAttack::initialize_with_config(configuration)?
+        .register_scenario(scenario)
+        .execute()
+        .await?;
+    Ok(figures(&metrics))
+}
+
+async fn play_role(shared: &Arc<Shared>, role: Role, user: &mut GooseUser) {
+    let clock = shared.gate.arrive(|| shared.start_clock()).await;
+    let mut log = GooseLog(user);
+    match role {
+        Role::Gateway(index) => Gateway::new(shared, index, clock).run(&mut log).await,
+        Role::Previewer(index) => {
+            let workers = preview::workers(shared.plan.previews_per_second);
+            Previewer::new(shared, index, workers, clock).run(&mut log).await;
+        }
+        Role::Sampler => preview::sample_sessions(shared, clock).await,
+        Role::Updater => {
+            if let Some(every) = shared.plan.hot_update_every {
+                preview::update_backgrounds(shared, clock, every).await;
+            }
+        }
+    }
+}
+
+fn configuration(shared: &Shared, users: usize) -> GooseConfiguration {
+    let mut configuration = GooseConfiguration::default();
+    configuration.host = Some(shared.target.url().to_owned());
+    configuration.users = Some(users);
+    // The default starts one user a second and throws away what it measured until all run.
+    configuration.increase_rate = Some("100000".to_owned());
+    // One iteration is the whole load: a user that is done is not asked again, and the last one ends the attack.
+    configuration.iterations = Some(1);
+    configuration.no_telnet = true;
+    configuration.quiet = 2;
+    configuration.no_print_metrics = true;
+    configuration.no_transaction_metrics = true;
+    configuration.no_scenario_metrics = true;
+    configuration.no_error_summary = true;
+    configuration
+}
+
+fn figures(metrics: &GooseMetrics) -> GooseFigures {
+    let mut figures = GooseFigures::default();
+    let mut total_us = 0;
+    let mut busiest = 0;
+    for request in metrics.requests.values() {
+        figures.requests += (request.success_count + request.fail_count) as u64;
+        figures.failures += request.fail_count as u64;
+        total_us += request.raw_data.total_time_us;
+        // Goose has no percentiles over several names: those of the commonest stand for all.
+        if request.raw_data.counter > busiest {
+            busiest = request.raw_data.counter;
+            figures.p50_ms = request.raw_data.percentile_us(0.5) as f64 / 1e3;
+            figures.p99_ms = request.raw_data.percentile_us(0.99) as f64 / 1e3;
+        }
+    }
+    if figures.requests > 0 {
+        figures.mean_ms = total_us as f64 / figures.requests as f64 / 1e3;
+    }
+    figures
+}

@@ -1,0 +1,626 @@
+//! The sessions of one gateway: ids, phases, and what each was last acknowledged.
+//!
+//! Sixteen bytes a session. The `n`-th switch of a cohort (its *ordinal*) belongs to session `n % len` in round
+//! `n / len`, and sessions are sorted by phase, so what falls due in a tick is one contiguous range of ordinals,
+//! and a request in flight is two numbers. The invariant that keeps truth decidable: a session never has two
+//! switches in flight at once ([`Cohort::conflicts`]).
+//!
+//! Knows no clock, sockets or catalogue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::schedule::Schedule;
+use crate::truth::Allowed;
+
+/// Background number of a session that has none.
+pub const NO_BACKGROUND: u16 = u16::MAX;
+/// Background numbers stay below this: the fifteen bits that a [`Doubt`] leaves.
+pub const BACKGROUNDS_MAX: u16 = 0x7ff0;
+
+/// One session. `id` 0 is a session that the service does not have.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    id: u64,
+    phase_us: u32,
+    acked: u16,
+    doubt: Doubt,
+}
+
+/// Bytes of simulator state per session.
+pub const BYTES_PER_SESSION: usize = size_of::<Record>();
+const _: () = assert!(BYTES_PER_SESSION == 16);
+
+/// A switch that timed out: its background may show up now or later.
+///
+/// The request may still sit in a socket of a stalled service when the next one is acknowledged, so one
+/// acknowledgement does not settle it. The second one does: it was sent a whole period after the service had
+/// answered on a newer connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Doubt(u16);
+
+impl Doubt {
+    const NONE: Doubt = Doubt(u16::MAX);
+    /// Several different backgrounds are in doubt.
+    const MANY: u16 = 0x7ffe;
+    const SEEN_ACK: u16 = 0x8000;
+
+    fn add(self, background: u16) -> Self {
+        match self.value() {
+            None => Doubt(background),
+            Some(same) if same == background => Doubt(background),
+            Some(_) => Doubt(Doubt::MANY),
+        }
+    }
+
+    fn acknowledged(self) -> Self {
+        if self.0 & Doubt::SEEN_ACK != 0 { Doubt::NONE } else { Doubt(self.0 | Doubt::SEEN_ACK) }
+    }
+
+    /// The doubtful background, or [`Doubt::MANY`].
+    fn value(self) -> Option<u16> {
+        (self != Doubt::NONE).then_some(self.0 & !Doubt::SEEN_ACK)
+    }
+
+    fn is_many(self) -> bool {
+        self.value() == Some(Doubt::MANY)
+    }
+}
+
+/// A range of due switches that travels as one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// First ordinal.
+    pub first: u64,
+    /// One past the last ordinal.
+    pub last: u64,
+    /// Switches in it: ordinals whose session exists.
+    pub entries: u32,
+    /// A `PUT` of one session instead of a batch.
+    pub single: bool,
+    /// End of its tick, microseconds after the schedule's origin.
+    pub tick_us: u64,
+    incarnation: u32,
+}
+
+/// How the entries of a piece ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Landing<'a> {
+    /// Answered: one code per entry, 0 is ok.
+    Codes(&'a [u8]),
+    /// Certainly not applied.
+    Refused,
+    /// Perhaps applied.
+    Doubtful,
+}
+
+/// What became of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Acknowledged.
+    Acked,
+    /// Answered with this code, not applied.
+    Code(u8),
+    /// As the whole piece.
+    AsPiece,
+}
+
+/// A reader that watches one session while its request is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    token: u64,
+    index: u32,
+    incarnation: u32,
+    /// Every background that the session may show within the watch.
+    pub allowed: Allowed,
+}
+
+/// The sessions of one gateway.
+#[derive(Debug)]
+pub struct Cohort {
+    schedule: Arc<Schedule>,
+    first_user: u64,
+    records: Vec<Record>,
+    cursor: u64,
+    in_flight: Vec<Piece>,
+    watches: Vec<Watch>,
+    next_token: u64,
+    incarnation: u32,
+    /// 0: batches only; 1: singles only; k: every k-th session switches alone.
+    singles_every: u32,
+    switching: bool,
+    epoch: u64,
+    /// Sessions that must be made anew and are not yet.
+    owed: Vec<usize>,
+}
+
+impl Cohort {
+    /// A cohort of `sessions` that do not exist yet. `gateway` seeds its phases.
+    pub fn new(schedule: Arc<Schedule>, gateway: u64, first_user: u64, sessions: usize) -> Self {
+        let records = schedule
+            .phases(gateway, sessions)
+            .into_iter()
+            .map(|phase_us| Record {
+                id: 0,
+                phase_us,
+                acked: NO_BACKGROUND,
+                doubt: Doubt::NONE,
+            })
+            .collect();
+        Cohort {
+            schedule,
+            first_user,
+            records,
+            cursor: 0,
+            in_flight: Vec::new(),
+            watches: Vec::new(),
+            next_token: 0,
+            incarnation: 0,
+            singles_every: 0,
+            switching: true,
+            epoch: 0,
+            owed: Vec::new(),
+        }
+    }
+
+    /// Every `every`-th session switches by a request of its own; 0 for none, 1 for all.
+    pub fn with_singles(mut self, every: u32) -> Self {
+        self.singles_every = every;
+        self
+    }
+
+    /// A cohort whose sessions never switch: previews only.
+    pub fn resting(mut self) -> Self {
+        self.switching = false;
+        self
+    }
+
+    /// Its sessions never switch.
+    pub fn is_resting(&self) -> bool {
+        !self.switching
+    }
+
+    /// Catalogue epoch that its sessions were created in.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Its sessions live in this epoch.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// Sessions asked for.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// No sessions were asked for.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// User number of a session.
+    pub fn user(&self, index: usize) -> u64 {
+        self.first_user + index as u64
+    }
+
+    /// Session id, `None` where the service has no such session.
+    pub fn id(&self, index: usize) -> Option<u64> {
+        self.records.get(index).map(|record| record.id).filter(|id| *id != 0)
+    }
+
+    /// Sessions that exist.
+    pub fn present(&self) -> u64 {
+        self.records.iter().filter(|record| record.id != 0).count() as u64
+    }
+
+    /// Counts replacements of the whole cohort.
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// The session exists from now on and shows `background`.
+    pub fn born(&mut self, index: usize, id: u64, background: u16) {
+        let record = &mut self.records[index];
+        record.id = id;
+        record.acked = background;
+        record.doubt = Doubt::NONE;
+    }
+
+    /// The background a session should be made anew with: what it was last acknowledged, else its first.
+    pub fn wanted(&self, index: usize) -> u16 {
+        match self.records[index].acked {
+            NO_BACKGROUND => self.schedule.initial(self.user(index)),
+            acked => acked,
+        }
+    }
+
+    /// Forgets every id: the service lost its sessions. Answers still under way count no more.
+    pub fn forget(&mut self) -> Vec<usize> {
+        self.incarnation += 1;
+        self.in_flight.clear();
+        self.watches.clear();
+        let mut lost = Vec::new();
+        for (index, record) in self.records.iter_mut().enumerate() {
+            if record.id != 0 {
+                record.id = 0;
+                record.doubt = Doubt::NONE;
+                lost.push(index);
+            }
+        }
+        lost
+    }
+
+    /// These sessions are still to be made anew.
+    pub fn owe(&mut self, indices: &[usize]) {
+        self.owed.extend_from_slice(indices);
+    }
+
+    /// Takes up to `most` sessions that are still to be made anew.
+    pub fn owed(&mut self, most: usize) -> Vec<usize> {
+        let rest = self.owed.len().saturating_sub(most);
+        self.owed.split_off(rest)
+    }
+
+    /// When an ordinal is due, microseconds after the schedule's origin.
+    pub fn due_us(&self, ordinal: u64) -> u64 {
+        let len = self.records.len() as u64;
+        let phase = self.records[(ordinal % len) as usize].phase_us;
+        (ordinal / len) * u64::from(self.schedule.period_us) + u64::from(phase)
+    }
+
+    /// First ordinal due at or after `at_us`.
+    fn ordinal_at(&self, at_us: u64) -> u64 {
+        let period = u64::from(self.schedule.period_us);
+        let within = (at_us % period) as u32;
+        let index = self.records.partition_point(|record| record.phase_us < within) as u64;
+        (at_us / period) * self.records.len() as u64 + index
+    }
+
+    /// Cuts what fell due before `until_us` into pieces of at most `entries_max`; returns the entries taken.
+    pub fn take_due(&mut self, until_us: u64, entries_max: u64, out: &mut VecDeque<Piece>) -> u64 {
+        if self.records.is_empty() || !self.switching {
+            return 0;
+        }
+        let end = self.ordinal_at(until_us).max(self.cursor);
+        let mut taken = 0;
+        while self.cursor < end {
+            let first = self.cursor;
+            let last = end.min(first + entries_max);
+            self.cursor = last;
+            taken += self.cut(first, last, until_us, out);
+        }
+        taken
+    }
+
+    fn cut(&self, first: u64, last: u64, tick_us: u64, out: &mut VecDeque<Piece>) -> u64 {
+        let mut piece = Piece {
+            first,
+            last,
+            entries: 0,
+            single: false,
+            tick_us,
+            incarnation: self.incarnation,
+        };
+        let mut singles = 0;
+        for ordinal in first..last {
+            let index = self.index(ordinal);
+            if self.records[index].id == 0 {
+                continue;
+            }
+            if self.is_single(index) {
+                singles += 1;
+                out.push_back(Piece {
+                    first: ordinal,
+                    last: ordinal + 1,
+                    entries: 1,
+                    single: true,
+                    ..piece
+                });
+            } else {
+                piece.entries += 1;
+            }
+        }
+        if piece.entries > 0 {
+            out.push_back(piece);
+        }
+        singles + u64::from(piece.entries)
+    }
+
+    fn index(&self, ordinal: u64) -> usize {
+        (ordinal % self.records.len() as u64) as usize
+    }
+
+    fn is_single(&self, index: usize) -> bool {
+        self.singles_every != 0 && (index as u64).is_multiple_of(u64::from(self.singles_every))
+    }
+
+    /// Ordinals of a piece whose session exists and travels in it.
+    fn members(&self, piece: Piece) -> impl Iterator<Item = (u64, usize)> + '_ {
+        (piece.first..piece.last)
+            .map(|ordinal| (ordinal, self.index(ordinal)))
+            .filter(move |(_, index)| self.records[*index].id != 0 && self.is_single(*index) == piece.single)
+    }
+
+    fn choice(&self, ordinal: u64, index: usize) -> u16 {
+        let round = ordinal / self.records.len() as u64;
+        self.schedule.background(self.user(index), round)
+    }
+
+    /// Whether an earlier switch of one of its sessions is still under way.
+    pub fn conflicts(&self, piece: Piece) -> bool {
+        let len = self.records.len() as u64;
+        self.in_flight.iter().any(|other| other.first + len < piece.last)
+    }
+
+    /// Marks a piece as under way and hands its entries (session id, background number) to `entry`.
+    /// Returns how many; zero when the cohort was replaced since the piece was cut.
+    pub fn depart(&mut self, piece: Piece, mut entry: impl FnMut(u64, u16)) -> u32 {
+        if piece.incarnation != self.incarnation {
+            return 0;
+        }
+        let mut count = 0;
+        for (ordinal, index) in self.members(piece) {
+            entry(self.records[index].id, self.choice(ordinal, index));
+            count += 1;
+        }
+        for at in 0..self.watches.len() {
+            if let Some(background) = self.choice_within(piece, self.watches[at].index as usize) {
+                self.watches[at].allowed.also(background);
+            }
+        }
+        self.in_flight.push(piece);
+        count
+    }
+
+    /// What a piece switches the session to, if it is in it.
+    fn choice_within(&self, piece: Piece, index: usize) -> Option<u16> {
+        let len = self.records.len() as u64;
+        let at = index as u64;
+        let round = piece.first.saturating_sub(at).div_ceil(len);
+        let ordinal = round * len + at;
+        (piece.first..piece.last)
+            .contains(&ordinal)
+            .then(|| self.choice(ordinal, index))
+            .filter(|_| self.is_single(index) == piece.single)
+    }
+
+    /// Books a landed piece; `sink` gets (due time, what became of it) per entry.
+    pub fn land(&mut self, piece: Piece, landing: Landing<'_>, mut sink: impl FnMut(u64, Entry)) {
+        if piece.incarnation != self.incarnation {
+            for ordinal in piece.first..piece.first + u64::from(piece.entries) {
+                sink(self.due_us(ordinal), Entry::AsPiece);
+            }
+            return;
+        }
+        self.in_flight.retain(|other| other != &piece);
+        let mut position = 0;
+        for ordinal in piece.first..piece.last {
+            let index = self.index(ordinal);
+            if self.records[index].id == 0 || self.is_single(index) != piece.single {
+                continue;
+            }
+            let entry = self.settle(ordinal, index, landing, position);
+            position += 1;
+            sink(self.due_us(ordinal), entry);
+        }
+    }
+
+    fn settle(&mut self, ordinal: u64, index: usize, landing: Landing<'_>, position: usize) -> Entry {
+        match landing {
+            Landing::Codes(codes) => match codes.get(position) {
+                Some(0) => {
+                    let background = self.choice(ordinal, index);
+                    let record = &mut self.records[index];
+                    record.acked = background;
+                    record.doubt = record.doubt.acknowledged();
+                    Entry::Acked
+                }
+                Some(code) => Entry::Code(*code),
+                None => Entry::AsPiece,
+            },
+            Landing::Refused => Entry::AsPiece,
+            Landing::Doubtful => {
+                let background = self.choice(ordinal, index);
+                let record = &mut self.records[index];
+                record.doubt = record.doubt.add(background);
+                Entry::AsPiece
+            }
+        }
+    }
+
+    /// What a session may show now, switches under way included.
+    pub fn allowed(&self, index: usize) -> Allowed {
+        let record = &self.records[index];
+        let mut allowed = Allowed::acknowledged((record.acked != NO_BACKGROUND).then_some(record.acked));
+        match record.doubt.value() {
+            Some(_) if record.doubt.is_many() => allowed.anything(),
+            Some(background) => allowed.perhaps(background),
+            None => {}
+        }
+        for piece in &self.in_flight {
+            if let Some(background) = self.choice_within(*piece, index) {
+                allowed.also(background);
+            }
+        }
+        allowed
+    }
+
+    /// Starts to watch a session; switches that depart meanwhile widen what it may show.
+    pub fn watch(&mut self, index: usize) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        let allowed = self.allowed(index);
+        self.watches.push(Watch {
+            token,
+            index: index as u32,
+            incarnation: self.incarnation,
+            allowed,
+        });
+        token
+    }
+
+    /// Ends a watch. `None` when the cohort was replaced meanwhile: nothing can be judged.
+    pub fn unwatch(&mut self, token: u64) -> Option<Allowed> {
+        let at = self.watches.iter().position(|watch| watch.token == token)?;
+        let watch = self.watches.swap_remove(at);
+        (watch.incarnation == self.incarnation).then_some(watch.allowed)
+    }
+
+    /// Backgrounds that the session was told before its current one, newest first: what a lost switch shows.
+    pub fn earlier(&self, index: usize) -> [u16; 3] {
+        let len = self.records.len() as u64;
+        let next = (self.cursor + len - 1 - index as u64) / len;
+        let user = self.user(index);
+        [1, 2, 3].map(|back| match next.checked_sub(back) {
+            Some(round) => self.schedule.background(user, round),
+            None => self.schedule.initial(user),
+        })
+    }
+
+    /// Some session that exists, chosen by a hash; `None` when there is none.
+    pub fn pick(&self, hash: u64) -> Option<usize> {
+        let len = self.records.len();
+        if len == 0 {
+            return None;
+        }
+        let start = crate::schedule::below(hash, len as u64) as usize;
+        (start..len).chain(0..start).find(|index| self.records[*index].id != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Popularity;
+
+    fn cohort(sessions: usize) -> Cohort {
+        let schedule = Schedule {
+            seed: 5,
+            period_us: 1_000_000,
+            popularity: Popularity::new(100, 0.0),
+        };
+        let mut cohort = Cohort::new(Arc::new(schedule), 0, 1000, sessions);
+        for index in 0..sessions {
+            let background = cohort.wanted(index);
+            cohort.born(index, 1 + index as u64, background);
+        }
+        cohort
+    }
+
+    fn due(cohort: &mut Cohort, until_us: u64) -> Vec<Piece> {
+        let mut out = VecDeque::new();
+        cohort.take_due(until_us, 65_536, &mut out);
+        out.into()
+    }
+
+    #[test]
+    fn every_session_falls_due_once_a_period_whatever_the_ticks() {
+        let mut cohort = cohort(500);
+        let mut total = 0;
+        for tick in 1..=600 {
+            for piece in due(&mut cohort, tick * 5_000) {
+                assert!(cohort.due_us(piece.last - 1) < tick * 5_000);
+                assert!(cohort.due_us(piece.first) >= (tick - 1) * 5_000);
+                total += piece.entries;
+            }
+        }
+        assert_eq!(total, 3 * 500);
+    }
+
+    #[test]
+    fn absent_sessions_take_no_part() {
+        let mut cohort = cohort(10);
+        cohort.records[3].id = 0;
+        cohort.records[7].id = 0;
+        let pieces = due(&mut cohort, 1_000_000);
+        assert_eq!(pieces[0].entries, 8);
+        let mut ids = Vec::new();
+        assert_eq!(cohort.depart(pieces[0], |id, _| ids.push(id)), 8);
+        assert!(!ids.contains(&4) && !ids.contains(&8));
+    }
+
+    #[test]
+    fn acknowledged_refused_and_doubtful_switches_leave_what_may_be_seen() {
+        let mut cohort = cohort(3);
+        let before: Vec<u16> = (0..3).map(|index| cohort.wanted(index)).collect();
+        let piece = due(&mut cohort, 1_000_000)[0];
+        let mut asked = Vec::new();
+        cohort.depart(piece, |_, background| asked.push(background));
+        assert!(cohort.allowed(1).permits(before[1]) && cohort.allowed(1).permits(asked[1]));
+        cohort.land(piece, Landing::Codes(&[0, 4, 0]), |_, _| {});
+        assert!(cohort.allowed(0).permits(asked[0]) && !cohort.allowed(0).permits(before[0]));
+        assert!(cohort.allowed(1).permits(before[1]) && !cohort.allowed(1).permits(asked[1]));
+
+        let piece = due(&mut cohort, 2_000_000)[0];
+        let mut later = Vec::new();
+        cohort.depart(piece, |_, background| later.push(background));
+        cohort.land(piece, Landing::Doubtful, |_, _| {});
+        assert!(cohort.allowed(0).permits(asked[0]) && cohort.allowed(0).permits(later[0]));
+        assert!(cohort.allowed(0).is_doubtful());
+    }
+
+    #[test]
+    fn a_doubt_survives_one_acknowledgement_and_not_two() {
+        let mut cohort = cohort(1);
+        for (round, landing) in [Landing::Doubtful, Landing::Codes(&[0]), Landing::Codes(&[0])].into_iter().enumerate() {
+            let piece = due(&mut cohort, (round as u64 + 1) * 1_000_000)[0];
+            cohort.depart(piece, |_, _| {});
+            cohort.land(piece, landing, |_, _| {});
+            assert_eq!(cohort.allowed(0).is_doubtful(), round < 2, "round {round}");
+        }
+    }
+
+    #[test]
+    fn several_doubts_permit_anything_until_they_are_settled() {
+        let mut doubt = Doubt::NONE.add(1).add(2);
+        assert!(doubt.is_many());
+        for _ in 0..3 {
+            doubt = doubt.acknowledged();
+        }
+        assert_eq!(doubt, Doubt::NONE);
+        assert_eq!(Doubt(5).acknowledged().value(), Some(5));
+    }
+
+    #[test]
+    fn a_session_never_has_two_switches_under_way() {
+        let mut cohort = cohort(10);
+        let first = due(&mut cohort, 1_000_000)[0];
+        cohort.depart(first, |_, _| {});
+        let second = due(&mut cohort, 2_000_000)[0];
+        assert!(cohort.conflicts(second));
+        cohort.land(first, Landing::Refused, |_, _| {});
+        assert!(!cohort.conflicts(second));
+    }
+
+    #[test]
+    fn a_watch_sees_switches_that_depart_meanwhile_and_dies_with_its_incarnation() {
+        let mut cohort = cohort(4);
+        let token = cohort.watch(2);
+        let piece = due(&mut cohort, 1_000_000)[0];
+        let mut asked = Vec::new();
+        cohort.depart(piece, |_, background| asked.push(background));
+        cohort.land(piece, Landing::Codes(&[0; 4]), |_, _| {});
+        let allowed = cohort.unwatch(token).unwrap();
+        assert!(allowed.permits(asked[2]));
+        let token = cohort.watch(1);
+        assert_eq!(cohort.forget().len(), 4);
+        assert!(cohort.unwatch(token).is_none());
+    }
+
+    #[test]
+    fn singles_and_batches_share_the_cohort_without_overlap() {
+        let mut cohort = cohort(100).with_singles(10);
+        let pieces = due(&mut cohort, 1_000_000);
+        let singles = pieces.iter().filter(|piece| piece.single).count();
+        let batched: u32 = pieces.iter().filter(|piece| !piece.single).map(|piece| piece.entries).sum();
+        assert_eq!((singles, batched), (10, 90));
+        let mut ids = Vec::new();
+        for piece in pieces {
+            cohort.depart(piece, |id, _| ids.push(id));
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, (1..=100).collect::<Vec<u64>>());
+    }
+}

@@ -1,0 +1,113 @@
+//! What the simulator asks of its host: affinity, descriptors, priority, its own cost.
+//!
+//! The only module with `unsafe`: thin calls into libc, each with its own safety line.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// A host that cannot give what a run needs.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// The kernel refused the affinity.
+    #[error("cannot run on CPUs {cpus:?}: {source}; give --cpus a list of CPUs that this process may use")]
+    Affinity {
+        /// CPUs asked for.
+        cpus: Vec<usize>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The hard limit of open files is below what the run needs.
+    #[error("{needed} open files are needed and {limit} are allowed; raise it with `ulimit -n {needed}`, or use fewer --gateways or --connections")]
+    Descriptors {
+        /// Descriptors that the run needs.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
+}
+
+/// Restricts the process to these CPUs. Call it before any thread is started: threads inherit it.
+pub fn pin(cpus: &[usize]) -> Result<(), HostError> {
+    // SAFETY: cpu_set_t is plain bits, for which all zero is the valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus.iter().filter(|cpu| **cpu < libc::CPU_SETSIZE as usize) {
+        // SAFETY: the index is below CPU_SETSIZE, so the bit lies within the set.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    // SAFETY: the pointer is to a set of the size given, which the kernel only reads.
+    let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(HostError::Affinity {
+            cpus: cpus.to_vec(),
+            source: io::Error::last_os_error(),
+        })
+    }
+}
+
+/// CPUs that this process may use.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Raises the soft limit of open files to `needed`.
+pub fn ensure_descriptors(needed: u64) -> Result<(), HostError> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a valid rlimit that the kernel fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 || limit.rlim_cur >= needed {
+        return Ok(());
+    }
+    let hard = limit.rlim_max;
+    limit.rlim_cur = needed;
+    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
+    if needed <= hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        return Ok(());
+    }
+    Err(HostError::Descriptors { needed, limit: hard })
+}
+
+/// CPU time of the whole process so far.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a valid timespec that the kernel fills.
+    if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Peak resident set, bytes; zero where the kernel does not say.
+pub fn rss_peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+/// Lets the calling thread give way to the ones that send: nice +10.
+pub fn give_way() {
+    // SAFETY: no pointers; 0 is the calling thread on Linux, and a refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_answers() {
+        assert!(cpus() >= 1);
+        assert!(cpu_time() > Duration::ZERO);
+        assert!(rss_peak_bytes() > 0);
+        assert!(ensure_descriptors(16).is_ok());
+        assert!(matches!(ensure_descriptors(u64::MAX - 1), Err(HostError::Descriptors { .. })));
+    }
+}

@@ -1,0 +1,408 @@
+//! The sessions at the service: create them, make them anew after a restart, read them all back.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use hyper::header::HeaderValue;
+use hyper::{Method, Uri};
+use thiserror::Error;
+
+use crate::catalogue::CatalogueError;
+use crate::client::{Answer, Call, CallError, Lane};
+use crate::schedule::mix;
+use crate::shared::{Shared, StopReason};
+use crate::truth::{Shown, Violation};
+use crate::wire::{Create, NO_FLYWEIGHT, Seen, Wire, WireError, code};
+
+/// Entries of one create or read.
+const BATCH_MAX: usize = 10_000;
+/// Time for one of them: a naive service decodes a picture per session.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Sessions of one sample while the load runs.
+const SAMPLE: usize = 32;
+/// Refused batches in a row after which a partial population is taken as it is.
+const REFUSALS_MAX: u32 = 20;
+
+/// Sessions that cannot be made or read.
+#[derive(Debug, Error)]
+pub enum PopulationError {
+    /// The service is away.
+    #[error("the service went away: {0}")]
+    Away(#[from] CallError),
+    /// The catalogue could not be read again.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The answer makes no sense.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The service said no.
+    #[error("{what}: the service answered {status} {code}")]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Problem code.
+        code: String,
+    },
+    /// Fewer sessions than were asked for.
+    #[error("{created} of {requested} sessions could be created ({refused} refused); give the service more --sessions-max or memory, or go on with --allow-partial-sessions")]
+    Partial {
+        /// Acknowledged.
+        created: u64,
+        /// Asked for.
+        requested: u64,
+        /// Refused.
+        refused: u64,
+    },
+    /// Set-up took too long.
+    #[error("set-up was not over within --setup-timeout")]
+    TimedOut,
+    /// The user or the service ended it.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// A wait that grows.
+#[derive(Debug)]
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff(BACKOFF_FIRST)
+    }
+}
+
+impl Backoff {
+    /// Waits, a little longer each time.
+    pub async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(BACKOFF_MAX);
+    }
+}
+
+fn batch_call(action: &str, wire: Wire, body: BytesMut) -> Call {
+    Call {
+        method: Method::POST,
+        path: Uri::builder()
+            .path_and_query(format!("/v1/sessions:{action}"))
+            .build()
+            .unwrap_or_default(),
+        content_type: Some(HeaderValue::from_static(wire.content_type())),
+        body: body.freeze(),
+    }
+}
+
+fn refused(what: &'static str, answer: &Answer) -> PopulationError {
+    PopulationError::Refused {
+        what,
+        status: answer.status,
+        code: answer.problem_code().unwrap_or_default(),
+    }
+}
+
+/// Creates every session of every gateway. Batches start small, so that a service that dies of it leaves an honest
+/// count of what it had acknowledged.
+pub async fn create_all(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) -> Result<(), PopulationError> {
+    let until = Instant::now() + shared.plan.args.setup_timeout;
+    let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
+    let mut refusals = 0;
+    for gateway in 0..shared.cohorts.len() {
+        let wanted: Vec<usize> = (0..shared.cohorts[gateway].lock().len()).collect();
+        let mut at = 0;
+        while at < wanted.len() {
+            if shared.stop.reason().is_some() {
+                return Err(PopulationError::Stopped);
+            }
+            if Instant::now() > until {
+                return give_up(shared, PopulationError::TimedOut);
+            }
+            let size = (1 + shared.census.holding() as usize / 4).min(BATCH_MAX).min(wanted.len() - at);
+            let made = create_batch(shared, &mut lane, gateway, &wanted[at..at + size]).await?;
+            at += size;
+            shared.census.created.fetch_add(made, Ordering::Relaxed);
+            refusals = if made == 0 { refusals + 1 } else { 0 };
+            progress(shared.census.created.load(Ordering::Relaxed));
+            if refusals > REFUSALS_MAX {
+                return give_up(shared, partial(shared));
+            }
+        }
+    }
+    if shared.census.refused.load(Ordering::Relaxed) > 0 {
+        return give_up(shared, partial(shared));
+    }
+    Ok(())
+}
+
+fn partial(shared: &Shared) -> PopulationError {
+    PopulationError::Partial {
+        created: shared.census.created.load(Ordering::Relaxed),
+        requested: shared.plan.sessions,
+        refused: shared.census.refused.load(Ordering::Relaxed),
+    }
+}
+
+/// A partial population is an error unless the plan allows it.
+fn give_up(shared: &Shared, error: PopulationError) -> Result<(), PopulationError> {
+    if shared.plan.args.allow_partial_sessions { Ok(()) } else { Err(error) }
+}
+
+/// Creates some sessions of a gateway; how many were acknowledged. Refused ones stay absent and are counted.
+async fn create_batch(
+    shared: &Shared,
+    lane: &mut Lane,
+    gateway: usize,
+    indices: &[usize],
+) -> Result<u64, PopulationError> {
+    let catalogue = shared.catalogue();
+    let wire = shared.plan.args.wire;
+    let mut backgrounds = Vec::with_capacity(indices.len());
+    let mut entries = Vec::with_capacity(indices.len());
+    {
+        let cohort = shared.cohorts[gateway].lock();
+        for &index in indices {
+            let background = cohort.wanted(index);
+            backgrounds.push(background);
+            entries.push(Create {
+                user: cohort.user(index) as u32,
+                flyweight: catalogue.flyweight(background),
+            });
+        }
+    }
+    let mut body = BytesMut::with_capacity(16 + 8 * entries.len());
+    wire.create(catalogue.epoch, &entries, &mut body);
+    let answer = lane.call(batch_call("batchCreate", wire, body)).await?;
+    let made = match answer.status {
+        200 | 201 => wire.create_answer(&answer.body, entries.len())?,
+        429 | 503 => {
+            shared.census.refused.fetch_add(entries.len() as u64, Ordering::Relaxed);
+            return Ok(0);
+        }
+        _ => return Err(refused("creating sessions", &answer)),
+    };
+    let mut acknowledged = 0;
+    let mut cohort = shared.cohorts[gateway].lock();
+    cohort.set_epoch(catalogue.epoch);
+    for ((&index, background), created) in indices.iter().zip(backgrounds).zip(&made.entries) {
+        if created.code == code::OK && created.session != 0 {
+            cohort.born(index, created.session, background);
+            acknowledged += 1;
+        }
+    }
+    drop(cohort);
+    shared.census.gained(acknowledged);
+    shared.census.refused.fetch_add(indices.len() as u64 - acknowledged, Ordering::Relaxed);
+    Ok(acknowledged)
+}
+
+/// After a failure: waits until the service answers, and if it is another life of it, makes the gateway's sessions
+/// anew. Sets the stop signal when the service stays away for too long.
+pub async fn recover(shared: &Shared, gateway: usize) {
+    let away_since = Instant::now();
+    let mut backoff = Backoff::default();
+    while shared.stop.reason().is_none() {
+        match revive(shared, gateway).await {
+            Ok(()) => return,
+            Err(PopulationError::Catalogue(error @ CatalogueError::Foreign { .. })) => {
+                shared.truth.lock().doubt(format!("after a reconnect: {error}"));
+            }
+            Err(_) => {}
+        }
+        if away_since.elapsed() > shared.plan.args.reconnect_for {
+            shared.stop.set(StopReason::ServiceGone);
+            return;
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn revive(shared: &Shared, gateway: usize) -> Result<(), PopulationError> {
+    let epoch = refresh(shared).await?;
+    let lost = {
+        let mut cohort = shared.cohorts[gateway].lock();
+        let lost = if cohort.epoch() == epoch { Vec::new() } else { cohort.forget() };
+        cohort.set_epoch(epoch);
+        cohort.owe(&lost);
+        lost.len() as u64
+    };
+    shared.census.lost(lost);
+    let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
+    loop {
+        let part = shared.cohorts[gateway].lock().owed(BATCH_MAX);
+        if part.is_empty() {
+            return Ok(());
+        }
+        match create_batch(shared, &mut lane, gateway, &part).await {
+            Ok(made) => shared.census.recreated.fetch_add(made, Ordering::Relaxed),
+            Err(error) => {
+                // The next attempt makes them.
+                shared.cohorts[gateway].lock().owe(&part);
+                return Err(error);
+            }
+        };
+    }
+}
+
+/// Lists again; in a new epoch checks that acknowledged uploads are there, and publishes the new indices.
+async fn refresh(shared: &Shared) -> Result<u64, PopulationError> {
+    let known = shared.catalogue().epoch;
+    let _one_at_a_time = shared.refresh.lock().await;
+    if shared.catalogue().epoch != known {
+        return Ok(shared.catalogue().epoch);
+    }
+    let (epoch, listed) = shared.librarian.list().await?;
+    if epoch == known {
+        return Ok(epoch);
+    }
+    for number in 0..shared.gallery.len() as u16 {
+        let id = shared.gallery.id(number);
+        if let Some(words) = shared.revisions.broken_promise(number, id, listed.get(id)) {
+            shared.truth.lock().violation(Violation::Lost, &words);
+        }
+        if !listed.contains_key(id) && !shared.plan.args.no_upload {
+            upload_again(shared, number).await?;
+        }
+    }
+    let (catalogue, _) = shared.librarian.map(&shared.gallery).await?;
+    let epoch = catalogue.epoch;
+    *shared.catalogue.write() = std::sync::Arc::new(catalogue);
+    Ok(epoch)
+}
+
+/// Uploads the next revision of a background; the book knows it from the moment it is begun.
+pub async fn upload_again(shared: &Shared, number: u16) -> Result<(), PopulationError> {
+    let Some(revision) = shared.revisions.begin(number) else { return Ok(()) };
+    let Some(bytes) = shared.reader.paint(number, revision).await else { return Ok(()) };
+    let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
+    let until = Instant::now() + shared.plan.args.reconnect_for;
+    let id = shared.gallery.id(number);
+    let metadata = shared.librarian.upload(&mut lane, id, bytes.into(), until).await?;
+    shared.revisions.acknowledge(number, revision, &metadata);
+    Ok(())
+}
+
+/// Reads every session back and judges it. `progress` is told how many were read.
+pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
+    let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
+    let mut read = 0;
+    for gateway in 0..shared.cohorts.len() {
+        let present: Vec<usize> = {
+            let cohort = shared.cohorts[gateway].lock();
+            (0..cohort.len()).filter(|index| cohort.id(*index).is_some()).collect()
+        };
+        for part in present.chunks(BATCH_MAX) {
+            if let Err(error) = read_part(shared, &mut lane, gateway, part).await {
+                shared.truth.lock().doubt(format!("sessions could not be read back: {error}"));
+                return;
+            }
+            read += part.len() as u64;
+            progress(read);
+        }
+    }
+}
+
+async fn read_part(shared: &Shared, lane: &mut Lane, gateway: usize, part: &[usize]) -> Result<(), PopulationError> {
+    let since = Instant::now();
+    let mut backoff = Backoff::default();
+    let seen = loop {
+        match read(shared, lane, gateway, part).await {
+            Ok(seen) => break seen,
+            Err(_) if since.elapsed() < shared.plan.args.reconnect_for && shared.stop.reason().is_none() => {
+                backoff.wait().await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let catalogue = shared.catalogue();
+    let cohort = shared.cohorts[gateway].lock();
+    if seen.epoch != cohort.epoch() {
+        drop(cohort);
+        shared.truth.lock().doubt("the service restarted before the sessions were read back".to_owned());
+        return Ok(());
+    }
+    let mut truth = shared.truth.lock();
+    for (&index, entry) in part.iter().zip(&seen.entries) {
+        let allowed = cohort.allowed(index);
+        let shown = shown(entry, &catalogue);
+        truth.session(|| who(&cohort, index), &allowed, shown, &cohort.earlier(index), false);
+    }
+    Ok(())
+}
+
+fn who(cohort: &crate::cohort::Cohort, index: usize) -> String {
+    format!("session {:016x} (user {})", cohort.id(index).unwrap_or(0), cohort.user(index))
+}
+
+/// A session for messages.
+pub fn name(shared: &Shared, gateway: usize, index: usize) -> String {
+    who(&shared.cohorts[gateway].lock(), index)
+}
+
+fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
+    match entry {
+        Seen { code: code::OK, flyweight: NO_FLYWEIGHT, .. } => Shown::Nothing,
+        Seen { code: code::OK, flyweight, .. } => match catalogue.number(*flyweight) {
+            Some(number) => Shown::Background(number),
+            None => Shown::Foreign(*flyweight),
+        },
+        _ => Shown::Missing,
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    lane: &mut Lane,
+    gateway: usize,
+    part: &[usize],
+) -> Result<crate::wire::Answer<Seen>, PopulationError> {
+    let ids: Vec<u64> = {
+        let cohort = shared.cohorts[gateway].lock();
+        part.iter().map(|index| cohort.id(*index).unwrap_or(0)).collect()
+    };
+    let wire = shared.plan.args.wire;
+    let mut body = BytesMut::with_capacity(16 + 8 * ids.len());
+    wire.read(shared.catalogue().epoch, &ids, &mut body);
+    let answer = lane.call(batch_call("batchRead", wire, body)).await?;
+    if answer.status != 200 {
+        return Err(refused("reading sessions", &answer));
+    }
+    Ok(wire.read_answer(&answer.body, ids.len())?)
+}
+
+/// Reads a few sessions while the load runs; switches under way make either answer right.
+pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
+    let hash = mix(shared.plan.args.seed, 0x7361_6d70, round);
+    let gateway = (hash % shared.cohorts.len() as u64) as usize;
+    let (epoch, watches) = {
+        let mut cohort = shared.cohorts[gateway].lock();
+        let mut indices: Vec<usize> = (0..SAMPLE as u64).filter_map(|at| cohort.pick(mix(hash, 1, at))).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let watches: Vec<(usize, u64)> = indices.iter().map(|index| (*index, cohort.watch(*index))).collect();
+        (cohort.epoch(), watches)
+    };
+    let indices: Vec<usize> = watches.iter().map(|(index, _)| *index).collect();
+    if indices.is_empty() {
+        return;
+    }
+    let seen = read(shared, lane, gateway, &indices).await;
+    let catalogue = shared.catalogue();
+    let mut cohort = shared.cohorts[gateway].lock();
+    for (position, (index, token)) in watches.into_iter().enumerate() {
+        let Some(allowed) = cohort.unwatch(token) else { continue };
+        let Ok(seen) = &seen else { continue };
+        if seen.epoch != epoch || catalogue.epoch != epoch {
+            continue;
+        }
+        let shown = shown(&seen.entries[position], &catalogue);
+        let earlier = cohort.earlier(index);
+        shared.truth.lock().session(|| who(&cohort, index), &allowed, shown, &earlier, true);
+    }
+    drop(cohort);
+    if matches!(seen, Err(PopulationError::Away(CallError::Connect(_)))) {
+        shared.suspect();
+    }
+}

@@ -1,0 +1,434 @@
+//! Measurements: histograms and counts per worker, cut at window boundaries, merged at the end and every second.
+//!
+//! One [`Recorder`] belongs to one goose user and is written without locks; once a second it pours its interval into
+//! the shared [`Collector`]. All times are microseconds after the schedule's origin.
+
+use std::collections::BTreeMap;
+
+use backdrop_reports::load::{Interval, Latency, OperationFigures, SendFigures};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+/// Largest latency told apart: a minute. Larger ones are recorded as this.
+const LATENCY_MAX_US: u64 = 60_000_000;
+const DIGITS: u8 = 3;
+/// Quantiles of the spectrum that the report draws.
+const SPECTRUM: [f64; 17] = [
+    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99995, 0.99999, 0.999999, 1.0,
+];
+
+/// Histogram of one worker.
+pub type Hist = Histogram<u32>;
+/// Histogram of all workers.
+pub type Total = Histogram<u64>;
+
+/// An empty histogram of latencies.
+///
+/// # Panics
+/// Never: the bounds are constants that the library accepts.
+pub fn histogram<C: hdrhistogram::Counter>() -> Histogram<C> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, DIGITS).expect("constant bounds")
+}
+
+/// Adds a worker's histogram to a total.
+pub fn merge(total: &mut Total, part: &Hist) {
+    for value in part.iter_recorded() {
+        total.saturating_record_n(value.value_iterated_to(), u64::from(value.count_at_value()));
+    }
+}
+
+/// The two kinds of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// A switch of one session.
+    Switch = 0,
+    /// A preview frame.
+    Preview = 1,
+}
+
+/// How one operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Acknowledged.
+    Ok,
+    /// Answered by the thumbnail.
+    Degraded,
+    /// Shed by the service.
+    Shed,
+    /// Failed, by name.
+    Failed(&'static str),
+    /// Perhaps applied, by name.
+    Indeterminate(&'static str),
+}
+
+/// Boundaries of the spans that the run is cut into: warm-up, then every edge of a window, then the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spans {
+    edges_us: Vec<u64>,
+}
+
+impl Spans {
+    /// `edges_us` in any order; zero is always one.
+    pub fn new(mut edges_us: Vec<u64>) -> Self {
+        edges_us.push(0);
+        edges_us.sort_unstable();
+        edges_us.dedup();
+        Spans { edges_us }
+    }
+
+    fn count(&self) -> usize {
+        self.edges_us.len()
+    }
+
+    /// The span that a planned time falls into.
+    pub fn at(&self, due_us: u64) -> usize {
+        // A handful of edges: a scan from the end beats a binary search.
+        self.edges_us.iter().rposition(|edge| *edge <= due_us).unwrap_or(0)
+    }
+
+    /// Spans that lie in `from..to`; both must be edges.
+    pub fn within(&self, from_us: u64, to_us: u64) -> std::ops::Range<usize> {
+        let first = self.edges_us.partition_point(|edge| *edge < from_us);
+        let last = self.edges_us.partition_point(|edge| *edge < to_us);
+        first..last.max(first)
+    }
+}
+
+/// Counts of one kind of operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All that were planned.
+    pub planned: u64,
+    /// Acknowledged whole.
+    pub ok: u64,
+    /// Answered by the thumbnail.
+    pub degraded: u64,
+    /// Shed.
+    pub shed: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Unknown.
+    pub indeterminate: u64,
+    /// Failed and unknown ones by name.
+    pub errors: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    fn count(&mut self, class: Class, n: u64) {
+        self.planned += n;
+        match class {
+            Class::Ok => self.ok += n,
+            Class::Degraded => self.degraded += n,
+            Class::Shed => self.shed += n,
+            Class::Failed(name) => {
+                self.failed += n;
+                *self.errors.entry(name).or_default() += n;
+            }
+            Class::Indeterminate(name) => {
+                self.indeterminate += n;
+                *self.errors.entry(name).or_default() += n;
+            }
+        }
+    }
+
+    fn add(&mut self, other: &Counts) {
+        self.planned += other.planned;
+        self.ok += other.ok;
+        self.degraded += other.degraded;
+        self.shed += other.shed;
+        self.failed += other.failed;
+        self.indeterminate += other.indeterminate;
+        for (name, n) in &other.errors {
+            *self.errors.entry(name).or_default() += n;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Span {
+    counts: Counts,
+    latency: Hist,
+    service: Hist,
+}
+
+/// One worker's measurements of one kind of operation.
+#[derive(Debug)]
+pub struct Recorder {
+    operation: Operation,
+    spans: Spans,
+    stats: Vec<Span>,
+    interval: Counts,
+    interval_latency: Hist,
+}
+
+impl Recorder {
+    /// A recorder over these spans.
+    pub fn new(operation: Operation, spans: Spans) -> Self {
+        let stats = (0..spans.count())
+            .map(|_| Span {
+                counts: Counts::default(),
+                latency: histogram(),
+                service: histogram(),
+            })
+            .collect();
+        Recorder {
+            operation,
+            spans,
+            stats,
+            interval: Counts::default(),
+            interval_latency: histogram(),
+        }
+    }
+
+    /// Books one operation that was due at `due_us` and over at `done_us`.
+    pub fn book(&mut self, due_us: u64, done_us: u64, class: Class) {
+        let span = &mut self.stats[self.spans.at(due_us)];
+        span.counts.count(class, 1);
+        self.interval.count(class, 1);
+        // Only whole and degraded answers have a latency; a shed one's would flatter.
+        if matches!(class, Class::Ok | Class::Degraded) {
+            let latency_us = done_us.saturating_sub(due_us).max(1);
+            span.latency.saturating_record(latency_us);
+            self.interval_latency.saturating_record(latency_us);
+        }
+    }
+
+    /// Books the time from send to last byte of a request that carried `operations`.
+    pub fn served(&mut self, due_us: u64, service_us: u64, operations: u32) {
+        let span = &mut self.stats[self.spans.at(due_us)];
+        span.service.saturating_record_n(service_us.max(1), operations);
+    }
+
+    /// Pours the interval into the collector.
+    pub fn flush(&mut self, collector: &Collector) {
+        if self.interval == Counts::default() {
+            return;
+        }
+        let mut seconds = collector.current.lock();
+        let second = &mut seconds[self.operation as usize];
+        second.counts.add(&self.interval);
+        merge(&mut second.latency, &self.interval_latency);
+        drop(seconds);
+        self.interval = Counts::default();
+        self.interval_latency.clear();
+    }
+}
+
+/// What one second brought.
+#[derive(Debug)]
+pub struct Second {
+    /// Counts by the time of the answer.
+    pub counts: Counts,
+    /// Latencies of what was answered.
+    pub latency: Total,
+}
+
+impl Second {
+    fn empty() -> Self {
+        Second {
+            counts: Counts::default(),
+            latency: histogram(),
+        }
+    }
+}
+
+/// Where all workers' intervals meet.
+#[derive(Debug)]
+pub struct Collector {
+    current: Mutex<[Second; 2]>,
+    finished: Mutex<Finished>,
+}
+
+/// Everything that workers handed in when they were done.
+#[derive(Debug)]
+pub struct Finished {
+    recorders: Vec<Recorder>,
+    /// Wake lateness of all workers.
+    pub wake: Total,
+    /// Sends against plan.
+    pub sends: SendFigures,
+    /// Entries per batch.
+    pub batches: Total,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Collector {
+            current: Mutex::new([Second::empty(), Second::empty()]),
+            finished: Mutex::new(Finished {
+                recorders: Vec::new(),
+                wake: histogram(),
+                sends: SendFigures::default(),
+                batches: histogram(),
+            }),
+        }
+    }
+}
+
+/// How one worker kept its plan.
+#[derive(Debug)]
+pub struct Pace {
+    /// Wake lateness.
+    pub wake: Hist,
+    /// Entries per batch.
+    pub batches: Hist,
+    /// Sends against plan.
+    pub sends: SendFigures,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            wake: histogram(),
+            batches: histogram(),
+            sends: SendFigures::default(),
+        }
+    }
+}
+
+impl Collector {
+    /// Takes what came since the last call: switches, previews.
+    pub fn take(&self) -> [Second; 2] {
+        std::mem::replace(&mut *self.current.lock(), [Second::empty(), Second::empty()])
+    }
+
+    /// A worker is done.
+    pub fn finish(&self, mut recorder: Recorder, pace: &Pace) {
+        recorder.flush(self);
+        let mut finished = self.finished.lock();
+        finished.recorders.push(recorder);
+        merge(&mut finished.wake, &pace.wake);
+        merge(&mut finished.batches, &pace.batches);
+        let sends = &mut finished.sends;
+        sends.planned += pace.sends.planned;
+        sends.sent += pace.sends.sent;
+        sends.late += pace.sends.late;
+        sends.dropped += pace.sends.dropped;
+        sends.late_ratio = ratio(sends.late + sends.dropped, sends.planned);
+    }
+
+    /// Looks at what was handed in.
+    pub fn with_finished<T>(&self, look: impl FnOnce(&Finished) -> T) -> T {
+        look(&self.finished.lock())
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+impl Finished {
+    /// Figures of one kind of operation over spans that took `seconds`.
+    pub fn figures(&self, operation: Operation, from_us: u64, to_us: u64) -> OperationFigures {
+        let mut counts = Counts::default();
+        let mut latency: Total = histogram();
+        let mut service: Total = histogram();
+        for recorder in self.recorders.iter().filter(|recorder| recorder.operation == operation) {
+            for span in &recorder.stats[recorder.spans.within(from_us, to_us)] {
+                counts.add(&span.counts);
+                merge(&mut latency, &span.latency);
+                merge(&mut service, &span.service);
+            }
+        }
+        let seconds = to_us.saturating_sub(from_us) as f64 / 1e6;
+        OperationFigures {
+            planned: counts.planned,
+            ok: counts.ok,
+            degraded: counts.degraded,
+            shed: counts.shed,
+            failed: counts.failed,
+            indeterminate: counts.indeterminate,
+            errors: counts.errors.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+            rate_per_s: if seconds > 0.0 { (counts.ok + counts.degraded) as f64 / seconds } else { 0.0 },
+            latency: latency_of(&latency),
+            service_time: latency_of(&service),
+            spectrum: spectrum(&latency),
+        }
+    }
+}
+
+/// The report's view of a histogram.
+pub fn latency_of(histogram: &Total) -> Latency {
+    if histogram.is_empty() {
+        return Latency::default();
+    }
+    Latency {
+        count: histogram.len(),
+        mean_us: (histogram.mean() * 10.0).round() / 10.0,
+        p50_us: histogram.value_at_quantile(0.5),
+        p90_us: histogram.value_at_quantile(0.9),
+        p99_us: histogram.value_at_quantile(0.99),
+        p999_us: histogram.value_at_quantile(0.999),
+        max_us: histogram.max(),
+    }
+}
+
+fn spectrum(histogram: &Total) -> Vec<(f64, u64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    SPECTRUM
+        .iter()
+        .map(|quantile| (*quantile, histogram.value_at_quantile(*quantile)))
+        .collect()
+}
+
+/// The report's view of one second that ended at `t_s`.
+pub fn interval_of(t_s: f64, [switches, previews]: &[Second; 2]) -> Interval {
+    let quantile = |latency: &Total, q| if latency.is_empty() { 0 } else { latency.value_at_quantile(q) };
+    let max = if switches.latency.is_empty() { 0 } else { switches.latency.max() };
+    Interval {
+        t_s,
+        switches_ok: switches.counts.ok,
+        switches_shed: switches.counts.shed,
+        switches_failed: switches.counts.failed + switches.counts.indeterminate,
+        switch_p50_us: quantile(&switches.latency, 0.5),
+        switch_p99_us: quantile(&switches.latency, 0.99),
+        switch_max_us: max,
+        previews_ok: previews.counts.ok,
+        previews_degraded: previews.counts.degraded,
+        previews_shed: previews.counts.shed,
+        previews_failed: previews.counts.failed + previews.counts.indeterminate,
+        preview_p99_us: quantile(&previews.latency, 0.99),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_and_warm_up_are_cut_by_planned_time() {
+        let spans = Spans::new(vec![1_000, 2_000, 3_000]);
+        let collector = Collector::default();
+        let mut recorder = Recorder::new(Operation::Switch, spans.clone());
+        recorder.book(500, 600, Class::Ok);
+        recorder.book(1_500, 1_700, Class::Ok);
+        recorder.book(2_500, 9_000, Class::Shed);
+        recorder.book(2_999, 4_000, Class::Indeterminate("timeout"));
+        collector.finish(recorder, &Pace::default());
+        collector.with_finished(|finished| {
+            let all = finished.figures(Operation::Switch, 1_000, 3_000);
+            assert_eq!((all.planned, all.ok, all.shed, all.indeterminate), (3, 1, 1, 1));
+            assert_eq!(all.errors["timeout"], 1);
+            assert_eq!(all.latency.max_us, 200);
+            let late = finished.figures(Operation::Switch, 2_000, 3_000);
+            assert_eq!((late.planned, late.ok), (2, 0));
+            assert_eq!(late.latency.count, 0);
+            assert_eq!(finished.figures(Operation::Preview, 0, 3_000).planned, 0);
+        });
+        let seconds = collector.take();
+        assert_eq!(interval_of(1.0, &seconds).switches_ok, 2);
+        assert_eq!(interval_of(2.0, &collector.take()).switches_ok, 0);
+    }
+
+    #[test]
+    fn latencies_beyond_the_histogram_are_kept_as_its_largest() {
+        let mut hist: Hist = histogram();
+        hist.saturating_record(10 * LATENCY_MAX_US);
+        let mut total: Total = histogram();
+        merge(&mut total, &hist);
+        assert_eq!(total.len(), 1);
+        assert!(latency_of(&total).max_us >= LATENCY_MAX_US);
+    }
+}

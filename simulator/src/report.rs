@@ -1,0 +1,316 @@
+//! The end of a run: its [`LoadReport`] and the table that people read.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use backdrop_reports::load::{
+    GooseFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures, ProcessFigures,
+    SessionFigures, TruthVerdict, WindowFigures,
+};
+
+use crate::cohort::BYTES_PER_SESSION;
+use crate::host;
+use crate::monitor::Monitored;
+use crate::progress::{grouped, micros as words};
+use crate::record::{Operation, Total, latency_of};
+use crate::shared::{Clock, Shared, StopReason, micros};
+
+/// Share of late and dropped sends from which a run says nothing.
+pub const LATE_RATIO_MAX: f64 = 0.05;
+
+/// What the load phase left beside the shared state.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Goose's view.
+    pub goose: GooseFigures,
+    /// The monitor's.
+    pub monitored: Monitored,
+    /// HTTP requests and connections of the measured load.
+    pub requests: u64,
+    /// Connections opened, and the most open at one time.
+    pub connections: (u64, u64),
+    /// Hash of the schedule.
+    pub schedule_hash: u64,
+}
+
+/// Puts the report together.
+pub fn build(shared: &Shared, load: Load) -> LoadReport {
+    let plan = &shared.plan;
+    let clock = shared.gate.clock();
+    let mut report = LoadReport {
+        schema_version: LOAD_SCHEMA_VERSION,
+        scenario: plan.scenario.name().to_owned(),
+        seed: plan.args.seed,
+        schedule_hash: format!("{:016x}", load.schedule_hash),
+        started_unix_ms: clock.map_or(0, |clock| clock.origin_unix_ms + clock.load_us / 1000),
+        sessions: SessionFigures {
+            requested: plan.sessions,
+            created: shared.census.created.load(Ordering::Relaxed),
+            refused: shared.census.refused.load(Ordering::Relaxed),
+            recreated: shared.census.recreated.load(Ordering::Relaxed),
+            reached: shared.census.reached(),
+        },
+        goose: load.goose,
+        truth: shared.truth.lock().conclude(),
+        simulator: process(&load.monitored),
+        ended_early: shared.stop.reason().map(|reason| match reason {
+            StopReason::Interrupted => "interrupted".to_owned(),
+            StopReason::ServiceGone => format!(
+                "the service at {} was away for longer than {:?}",
+                shared.target.url(),
+                plan.args.reconnect_for
+            ),
+        }),
+        ..LoadReport::default()
+    };
+    if let Some(clock) = clock {
+        measured(shared, &clock, &load.monitored, &mut report);
+        report.http.requests = load.requests;
+        report.http.requests_per_s = load.requests as f64 / (report.duration_s + plan.args.warmup.as_secs_f64()).max(1e-3);
+    }
+    (report.http.connections_opened, report.http.connections_max) = load.connections;
+    report.intervals = load.monitored.intervals;
+    report
+}
+
+fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut LoadReport) {
+    // A load that was ended early is as long as it was.
+    let end_us = match shared.stop.reason() {
+        Some(_) => (clock.load_us + micros(monitored.wall)).min(clock.end_us),
+        None => clock.end_us,
+    };
+    report.duration_s = end_us.saturating_sub(clock.load_us) as f64 / 1e6;
+    shared.collector.with_finished(|finished| {
+        report.switches = finished.figures(Operation::Switch, clock.load_us, clock.end_us);
+        report.previews = finished.figures(Operation::Preview, clock.load_us, clock.end_us);
+        for figures in [&mut report.switches, &mut report.previews] {
+            figures.rate_per_s = (figures.ok + figures.degraded) as f64 / report.duration_s.max(1e-3);
+        }
+        report.wake_lateness = latency_of(&finished.wake);
+        report.sends = finished.sends.clone();
+        report.http = HttpFigures {
+            batch_entries_p50: median(&finished.batches),
+            batch_entries_max: if finished.batches.is_empty() { 0 } else { finished.batches.max() },
+            ..HttpFigures::default()
+        };
+        report.windows = shared
+            .plan
+            .args
+            .windows
+            .iter()
+            .map(|window| {
+                let (from, to) = (clock.load_us + micros(window.from), clock.load_us + micros(window.to));
+                WindowFigures {
+                    name: window.name.clone(),
+                    from_s: window.from.as_secs_f64(),
+                    to_s: window.to.as_secs_f64(),
+                    switches: finished.figures(Operation::Switch, from, to),
+                    previews: finished.figures(Operation::Preview, from, to),
+                }
+            })
+            .collect();
+    });
+    report.starved = report.sends.late_ratio > LATE_RATIO_MAX;
+}
+
+fn median(histogram: &Total) -> u64 {
+    if histogram.is_empty() { 0 } else { histogram.value_at_quantile(0.5) }
+}
+
+fn process(monitored: &Monitored) -> ProcessFigures {
+    let wall = monitored.wall.as_secs_f64();
+    ProcessFigures {
+        cpu_s: monitored.cpu.as_secs_f64(),
+        cores_mean: if wall > 0.0 { monitored.cpu.as_secs_f64() / wall } else { 0.0 },
+        busy_max: monitored.busy_max,
+        rss_peak_bytes: host::rss_peak_bytes(),
+        bytes_per_session: BYTES_PER_SESSION as f64,
+    }
+}
+
+/// Exit code of a report: 0 clean, 1 violated, 2 inconclusive; 69 and 130 for a load that was ended early.
+pub fn exit_code(report: &LoadReport, stop: Option<StopReason>) -> u8 {
+    match (stop, report.truth.verdict) {
+        (Some(StopReason::Interrupted), _) => 130,
+        (Some(StopReason::ServiceGone), _) => 69,
+        (None, TruthVerdict::Violated) => 1,
+        (None, TruthVerdict::Inconclusive) => 2,
+        (None, TruthVerdict::Clean) if report.starved => 2,
+        (None, TruthVerdict::Clean) => 0,
+    }
+}
+
+/// The table at the end of a run.
+pub fn table(report: &LoadReport) -> String {
+    let mut out = String::new();
+    row(&mut out, "scenario", &format!("{}, seed {}, schedule {}", report.scenario, report.seed, report.schedule_hash));
+    row(&mut out, "load", &format!("{:.1} s", report.duration_s));
+    row(&mut out, "sessions", &sessions(&report.sessions));
+    operation(&mut out, "switches", &report.switches);
+    operation(&mut out, "previews", &report.previews);
+    for window in &report.windows {
+        row(&mut out, &format!("window {}", window.name), &format!("{:.1} to {:.1} s", window.from_s, window.to_s));
+        operation(&mut out, "  switches", &window.switches);
+        operation(&mut out, "  previews", &window.previews);
+    }
+    row(&mut out, "http", &http(&report.http));
+    if report.goose.requests > 0 {
+        let goose = &report.goose;
+        let text = format!(
+            "{} requests, {} failed, p50 {:.2} ms, p99 {:.2} ms from the send",
+            grouped(goose.requests),
+            grouped(goose.failures),
+            goose.p50_ms,
+            goose.p99_ms
+        );
+        row(&mut out, "goose", &text);
+    }
+    row(&mut out, "simulator", &simulator(report));
+    truth(&mut out, report);
+    out
+}
+
+fn row(out: &mut String, name: &str, text: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{name:<18} {text}");
+}
+
+fn sessions(figures: &SessionFigures) -> String {
+    let mut text = format!("{} of {} created", grouped(figures.created), grouped(figures.requested));
+    for (count, what) in [(figures.refused, "refused"), (figures.recreated, "made anew")] {
+        if count > 0 {
+            let _ = write!(text, ", {} {what}", grouped(count));
+        }
+    }
+    if figures.reached < figures.requested {
+        let _ = write!(text, ", {} reached", grouped(figures.reached));
+    }
+    text
+}
+
+fn operation(out: &mut String, name: &str, figures: &OperationFigures) {
+    if figures.planned == 0 {
+        return;
+    }
+    let mut text = format!("{}/s, {} of {} acknowledged", grouped(figures.rate_per_s.round() as u64), grouped(figures.ok), grouped(figures.planned));
+    let others = [
+        (figures.degraded, "degraded"),
+        (figures.shed, "shed"),
+        (figures.failed, "failed"),
+        (figures.indeterminate, "indeterminate"),
+    ];
+    for (count, what) in others {
+        if count > 0 {
+            let _ = write!(text, ", {} {what}", grouped(count));
+        }
+    }
+    row(out, name, &text);
+    row(out, "  latency", &latency(&figures.latency));
+    row(out, "  service time", &latency(&figures.service_time));
+    if !figures.errors.is_empty() {
+        let words: Vec<String> = figures.errors.iter().map(|(name, n)| format!("{name} {}", grouped(*n))).collect();
+        row(out, "  errors", &words.join(", "));
+    }
+}
+
+fn latency(latency: &Latency) -> String {
+    if latency.count == 0 {
+        return "no samples".to_owned();
+    }
+    format!(
+        "p50 {:>9}  p90 {:>9}  p99 {:>9}  p99.9 {:>9}  max {:>9}",
+        words(latency.p50_us),
+        words(latency.p90_us),
+        words(latency.p99_us),
+        words(latency.p999_us),
+        words(latency.max_us)
+    )
+}
+
+fn http(figures: &HttpFigures) -> String {
+    format!(
+        "{:.0} requests/s, batches of {} (median) to {} entries, {} connections at most, {} opened",
+        figures.requests_per_s,
+        grouped(figures.batch_entries_p50),
+        grouped(figures.batch_entries_max),
+        figures.connections_max,
+        figures.connections_opened
+    )
+}
+
+fn simulator(report: &LoadReport) -> String {
+    let process = &report.simulator;
+    format!(
+        "{:.2} cores, {:.0} MiB, woke late by p99 {}, {} late and {} dropped of {} sends{}",
+        process.cores_mean,
+        process.rss_peak_bytes as f64 / f64::from(1 << 20),
+        words(report.wake_lateness.p99_us),
+        grouped(report.sends.late),
+        grouped(report.sends.dropped),
+        grouped(report.sends.planned),
+        if report.starved { ": STARVED, its figures say nothing" } else { "" },
+    )
+}
+
+fn truth(out: &mut String, report: &LoadReport) {
+    let truth = &report.truth;
+    let verdict = match truth.verdict {
+        TruthVerdict::Clean => "clean",
+        TruthVerdict::Violated => "VIOLATED",
+        TruthVerdict::Inconclusive => "inconclusive",
+    };
+    let text = format!(
+        "{verdict}: {} sessions read back ({} indeterminate), {} sampled; {} frames read, {} unreadable, {} skipped",
+        grouped(truth.sessions_read),
+        grouped(truth.indeterminate),
+        grouped(truth.sessions_sampled),
+        grouped(truth.frames_read),
+        grouped(truth.frames_unreadable),
+        grouped(truth.frames_skipped)
+    );
+    row(out, "truth", &text);
+    if truth.verdict == TruthVerdict::Violated {
+        let text = format!("{} lost, {} stale, {} wrong, {} torn", truth.lost, truth.stale, truth.wrong, truth.torn);
+        row(out, "  violations", &text);
+    }
+    for line in &truth.history {
+        row(out, "", line);
+    }
+    if let Some(why) = &report.ended_early {
+        row(out, "ended early", why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_truth_starvation_and_the_way_it_ended() {
+        let mut report = LoadReport::default();
+        assert_eq!(exit_code(&report, None), 2);
+        report.truth.verdict = TruthVerdict::Clean;
+        assert_eq!(exit_code(&report, None), 0);
+        assert_eq!(exit_code(&report, Some(StopReason::Interrupted)), 130);
+        assert_eq!(exit_code(&report, Some(StopReason::ServiceGone)), 69);
+        report.starved = true;
+        assert_eq!(exit_code(&report, None), 2);
+        report.truth.verdict = TruthVerdict::Violated;
+        assert_eq!(exit_code(&report, None), 1);
+    }
+
+    #[test]
+    fn the_table_names_rate_latency_and_verdict() {
+        let mut report = LoadReport::default();
+        report.switches.planned = 10;
+        report.switches.ok = 9;
+        report.switches.rate_per_s = 1234.6;
+        report.switches.errors.insert("timeout".to_owned(), 1);
+        report.truth.verdict = TruthVerdict::Violated;
+        report.truth.lost = 1;
+        let text = table(&report);
+        for word in ["1,235/s", "timeout 1", "VIOLATED", "1 lost"] {
+            assert!(text.contains(word), "{word} not in\n{text}");
+        }
+    }
+}

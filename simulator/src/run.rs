@@ -1,0 +1,339 @@
+//! One run from plan to report: prepare pictures, set up, attack, read back, conclude.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use backdrop_reports::load::{LoadEvent, LoadReport};
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::attack;
+use crate::catalogue::{Catalogue, CatalogueError, Librarian, Revisions};
+use crate::cli::{Plan, Scenario};
+use crate::client::{Target, TargetError};
+use crate::cohort::Cohort;
+use crate::gallery::{Gallery, GalleryError};
+use crate::host::{self, HostError};
+use crate::monitor::{self, LatencyLog};
+use crate::population::{self, PopulationError};
+use crate::progress::{Progress, grouped};
+use crate::reader::Reader;
+use crate::record::{Collector, Spans};
+use crate::report::{self, Load};
+use crate::schedule::{Popularity, Schedule, sizes};
+use crate::shared::{Census, Events, Gate, Shared, Stop, StopReason, micros};
+use crate::truth::{Evidence, Truth};
+
+/// Descriptors beside connections: files, pipes, the runtime's own.
+const DESCRIPTORS_SPARE: u64 = 64;
+/// Attempts to populate a service that restarts under it.
+const POPULATE_ATTEMPTS: u32 = 3;
+
+/// A run that left no report.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// URL or token.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Pictures.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    /// The catalogue.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// Sessions.
+    #[error(transparent)]
+    Population(#[from] PopulationError),
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Goose.
+    #[error("goose: {0}")]
+    Goose(#[from] goose::GooseError),
+    /// A file to write, or a thread to start.
+    #[error("{what}: {source}")]
+    Io {
+        /// What for.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// Exit code: 64 for what the user can mend on the command line, 69 for a service that is away, else 255.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Target(_) | RunError::Host(_) => 64,
+            RunError::Gallery(_) => 64,
+            RunError::Catalogue(CatalogueError::Missing { .. }) => 64,
+            RunError::Catalogue(CatalogueError::Refused { status: 401 | 403, .. }) => 64,
+            RunError::Catalogue(_) => 69,
+            RunError::Population(PopulationError::Stopped) => 130,
+            RunError::Population(_) => 69,
+            RunError::Goose(_) | RunError::Io { .. } => 255,
+        }
+    }
+}
+
+fn io_error(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> RunError {
+    let what = what.to_string();
+    move |source| RunError::Io { what, source }
+}
+
+/// A report with the exit code that it means.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was measured.
+    pub report: LoadReport,
+    /// Exit code.
+    pub exit: u8,
+}
+
+/// Runs a plan. `stop` ends the load; the report is written all the same.
+pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
+    host::ensure_descriptors(plan.connections_max() as u64 + DESCRIPTORS_SPARE)?;
+    let mut progress = Progress::new(plan.args.progress);
+    let events = Events::new(event_sink(&plan)?);
+    let log = plan.args.hlog.as_deref().map(LatencyLog::create).transpose().map_err(io_error("--hlog"))?;
+    events.phase("setup");
+    let shared = Arc::new(set_up(plan, stop, events, &mut progress).await?);
+    let sizes: Vec<usize> = shared.cohorts.iter().map(|cohort| cohort.lock().len()).collect();
+    let schedule_hash = schedule(&shared.plan).hash(&sizes);
+    populate(&shared, &mut progress).await?;
+    let mut load = Load {
+        schedule_hash,
+        ..Load::default()
+    };
+    if shared.stop.reason().is_none() && shared.census.holding() > 0 {
+        attack(&shared, log, &mut progress, &mut load).await?;
+    }
+    conclude(&shared, &mut progress).await;
+    load.connections = shared.target.connections();
+    let report = report::build(&shared, load);
+    if let Some(path) = &shared.plan.args.json {
+        write_json(path, &report)?;
+    }
+    shared.events.phase("done");
+    let exit = report::exit_code(&report, shared.stop.reason());
+    Ok(Outcome { report, exit })
+}
+
+fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
+    match &plan.args.events {
+        None => Ok(None),
+        Some(path) if path.as_os_str() == "-" => Ok(Some(Box::new(std::io::stdout()))),
+        Some(path) => {
+            let file = std::fs::File::create(path).map_err(io_error(format!("--events {}", path.display())))?;
+            Ok(Some(Box::new(file)))
+        }
+    }
+}
+
+fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
+    let failed = || io_error(format!("--json {}", path.display()));
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(failed())?;
+    }
+    let text = serde_json::to_vec_pretty(report).map_err(|error| failed()(error.into()))?;
+    std::fs::write(path, text).map_err(failed())
+}
+
+fn schedule(plan: &Plan) -> Schedule {
+    Schedule {
+        seed: plan.args.seed,
+        period_us: micros(plan.args.period) as u32,
+        popularity: Popularity::new(plan.args.background_count, plan.args.zipf),
+    }
+}
+
+fn spans(plan: &Plan) -> Spans {
+    let start = micros(plan.args.warmup);
+    let mut edges = vec![start, start + micros(plan.args.duration)];
+    for window in &plan.args.windows {
+        edges.extend([start + micros(window.from), start + micros(window.to)]);
+    }
+    Spans::new(edges)
+}
+
+fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
+    let schedule = Arc::new(schedule(plan));
+    let mut first_user = 0;
+    sizes(plan.sessions, plan.gateways)
+        .into_iter()
+        .enumerate()
+        .map(|(gateway, size)| {
+            let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size).with_singles(plan.singles_every);
+            first_user += size as u64;
+            Mutex::new(if plan.scenario == Scenario::Preview { cohort.resting() } else { cohort })
+        })
+        .collect()
+}
+
+/// Pictures, catalogue and everything shared; no sessions yet.
+async fn set_up(plan: Plan, stop: Stop, events: Events, progress: &mut Progress) -> Result<Shared, RunError> {
+    let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
+    let librarian = Librarian::new(target.clone());
+    // Whether anybody listens is said before pictures are drawn.
+    librarian.list().await?;
+    let gallery = Arc::new(gallery(&plan, progress)?);
+    let revisions = Arc::new(Revisions::new(gallery.len()));
+    let catalogue = catalogue(&plan, &librarian, &gallery, &revisions, progress).await?;
+    let mut evidence = vec![Evidence::Sessions];
+    if plan.previews_per_second * plan.args.duration.as_secs_f64() >= 1.0 {
+        evidence.push(Evidence::Frames);
+    }
+    let truth = Arc::new(Mutex::new(Truth::requiring(evidence)));
+    let readers = (host::cpus() / 2).max(1);
+    let reader = Reader::start(readers, truth.clone(), revisions.clone(), gallery.clone()).map_err(io_error("reader threads"))?;
+    Ok(Shared {
+        cohorts: cohorts(&plan),
+        spans: spans(&plan),
+        gate: Gate::new(attack::users(&plan)),
+        plan,
+        target,
+        gallery,
+        librarian,
+        catalogue: RwLock::new(Arc::new(catalogue)),
+        refresh: tokio::sync::Mutex::new(()),
+        revisions,
+        truth,
+        reader,
+        collector: Collector::default(),
+        census: Census::default(),
+        stop,
+        events,
+        trouble: AtomicU64::new(0),
+    })
+}
+
+fn gallery(plan: &Plan, progress: &mut Progress) -> Result<Gallery, RunError> {
+    let args = &plan.args;
+    let started = Instant::now();
+    let gallery = match &args.backgrounds {
+        Some(folder) => Gallery::photographs(folder, &args.cache_dir, args.background_count)?,
+        None => Gallery::drawn(&args.cache_dir, args.background_count)?,
+    };
+    for words in &gallery.skipped {
+        progress.warn(&format!("skipped {words}"));
+    }
+    progress.say(&format!("{} backgrounds ready in {:.1} s", gallery.len(), started.elapsed().as_secs_f64()));
+    Ok(gallery)
+}
+
+async fn catalogue(
+    plan: &Plan,
+    librarian: &Librarian,
+    gallery: &Gallery,
+    revisions: &Revisions,
+    progress: &mut Progress,
+) -> Result<Catalogue, RunError> {
+    let until = Instant::now() + plan.args.setup_timeout;
+    let shown = Mutex::new(progress.clone());
+    let counting = |done, of| shown.lock().counting(&format!("uploaded {done} of {of} backgrounds"));
+    let catalogue = librarian.ensure(gallery, revisions, !plan.args.no_upload, until, &counting).await?;
+    *progress = shown.into_inner();
+    progress.end();
+    Ok(catalogue)
+}
+
+/// Creates the sessions. With `--allow-partial-sessions` a service that dies of it ends the run, with a report.
+async fn populate(shared: &Arc<Shared>, progress: &mut Progress) -> Result<(), RunError> {
+    let started = Instant::now();
+    for _ in 0..POPULATE_ATTEMPTS {
+        let shown = Mutex::new((progress.clone(), Instant::now()));
+        let counting = |sessions| {
+            let (progress, last) = &mut *shown.lock();
+            progress.counting(&format!("{} sessions created", grouped(sessions)));
+            if last.elapsed() > Duration::from_millis(200) {
+                *last = Instant::now();
+                shared.events.emit(&LoadEvent::Setup { sessions });
+            }
+        };
+        let result = population::create_all(shared, &counting).await;
+        *progress = shown.into_inner().0;
+        match result {
+            Ok(()) => break,
+            Err(PopulationError::Stopped) => return Ok(()),
+            Err(error) if !shared.plan.args.allow_partial_sessions => return Err(error.into()),
+            Err(error) => {
+                progress.warn(&format!("{error}; waiting for it to come back"));
+                wait_for_service(shared).await;
+            }
+        }
+        if shared.stop.reason().is_some() {
+            return Ok(());
+        }
+    }
+    let sessions = shared.census.holding();
+    shared.events.emit(&LoadEvent::Setup { sessions });
+    progress.say(&format!("{} sessions created in {:.1} s", grouped(sessions), started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// After a death during set-up: every session is gone; waits, and reads the catalogue of the next life.
+async fn wait_for_service(shared: &Arc<Shared>) {
+    for cohort in &shared.cohorts {
+        shared.census.lost(cohort.lock().forget().len() as u64);
+    }
+    let since = Instant::now();
+    let mut backoff = population::Backoff::default();
+    while shared.stop.reason().is_none() {
+        if let Ok((catalogue, _)) = shared.librarian.map(&shared.gallery).await {
+            *shared.catalogue.write() = Arc::new(catalogue);
+            return;
+        }
+        if since.elapsed() > shared.plan.args.reconnect_for {
+            shared.stop.set(StopReason::ServiceGone);
+            return;
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn attack(
+    shared: &Arc<Shared>,
+    log: Option<LatencyLog>,
+    progress: &mut Progress,
+    load: &mut Load,
+) -> Result<(), RunError> {
+    let plan = &shared.plan;
+    progress.say(&format!(
+        "{}: {} sessions, {} switches/s, {} previews/s for {:.0} s over {} gateways (schedule {:016x})",
+        plan.scenario.name(),
+        grouped(shared.census.holding()),
+        grouped(plan.switches_per_second() as u64),
+        plan.previews_per_second,
+        plan.args.duration.as_secs_f64(),
+        plan.gateways,
+        load.schedule_hash,
+    ));
+    let (done, is_done) = watch::channel(false);
+    let monitor = tokio::spawn(monitor::watch(shared.clone(), log, progress.clone(), is_done));
+    let before = shared.target.requests();
+    let goose = attack::run(shared).await;
+    done.send_replace(true);
+    load.requests = shared.target.requests() - before;
+    load.monitored = monitor.await.map_err(|error| io_error("monitor")(std::io::Error::other(error)))?;
+    load.goose = goose?;
+    Ok(())
+}
+
+/// Frames still queued are looked at, every session is read back.
+async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
+    if shared.stop.reason() != Some(StopReason::ServiceGone) && shared.gate.clock().is_some() {
+        shared.events.phase("readback");
+        let shown = Mutex::new(progress.clone());
+        let counting = |read| shown.lock().counting(&format!("{} sessions read back", grouped(read)));
+        population::read_back(shared, &counting).await;
+        *progress = shown.into_inner();
+        progress.end();
+    }
+    let readers = shared.clone();
+    // Joining threads blocks; the runtime has a place for that.
+    let _ = tokio::task::spawn_blocking(move || readers.reader.finish()).await;
+}

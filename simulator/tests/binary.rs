@@ -1,0 +1,62 @@
+//! The binary as people meet it: exit codes and messages.
+
+use std::process::{Command, Output};
+
+fn simulator(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_backdrop-simulator"))
+        .args(arguments)
+        .env_remove("BACKDROP_TOKEN")
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_flags_exit_64_and_say_why() {
+    for (arguments, word) in [
+        (&["mixed", "--duration", "5"][..], "unit"),
+        (&["mixed", "--sessions", "0"], "--sessions"),
+        (&["mixed", "--url", "ftp://x"], "http://127.0.0.1:7080"),
+        (&["mixed", "--token-file", "/nonexistent"], "--token-file"),
+        (&["nonsense"], "nonsense"),
+        (&[], "Usage"),
+    ] {
+        let output = simulator(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(word), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn nobody_listening_exits_69_and_names_the_url_and_the_mend() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let output = simulator(&["mixed", "--url", &url]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    for word in [url.as_str(), "just serve", "--url"] {
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn help_and_version_exit_0() {
+    assert!(simulator(&["--help"]).status.success());
+    let output = simulator(&["version", "--json"]);
+    let version: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(version["features"], serde_json::json!([]));
+}
+
+#[test]
+fn backgrounds_are_drawn_into_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("samples");
+    let output = simulator(&["backgrounds", "--count", "2", "--size", "640x360", "--out", out.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["sample-0000.jpg", "sample-0001.jpg"]);
+}

@@ -1,0 +1,380 @@
+//! A small service in memory that speaks the same HTTP, and can be told to lie: what turns the truth checker red.
+//!
+//! One tokio task per connection; state behind one lock. It knows a background by the code in its pixels, and draws
+//! frames with that code itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backdrop_simulator::code::{self, Crop, Luma, Payload};
+use backdrop_simulator::picture::{self, Rgb};
+use backdrop_simulator::truth::Pixels;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What the service does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test binary plants its own")]
+pub enum Bug {
+    /// Nothing.
+    None,
+    /// Every 97th acknowledged switch is not applied.
+    Lost,
+    /// Frames keep showing the first revision of a background.
+    Stale,
+    /// Every 97th switch goes to another background than asked for.
+    Wrong,
+    /// Every 5th frame is half of another background.
+    Torn,
+    /// Every 97th switch is refused with `shed`, and applied all the same.
+    RefusedButApplied,
+    /// Every 7th switch is refused with `shed`, rightly.
+    Sheds,
+    /// Frames are the plain thumbnail, and say so.
+    Degraded,
+    /// Frames carry no code.
+    Blank,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    flyweight: u32,
+    switches: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Background {
+    flyweight: u32,
+    version: u32,
+    checksum: String,
+    number: u16,
+    revision: u8,
+    first_revision: u8,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    epoch: u64,
+    sessions: Vec<Session>,
+    generation: u64,
+    backgrounds: BTreeMap<String, Background>,
+    frames: HashMap<(u16, u8, Option<u16>), Bytes>,
+}
+
+/// The service.
+#[derive(Debug)]
+pub struct Fake {
+    /// Where it listens.
+    pub address: SocketAddr,
+    state: Mutex<State>,
+    bug: Bug,
+    sessions_max: usize,
+    counter: AtomicU64,
+    /// Frames served.
+    pub frames: AtomicU64,
+    /// Single switches served.
+    pub singles: AtomicU64,
+    /// Uploads accepted.
+    pub uploads: AtomicU64,
+}
+
+impl Fake {
+    /// Starts it on a free port.
+    pub async fn start(bug: Bug) -> Arc<Self> {
+        Fake::with_room(bug, usize::MAX).await
+    }
+
+    /// Starts it with room for so many sessions.
+    pub async fn with_room(bug: Bug, sessions_max: usize) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let fake = Arc::new(Fake {
+            address: listener.local_addr().unwrap(),
+            state: Mutex::new(State {
+                epoch: 0xdead_beef,
+                generation: 1,
+                ..State::default()
+            }),
+            bug,
+            sessions_max,
+            counter: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            singles: AtomicU64::new(0),
+            uploads: AtomicU64::new(0),
+        });
+        let accepting = fake.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let fake = accepting.clone();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| {
+                        let fake = fake.clone();
+                        async move { Ok::<_, Infallible>(fake.answer(request).await) }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        fake
+    }
+
+    /// Address for `--url`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Another life: sessions are gone, backgrounds stay, indices move, the epoch is new.
+    #[allow(dead_code, reason = "each test binary plants its own")]
+    pub fn restart(&self) {
+        let mut state = self.state.lock();
+        state.epoch += 1;
+        state.generation += 1;
+        state.sessions.clear();
+        state.backgrounds.values_mut().for_each(|background| background.flyweight += 1000);
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else { return problem(400, "bad_body") };
+        let body = body.to_bytes();
+        let path = head.uri.path().to_owned();
+        let json = head.headers.get("content-type").is_some_and(|kind| kind == "application/json");
+        match (&head.method, path.as_str()) {
+            (&Method::GET, "/v1/backgrounds") => self.list(head.uri.query().unwrap_or_default()),
+            (&Method::POST, "/v1/sessions:batchCreate") if json => problem(415, "binary_only"),
+            (&Method::POST, "/v1/sessions:batchCreate") => self.create(&body),
+            (&Method::POST, "/v1/sessions:batchRead") => self.read(&body),
+            (&Method::POST, "/v1/sessions:batchSwitch") => self.switch(&body),
+            (&Method::PUT, path) if path.ends_with("/background") => self.single(path, &body),
+            (&Method::PUT, path) => self.upload(path.trim_start_matches("/v1/backgrounds/"), &body),
+            (&Method::GET, path) if path.ends_with("/frame") => self.frame(path),
+            _ => problem(404, "no_route"),
+        }
+    }
+
+    fn list(&self, query: &str) -> Response<Full<Bytes>> {
+        let parameter = |name: &str| {
+            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        };
+        let after = parameter("after").unwrap_or_default();
+        // Pages of three at most, so that paging is walked.
+        let state = self.state.lock();
+        let page: Vec<Value> = state
+            .backgrounds
+            .iter()
+            .filter(|(id, _)| **id > after)
+            .take(3)
+            .map(|(id, background)| describe(id, background, state.epoch))
+            .collect();
+        let last = page.last().map(|value| value["id"].clone());
+        let more = last.as_ref().is_some_and(|last| {
+            state.backgrounds.keys().next_back().is_some_and(|newest| Value::from(newest.as_str()) != *last)
+        });
+        let next = if more { last.unwrap_or_default() } else { Value::Null };
+        respond(200, json!({"epoch": state.epoch.to_string(), "backgrounds": page, "next": next}))
+    }
+
+    fn upload(&self, id: &str, body: &Bytes) -> Response<Full<Bytes>> {
+        let Ok((luma, width, height)) = picture::decode_luma(body) else { return problem(400, "not_an_image") };
+        let seen = code::read(Luma { data: &luma, width, height }, Crop::FULL);
+        let Pixels::Code { number, revision } = seen else { return problem(400, "no_code") };
+        self.uploads.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let epoch = state.epoch;
+        let fresh = 7 + state.backgrounds.len() as u32;
+        let background = state.backgrounds.entry(id.to_owned()).or_insert(Background {
+            flyweight: fresh,
+            version: 0,
+            checksum: String::new(),
+            number,
+            revision,
+            first_revision: revision,
+        });
+        background.version += 1;
+        background.revision = revision;
+        background.checksum = format!("{:016x}", xxh3_64(body));
+        respond(201, describe(id, background, epoch))
+    }
+
+    fn create(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let mut state = self.state.lock();
+        if epoch_of(body) != state.epoch {
+            return stale(state.epoch);
+        }
+        let mut out = header(3 | 0x80, state.epoch);
+        for record in body[16..].chunks_exact(8) {
+            let flyweight = u32::from_le_bytes(record[4..8].try_into().unwrap());
+            if state.sessions.len() >= self.sessions_max {
+                out.extend_from_slice(&0_u64.to_le_bytes());
+                out.extend_from_slice(&4_u32.to_le_bytes());
+                continue;
+            }
+            state.sessions.push(Session { flyweight, switches: 0 });
+            let id = state.generation << 32 | state.sessions.len() as u64;
+            out.extend_from_slice(&id.to_le_bytes());
+            out.extend_from_slice(&0_u32.to_le_bytes());
+        }
+        binary(out)
+    }
+
+    fn read(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let state = self.state.lock();
+        let mut out = header(2 | 0x80, state.epoch);
+        for record in body[16..].chunks_exact(8) {
+            let words = match state.slot(u64::from_le_bytes(record.try_into().unwrap())) {
+                Some(slot) => [0, state.sessions[slot].flyweight, 1, state.sessions[slot].switches],
+                None => [1, 0, 0, 0],
+            };
+            words.iter().for_each(|word: &u32| out.extend_from_slice(&word.to_le_bytes()));
+        }
+        binary(out)
+    }
+
+    fn switch(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let mut state = self.state.lock();
+        if epoch_of(body) != state.epoch {
+            return stale(state.epoch);
+        }
+        let mut out = header(1 | 0x80, state.epoch);
+        for record in body[16..].chunks_exact(12) {
+            let id = u64::from_le_bytes(record[..8].try_into().unwrap());
+            let flyweight = u32::from_le_bytes(record[8..].try_into().unwrap());
+            out.push(self.apply(&mut state, id, flyweight));
+        }
+        binary(out)
+    }
+
+    /// Switches one session, as honestly as the planted bug allows; its code.
+    fn apply(&self, state: &mut State, id: u64, flyweight: u32) -> u8 {
+        let Some(slot) = state.slot(id) else { return 1 };
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let backgrounds = state.backgrounds.len() as u32;
+        let first = state.backgrounds.values().map(|background| background.flyweight).min().unwrap_or(0);
+        let session = &mut state.sessions[slot];
+        session.switches += 1;
+        match self.bug {
+            Bug::Sheds if count.is_multiple_of(7) => return 4,
+            Bug::Lost if count.is_multiple_of(97) => return 0,
+            Bug::Wrong if count.is_multiple_of(97) => session.flyweight = first + (flyweight - first + 1) % backgrounds,
+            _ => session.flyweight = flyweight,
+        }
+        if self.bug == Bug::RefusedButApplied && count.is_multiple_of(97) { 4 } else { 0 }
+    }
+
+    fn single(&self, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
+        self.singles.fetch_add(1, Ordering::Relaxed);
+        let Some(id) = session_id(path) else { return problem(404, "session_not_found") };
+        let value: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut state = self.state.lock();
+        let Some(flyweight) =
+            value["background"].as_str().and_then(|id| state.backgrounds.get(id)).map(|background| background.flyweight)
+        else {
+            return problem(404, "background_not_found");
+        };
+        match self.apply(&mut state, id, flyweight) {
+            0 => respond(200, json!({"session": format!("{id:016x}")})),
+            4 => problem(503, "shed"),
+            _ => problem(404, "session_not_found"),
+        }
+    }
+
+    fn frame(&self, path: &str) -> Response<Full<Bytes>> {
+        let count = self.frames.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let Some(slot) = session_id(path).and_then(|id| state.slot(id)) else {
+            return problem(404, "session_not_found");
+        };
+        let flyweight = state.sessions[slot].flyweight;
+        let Some(background) = state.backgrounds.values().find(|other| other.flyweight == flyweight).cloned() else {
+            return problem(404, "no_background");
+        };
+        let revision = if self.bug == Bug::Stale { background.first_revision } else { background.revision };
+        let other = (self.bug == Bug::Torn && count.is_multiple_of(5)).then_some(background.number + 1);
+        let number = if self.bug == Bug::Blank { u16::MAX } else { background.number };
+        let body = state.frames.entry((number, revision, other)).or_insert_with(|| draw(number, revision, other)).clone();
+        let mut response = Response::new(Full::new(body));
+        let headers = response.headers_mut();
+        headers.insert("backdrop-flyweight", flyweight.into());
+        headers.insert("backdrop-version", background.version.into());
+        let cache = if self.bug == Bug::Degraded { "degraded" } else { "hit" };
+        headers.insert("backdrop-cache", cache.parse().unwrap());
+        response
+    }
+}
+
+impl State {
+    fn slot(&self, id: u64) -> Option<usize> {
+        let slot = ((id & 0xffff_ffff) as usize).checked_sub(1)?;
+        (id >> 32 == self.generation && slot < self.sessions.len()).then_some(slot)
+    }
+}
+
+/// A frame with this code; number 0xffff is a blank one, `other` the background of its lower half.
+fn draw(number: u16, revision: u8, other: Option<u16>) -> Bytes {
+    let (width, height) = (640, 360);
+    let mut frame = Rgb::blank(width, height);
+    frame.data.fill(110);
+    if number != u16::MAX {
+        code::stamp(&mut frame.data, width, height, Payload { number, revision });
+    }
+    if let Some(number) = other {
+        let mut lower = Rgb::blank(width, height);
+        code::stamp(&mut lower.data, width, height, Payload { number, revision });
+        let half = frame.data.len() / 2;
+        frame.data[half..].copy_from_slice(&lower.data[half..]);
+    }
+    Bytes::from(picture::encode(&frame, 80).unwrap())
+}
+
+fn describe(id: &str, background: &Background, epoch: u64) -> Value {
+    json!({
+        "id": id, "flyweight": background.flyweight, "version": background.version, "width": 1920, "height": 1080,
+        "format": "jpeg", "bytes": 1, "checksum": background.checksum, "epoch": epoch.to_string(),
+    })
+}
+
+fn session_id(path: &str) -> Option<u64> {
+    u64::from_str_radix(path.strip_prefix("/v1/sessions/")?.split('/').next()?, 16).ok()
+}
+
+fn epoch_of(body: &[u8]) -> u64 {
+    u64::from_le_bytes(body[8..16].try_into().unwrap())
+}
+
+fn header(kind: u8, epoch: u64) -> Vec<u8> {
+    let mut out = b"BKDP\x01".to_vec();
+    out.push(kind);
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&epoch.to_le_bytes());
+    out
+}
+
+fn binary(body: Vec<u8>) -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from(body)))
+}
+
+fn respond(status: u16, value: Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn problem(status: u16, code: &str) -> Response<Full<Bytes>> {
+    respond(status, json!({"status": status, "code": code}))
+}
+
+fn stale(epoch: u64) -> Response<Full<Bytes>> {
+    respond(409, json!({"status": 409, "code": "stale_epoch", "epoch": epoch.to_string()}))
+}
