@@ -1,1 +1,42 @@
 //! Chaos runner: the service in a real memory cgroup, faults injected, a verdict that can be believed.
+//!
+//! `scenario` says what to do, `host` does it to the kernel, `trial` observes one start of the service under load, `figures`
+//! turns observations into figures, `expect` and `verdict` judge them (both pure), `runner` strings it all together.
+
+pub mod admin;
+pub mod catalogue;
+pub mod cli;
+pub mod context;
+pub mod expect;
+pub mod explain;
+pub mod faults;
+pub mod figures;
+pub mod host;
+pub mod load;
+pub mod lru;
+pub mod metrics;
+pub mod observed;
+pub mod probes;
+pub mod progress;
+pub mod record;
+pub mod rig;
+pub mod runner;
+pub mod scenario;
+pub mod service;
+pub mod steady;
+pub mod trial;
+pub mod units;
+pub mod verdict;
+
+use std::path::PathBuf;
+
+/// Folder of the undo logs: one per user of the host, so that a run started anywhere finds what another left.
+#[must_use]
+pub fn state_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("backdrop-chaos-{}", user_id()))
+}
+
+fn user_id() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").map_or(0, |m| m.uid())
+}

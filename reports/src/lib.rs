@@ -2,6 +2,13 @@
 //!
 //! [`load`] holds what one simulator run measured, [`record`] what a whole chaos run concluded. Both are wire
 //! types: they carry no behaviour beyond their invariants, and every quantity names its unit.
+//! [`read`] takes a record from disk, [`schema`] is its JSON Schema, [`render`] turns it into HTML, JUnit and
+//! Markdown. Nothing here judges: verdicts are the runner's, and every rendering repeats the record's own.
 
+pub mod error;
+pub mod format;
 pub mod load;
+pub mod read;
 pub mod record;
+pub mod render;
+pub mod schema;

@@ -1,0 +1,126 @@
+//! Expectations against figures. A figure that is not there, or whose clock is not to be trusted, makes an expectation
+//! unknown; that is never the same as met.
+
+use backdrop_reports::record::{Expectation, Met};
+
+use crate::catalogue::{self, Source};
+use crate::figures::Figures;
+use crate::scenario::Expect;
+use crate::units;
+
+/// Evaluates every expectation. With `starved` the simulator's clock proves nothing, so that a latency or rate that is
+/// outside its bound is not the service's fault: unknown.
+#[must_use]
+pub fn evaluate(expects: &[Expect], figures: &Figures, starved: bool) -> Vec<Expectation> {
+    expects.iter().map(|e| one(e, figures, starved)).collect()
+}
+
+fn one(expect: &Expect, figures: &Figures, starved: bool) -> Expectation {
+    let figure = figures.get(&expect.figure);
+    let timing =
+        catalogue::find_windowed(&expect.figure).is_some_and(|f| f.source == Source::Timing);
+    let met = match figure {
+        Some(figure) if expect.relation.holds(figure.value, expect.bound) => Met::Yes,
+        Some(_) if starved && timing => Met::Unknown,
+        Some(_) => Met::No,
+        None => Met::Unknown,
+    };
+    Expectation {
+        name: expect.name.clone(),
+        text: expect.text.clone(),
+        figure: expect.figure.clone(),
+        relation: expect.relation.sign().to_owned(),
+        bound: expect.bound,
+        unit: expect.unit.clone(),
+        observed: figure.map(|f| f.value),
+        samples: figure.map_or(0, |f| f.samples),
+        met,
+    }
+}
+
+/// `switch_p99_ms is 12.3 ms, demanded <= 10 ms`.
+#[must_use]
+pub fn words(expectation: &Expectation) -> String {
+    let Expectation {
+        figure,
+        relation,
+        bound,
+        unit,
+        observed,
+        ..
+    } = expectation;
+    let bound = units::show_figure(*bound);
+    match observed {
+        Some(value) => format!(
+            "{figure} is {} {unit}, demanded {relation} {bound} {unit}",
+            units::show_figure(*value)
+        ),
+        None => format!("{figure} has no sample, demanded {relation} {bound} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Figure;
+    use crate::scenario::Relation;
+
+    fn expect(figure: &str, relation: Relation, bound: f64) -> Expect {
+        Expect {
+            name: "e".into(),
+            text: "t".into(),
+            figure: figure.into(),
+            relation,
+            bound,
+            unit: "ms".into(),
+        }
+    }
+
+    fn met(figure: &str, relation: Relation, bound: f64, value: Option<f64>, starved: bool) -> Met {
+        let figures = value
+            .map(|value| (figure.to_owned(), Figure { value, samples: 3 }))
+            .into_iter()
+            .collect();
+        evaluate(&[expect(figure, relation, bound)], &figures, starved)[0].met
+    }
+
+    #[test]
+    fn met_needs_a_sample_and_the_relation() {
+        assert_eq!(
+            met("switch_p99_ms", Relation::Le, 10.0, Some(10.0), false),
+            Met::Yes
+        );
+        assert_eq!(
+            met("switch_p99_ms", Relation::Le, 10.0, Some(10.1), false),
+            Met::No
+        );
+        assert_eq!(
+            met("switch_rate_per_s", Relation::Ge, 10.0, Some(9.0), false),
+            Met::No
+        );
+        assert_eq!(
+            met("lost_switches", Relation::Eq, 0.0, Some(0.0), false),
+            Met::Yes
+        );
+        assert_eq!(
+            met("lost_switches", Relation::Eq, 0.0, None, false),
+            Met::Unknown
+        );
+    }
+
+    #[test]
+    fn a_starved_clock_discredits_failures_in_time_only() {
+        assert_eq!(
+            met("switch_p99_ms.calm", Relation::Le, 10.0, Some(99.0), true),
+            Met::Unknown
+        );
+        assert_eq!(
+            met("lost_switches", Relation::Eq, 0.0, Some(3.0), true),
+            Met::No
+        );
+        assert_eq!(
+            met("service_oom_kills", Relation::Eq, 0.0, Some(1.0), true),
+            Met::No
+        );
+    }
+}

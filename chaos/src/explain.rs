@@ -1,0 +1,219 @@
+//! A scenario in words: what it does, what it expects, and which controls give it teeth.
+
+use std::fmt::Write;
+
+use crate::catalogue;
+use crate::scenario::{
+    Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Press, Recovery, Scenario, Target,
+};
+use crate::units::{show_bytes, show_count, show_duration, show_figure};
+
+/// The whole explanation.
+#[must_use]
+pub fn scenario(scenario: &Scenario) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{} — {}\n\n{}\n",
+        scenario.name, scenario.title, scenario.story
+    );
+    let _ = writeln!(out, "Target: {}", target(&scenario.target));
+    let _ = writeln!(out, "Load: {}", load(&scenario.load));
+    if !scenario.faults.is_empty() {
+        let _ = writeln!(out, "\nFaults:");
+        for f in &scenario.faults {
+            let _ = writeln!(out, "  {}: {}", f.name, fault(f));
+        }
+        let _ = writeln!(out, "  Before the first one: {}", steady(scenario));
+    }
+    if let Some(r) = &scenario.recovery {
+        let _ = writeln!(out, "  Recovered when: {}", recovery(r));
+    }
+    let _ = writeln!(out, "\nExpectations:");
+    for e in &scenario.expects {
+        let bound = show_figure(e.bound);
+        let _ = writeln!(
+            out,
+            "  {}: {} ({} {} {bound} {})",
+            e.name,
+            e.text,
+            e.figure,
+            e.relation.sign(),
+            e.unit
+        );
+    }
+    let _ = writeln!(out, "\nControls:");
+    for c in &scenario.controls {
+        let _ = writeln!(
+            out,
+            "  {}: {}\n    {}\n    must come out as: {}",
+            c.name,
+            c.story,
+            changes(scenario, c),
+            outcome(&c.expected)
+        );
+    }
+    if let Some(other) = &scenario.controls_of {
+        let _ = writeln!(out, "  those of {other} (see `explain {other}`)");
+    }
+    out
+}
+
+/// Every figure that an expectation may read.
+#[must_use]
+pub fn figures() -> String {
+    let mut out =
+        String::from("Figures that an expectation may read (with .WINDOW where marked *):\n");
+    for f in catalogue::FIGURES {
+        let name = format!("{}{}", f.name, if f.windowed { "*" } else { "" });
+        let _ = writeln!(out, "  {name:<26} {:<12} {}", f.unit, f.meaning);
+    }
+    out
+}
+
+fn target(target: &Target) -> String {
+    let args = if target.args.is_empty() {
+        String::new()
+    } else {
+        format!(", with {}", target.args.join(" "))
+    };
+    format!(
+        "the {} build under a memory limit of {}{args}",
+        target.build.word(),
+        show_bytes(target.memory_limit)
+    )
+}
+
+fn load(load: &Load) -> String {
+    let mut out = format!(
+        "{} with {} sessions, each switching every {}, for {}, over {} backgrounds",
+        load.scenario,
+        show_count(load.sessions),
+        show_duration(load.period),
+        show_duration(load.duration),
+        show_count(u64::from(load.background_count)),
+    );
+    if load.zipf > 0.0 {
+        let _ = write!(out, " with Zipf popularity {}", load.zipf);
+    }
+    if load.previews_per_second > 0.0 {
+        let _ = write!(
+            out,
+            ", and {} previews/s of {}",
+            load.previews_per_second, load.preview_size
+        );
+    }
+    for w in &load.windows {
+        let _ = write!(
+            out,
+            "; window {} {}..{}",
+            w.name,
+            show_duration(w.from),
+            show_duration(w.to)
+        );
+    }
+    out
+}
+
+fn fault(fault: &FaultPlan) -> String {
+    let what = match &fault.kind {
+        FaultKind::MemoryHog { amount, ramp } => format!(
+            "memory hog beside the service, {}, ramp {}",
+            self::amount(amount),
+            show_duration(*ramp)
+        ),
+        FaultKind::CpuHog { threads, press } => {
+            let place = match press {
+                Press::Service => "the service's CPUs",
+                Press::Anywhere => "all CPUs",
+            };
+            format!("CPU hog, {threads} spinning on {place}")
+        }
+        FaultKind::Failpoint { failpoint, action } => format!("failpoint {failpoint} = {action}"),
+        FaultKind::Kill { restart_within } => {
+            return format!(
+                "SIGKILL at {}; restarted on the same data and ports, ready within {}",
+                show_duration(fault.at),
+                show_duration(*restart_within)
+            );
+        }
+    };
+    format!(
+        "{what}, from {} to {}",
+        show_duration(fault.at),
+        show_duration(fault.end())
+    )
+}
+
+fn amount(amount: &Amount) -> String {
+    match amount {
+        Amount::Floor { textures } => format!(
+            "the limit less the service's floor (what it cannot give back, room for {textures} textures, and the margin above its critical watermark)"
+        ),
+        Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
+        Amount::Bytes(bytes) => show_bytes(*bytes),
+    }
+}
+
+fn steady(scenario: &Scenario) -> String {
+    let s = &scenario.steady;
+    let p99 = s
+        .p99_ms
+        .map_or_else(String::new, |ms| format!(", p99 at most {ms} ms"));
+    format!(
+        "from {} on at least {:.0} % of the planned rate and nothing failed{p99}",
+        show_duration(s.from),
+        s.rate_ratio * 100.0
+    )
+}
+
+fn recovery(r: &Recovery) -> String {
+    let mut out = format!(
+        "after {} three seconds in a row have at least {:.0} % of the steady rate and a p99 of at most {} ms",
+        r.after,
+        r.rate_ratio * 100.0,
+        r.p99_ms
+    );
+    if let Some(points) = r.hit_ratio_points {
+        let _ = write!(
+            out,
+            ", a hit ratio at most {points} points below the steady one"
+        );
+    }
+    if let Some(ratio) = r.working_set_ratio {
+        let _ = write!(
+            out,
+            ", and at least {:.0} % of the steady working set resident",
+            ratio * 100.0
+        );
+    }
+    out
+}
+
+fn changes(scenario: &Scenario, control: &ControlPlan) -> String {
+    let mut out = vec![target(&control.target)];
+    if control.load != scenario.load {
+        out.push(load(&control.load));
+    }
+    if control.faults.len() < scenario.faults.len() {
+        let names: Vec<_> = control.faults.iter().map(|f| f.name.as_str()).collect();
+        out.push(if names.is_empty() {
+            "no faults".to_owned()
+        } else {
+            format!("only {}", names.join(", "))
+        });
+    }
+    out.join("; ")
+}
+
+fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Killed => "killed by the kernel, counted in the service's leaf".to_owned(),
+        Outcome::Sheds => "sheds: not killed, and work refused".to_owned(),
+        Outcome::Inconclusive => {
+            "inconclusive: the evidence must not carry a conclusion".to_owned()
+        }
+        Outcome::Deviated(name) => format!("expectation {name} fails"),
+    }
+}

@@ -1,0 +1,399 @@
+//! Faults as they happen: each waits for its time, acts, shows that it acted, and is undone.
+//!
+//! A fault never fails the run: what goes wrong is in its proof, and the verdict makes of it what it must.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backdrop_reports::record;
+use bytes::Bytes;
+use hyper::Method;
+use tokio::time::Instant;
+
+use crate::admin::MemoryReport;
+use crate::host::{
+    CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo,
+};
+use crate::probes::BeforeKill;
+use crate::rig::{Rig, Stop};
+use crate::scenario::{Amount, FaultKind, FaultPlan, Press};
+use crate::service::ServiceSpec;
+use crate::units::{self, show_bytes};
+use crate::verdict::HOG_RATIO_MIN;
+
+/// Bytes of one texture of the drawn backgrounds, as the frame pool hands them out: 1920 × 1080 × 4 in a block of 8 MiB.
+const TEXTURE_BYTES: u64 = 8 * units::MIB;
+
+/// The clock of one trial's faults.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// First planned send.
+    pub start: Instant,
+    /// The same, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+impl Clock {
+    fn now_s(&self) -> f64 {
+        (units::unix_ms_now() as f64 - self.unix_ms as f64) / 1e3
+    }
+}
+
+/// A fault that has not begun.
+#[must_use]
+pub fn planned(plan: &FaultPlan) -> record::Fault {
+    record::Fault {
+        name: plan.name.clone(),
+        kind: plan.kind.word().to_owned(),
+        requested: requested(plan),
+        achieved_ratio: None,
+        from_s: plan.at.as_secs_f64(),
+        to_s: plan.end().as_secs_f64(),
+        acted: false,
+        proof: "it never began".to_owned(),
+        undone: true,
+    }
+}
+
+fn requested(plan: &FaultPlan) -> String {
+    match &plan.kind {
+        FaultKind::MemoryHog { amount, ramp, .. } => {
+            let amount = match amount {
+                Amount::Floor { textures } => {
+                    format!("the limit less the service's floor with {textures} textures")
+                }
+                Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
+                Amount::Bytes(bytes) => show_bytes(*bytes),
+            };
+            format!("{amount}, over a ramp of {ramp:?}")
+        }
+        FaultKind::CpuHog { threads, press } => {
+            let place = match press {
+                Press::Service => "the service's CPUs",
+                Press::Anywhere => "all CPUs",
+            };
+            format!("{threads} spinning on {place}")
+        }
+        FaultKind::Failpoint { failpoint, action } => format!("{failpoint} = {action}"),
+        FaultKind::Kill { restart_within } => {
+            format!("SIGKILL, ready again within {restart_within:?}")
+        }
+    }
+}
+
+/// Waits for the fault's time, does it, undoes it.
+pub async fn run(
+    plan: FaultPlan,
+    rig: Arc<Rig>,
+    spec: ServiceSpec,
+    clock: Clock,
+    stop: Stop,
+) -> record::Fault {
+    let mut fault = planned(&plan);
+    if !stop.sleep_until(clock.start + plan.at).await {
+        return fault;
+    }
+    fault.from_s = clock.now_s();
+    rig.note("fault", format!("{}: {}", plan.name, fault.requested));
+    let until = clock.start + plan.end();
+    match &plan.kind {
+        FaultKind::MemoryHog { amount, ramp } => {
+            memory_hog(&rig, *amount, *ramp, until, &stop, &mut fault).await
+        }
+        FaultKind::CpuHog { threads, press } => {
+            cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await
+        }
+        FaultKind::Failpoint { failpoint, action } => {
+            failpoint_fault(&rig, failpoint, action, until, &stop, &mut fault).await;
+        }
+        FaultKind::Kill { restart_within } => kill(&rig, &spec, *restart_within, &mut fault).await,
+    }
+    fault.to_s = clock.now_s();
+    rig.note("fault", format!("{} over: {}", plan.name, fault.proof));
+    fault
+}
+
+/// The service's floor: what it cannot give back, room for `textures` textures, and the margin above its critical mark.
+#[must_use]
+pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
+    let idle = memory
+        .budget
+        .by_purpose
+        .get("pool_idle")
+        .copied()
+        .unwrap_or(0);
+    let own = memory.pressure_bytes.saturating_sub(memory.foreign_bytes);
+    let kept = own
+        .saturating_sub(memory.textures.ledger_bytes)
+        .saturating_sub(idle);
+    let margin = memory.limit_bytes.saturating_sub(memory.critical_bytes);
+    kept + u64::from(textures) * TEXTURE_BYTES + margin
+}
+
+async fn hog_bytes(rig: &Rig, amount: Amount, fault: &mut record::Fault) -> Result<u64, String> {
+    let limit = rig.limit_bytes;
+    match amount {
+        Amount::Bytes(bytes) => Ok(bytes),
+        Amount::Share(share) => Ok((limit as f64 * share) as u64),
+        Amount::Floor { textures } => {
+            let service = rig.service().ok_or("the service is gone")?;
+            let memory = service.admin.memory().await.map_err(|e| e.to_string())?;
+            let floor = floor_bytes(&memory, textures);
+            if floor + TEXTURE_BYTES > limit {
+                return Err(format!(
+                    "the floor of {} leaves nothing of {}",
+                    show_bytes(floor),
+                    show_bytes(limit)
+                ));
+            }
+            fault.requested = format!(
+                "{}: the limit less a floor of {}",
+                show_bytes(limit - floor),
+                show_bytes(floor)
+            );
+            Ok(limit - floor)
+        }
+    }
+}
+
+async fn memory_hog(
+    rig: &Rig,
+    amount: Amount,
+    ramp: Duration,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
+    let bytes = match hog_bytes(rig, amount, fault).await {
+        Ok(bytes) => bytes,
+        Err(why) => {
+            fault.proof = format!("its size could not be computed: {why}");
+            return;
+        }
+    };
+    let spec = MemoryHogSpec {
+        program: rig.program.clone(),
+        bytes,
+        ramp,
+        leaf: rig.hog_leaf.clone(),
+        cpus: Some(rig.placement.hog.clone()),
+    };
+    let hog = match MemoryHog::start(spec) {
+        Ok(hog) => hog,
+        Err(e) => {
+            fault.proof = format!("it could not be started: {e}");
+            return;
+        }
+    };
+    let guard = rig.undo.record(Undo::Process {
+        process: hog.id(),
+        what: "memory hog".into(),
+    });
+    stop.sleep_until(until).await;
+    let report = tokio::task::block_in_place(|| hog.stop());
+    settle(guard, &report, fault);
+    if let Ok(report) = report {
+        fault.achieved_ratio = Some(report.achieved_ratio);
+        fault.acted = report.achieved_ratio >= HOG_RATIO_MIN && !report.killed;
+        fault.proof = format!(
+            "{} of {} asked for{}",
+            show_bytes(report.achieved),
+            show_bytes(report.requested),
+            if report.killed {
+                ", then it was killed"
+            } else {
+                ""
+            }
+        );
+    }
+}
+
+async fn cpu_hog(
+    rig: &Rig,
+    threads: u32,
+    press: Press,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
+    let cpus = match press {
+        Press::Service => rig.placement.hog.clone(),
+        Press::Anywhere => CpuSet::new(
+            rig.placement
+                .service
+                .cpus()
+                .iter()
+                .chain(rig.placement.simulator.cpus())
+                .copied(),
+        ),
+    };
+    let spec = CpuHogSpec {
+        program: rig.program.clone(),
+        threads,
+        cpus,
+        leaf: None,
+    };
+    let hog = match CpuHog::start(spec) {
+        Ok(hog) => hog,
+        Err(e) => {
+            fault.proof = format!("it could not be started: {e}");
+            return;
+        }
+    };
+    let guard = rig.undo.record(Undo::Process {
+        process: hog.id(),
+        what: "CPU hog".into(),
+    });
+    stop.sleep_until(until).await;
+    let share = hog.share();
+    let report = tokio::task::block_in_place(|| hog.stop());
+    settle(guard, &report, fault);
+    if let Ok(report) = report {
+        fault.achieved_ratio = Some(report.achieved_ratio);
+        fault.acted = report.achieved_ratio >= HOG_RATIO_MIN && !report.killed;
+        fault.proof = format!(
+            "it ran or wanted to run {:.0} % of the time and got {:.0} % of its CPUs",
+            report.achieved_ratio * 100.0,
+            share * 100.0
+        );
+    }
+}
+
+/// A hog that was stopped and seen gone needs no undo; one that was not is undone by its guard.
+fn settle(
+    guard: Result<crate::host::UndoGuard, HostError>,
+    report: &Result<HogReport, HostError>,
+    fault: &mut record::Fault,
+) {
+    match report {
+        Ok(_) => {
+            let settled = guard.and_then(crate::host::UndoGuard::settled);
+            fault.undone = settled.is_ok();
+        }
+        Err(e) => {
+            fault.proof = format!("it could not be ended: {e}");
+            fault.undone = guard.and_then(crate::host::UndoGuard::undo).is_ok();
+        }
+    }
+}
+
+async fn failpoint_fault(
+    rig: &Rig,
+    name: &str,
+    action: &str,
+    until: Instant,
+    stop: &Stop,
+    fault: &mut record::Fault,
+) {
+    let Some(service) = rig.service() else {
+        fault.proof = "the service is gone".to_owned();
+        return;
+    };
+    let admin = service.admin;
+    let path = format!("/debug/failpoints/{name}");
+    let guard = rig.undo.record(Undo::Failpoint {
+        admin: admin.addr.to_string(),
+        name: name.to_owned(),
+    });
+    let before = admin.failpoint_triggers(name).await.unwrap_or(0);
+    match admin
+        .send(
+            Method::PUT,
+            &path,
+            "text/plain",
+            Bytes::from(action.to_owned()),
+        )
+        .await
+    {
+        Ok(answer) if answer.ok() => {}
+        Ok(answer) => {
+            let code = answer
+                .problem_code()
+                .unwrap_or_else(|| "no code".to_owned());
+            fault.proof = format!("the service answered {} {code}", answer.status);
+            fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
+            return;
+        }
+        Err(e) => {
+            fault.proof = e.to_string();
+            return;
+        }
+    }
+    stop.sleep_until(until).await;
+    let triggers = admin.failpoint_triggers(name).await.unwrap_or(before) - before;
+    let off = admin.send(Method::DELETE, &path, "", Bytes::new()).await;
+    fault.undone = off.is_ok_and(|a| a.ok()) && !admin.failpoint_active(name).await.unwrap_or(true);
+    if fault.undone {
+        fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
+    }
+    fault.acted = triggers > 0;
+    fault.proof = format!("it fired {triggers} times");
+}
+
+async fn kill(rig: &Rig, spec: &ServiceSpec, restart_within: Duration, fault: &mut record::Fault) {
+    let Some(service) = rig.service() else {
+        fault.proof = "the service is gone".to_owned();
+        return;
+    };
+    let before = BeforeKill::prepare(&service.public).await;
+    let intended = rig.intend_end();
+    let killed_at = Instant::now();
+    let _ = service.process.kill();
+    let end = tokio::task::block_in_place(|| service.process.wait(Duration::from_secs(10)));
+    rig.bury(&service);
+    let refused = service.public.get("/healthz").await.is_err();
+    fault.acted = end.is_some() && refused;
+    fault.proof = format!(
+        "SIGKILL sent, process {}, connections {}",
+        if end.is_some() { "gone" } else { "still there" },
+        if refused { "refused" } else { "still answered" }
+    );
+    drop(service);
+    let restarted = rig.start_service(spec, restart_within).await;
+    rig.notes.lock().probes.outage_s = Some(killed_at.elapsed().as_secs_f64());
+    drop(intended);
+    match (restarted, before) {
+        (Ok(service), Ok(before)) => match before.compare(&service.public).await {
+            Ok((uploads, ids)) => {
+                let mut notes = rig.notes.lock();
+                notes.probes.uploads = Some(uploads);
+                notes.probes.stale_ids = Some(ids);
+            }
+            Err(e) => rig.note(
+                "runner",
+                format!("what survived could not be asked for: {e}"),
+            ),
+        },
+        (Err(e), _) => {
+            fault.undone = false;
+            rig.note("runner", format!("no restart: {e}"));
+        }
+        (_, Err(e)) => rig.note(
+            "runner",
+            format!("nothing was acknowledged before the kill: {e}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_what_stays_and_textures_and_the_margin() {
+        let mib = |n: u64| n * units::MIB;
+        let mut memory = MemoryReport {
+            limit_bytes: mib(400),
+            critical_bytes: mib(380),
+            pressure_bytes: mib(300),
+            foreign_bytes: mib(10),
+            ..MemoryReport::default()
+        };
+        memory.textures.ledger_bytes = mib(128);
+        memory.budget.by_purpose.insert("pool_idle".into(), mib(16));
+        assert_eq!(
+            floor_bytes(&memory, 4),
+            mib(300 - 10 - 128 - 16) + mib(32) + mib(20)
+        );
+    }
+}

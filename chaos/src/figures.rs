@@ -1,0 +1,423 @@
+//! Every figure of `catalogue`, computed in one place from what a trial observed, each with the number of samples behind it.
+//!
+//! A figure without samples is absent; an expectation on it is unknown and the scenario can not have held.
+
+use std::collections::BTreeMap;
+
+use backdrop_reports::load::{Interval, OperationFigures};
+
+use crate::host::HostSample;
+use crate::lru;
+use crate::metrics::{Scrape, increase};
+use crate::observed::{Observed, Plan};
+use crate::steady;
+
+/// One figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figure {
+    /// Value in the catalogue's unit.
+    pub value: f64,
+    /// Samples behind it, at least one.
+    pub samples: u64,
+}
+
+/// Figures by name, `NAME.WINDOW` for those of a window.
+pub type Figures = BTreeMap<String, Figure>;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// Computes every figure that has evidence.
+#[must_use]
+pub fn compute(seen: &Observed, plan: Plan<'_>) -> Figures {
+    let mut out = Collected::default();
+    kernel(seen, &mut out);
+    load(seen, plan, &mut out);
+    service(seen, &mut out);
+    accesses(seen, &mut out);
+    probes(seen, &mut out);
+    if let Some((recovery_s, samples)) = steady::recovery(seen, plan) {
+        out.put("recovery_s", recovery_s, samples);
+    }
+    out.0
+}
+
+#[derive(Default)]
+struct Collected(Figures);
+
+impl Collected {
+    fn put(&mut self, name: &str, value: f64, samples: u64) {
+        if samples > 0 && value.is_finite() {
+            self.0.insert(name.to_owned(), Figure { value, samples });
+        }
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<f64>, samples: u64) {
+        if let Some(value) = value {
+            self.put(name, value, samples);
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<f64> {
+        self.0.get(name).map(|f| f.value)
+    }
+}
+
+fn kernel(seen: &Observed, out: &mut Collected) {
+    if seen.oracle.readable {
+        out.put("service_oom_kills", seen.oracle.service_kills as f64, 1);
+        out.put("hog_oom_kills", seen.oracle.hog_kills as f64, 1);
+        if let Some(load) = seen.load.as_ref().filter(|l| l.duration_s > 0.0) {
+            out.put(
+                "kills_per_hour",
+                seen.oracle.service_kills as f64 * 3600.0 / load.duration_s,
+                1,
+            );
+        }
+    }
+    let peaks = &seen.peaks;
+    out.put(
+        "service_peak_mib",
+        peaks.service_held as f64 / MIB,
+        peaks.samples,
+    );
+    out.put(
+        "usage_peak_mib",
+        peaks.cell_usage as f64 / MIB,
+        peaks.samples,
+    );
+    let hog = seen.rows.iter().map(|r| r.hog.anon).max();
+    out.maybe(
+        "hog_peak_mib",
+        hog.map(|b| b as f64 / MIB),
+        seen.rows.len() as u64,
+    );
+    let sockets = seen.rows.iter().map(|r| r.service.sockets).max();
+    out.maybe(
+        "sockets_peak_mib",
+        sockets.map(|b| b as f64 / MIB),
+        seen.rows.len() as u64,
+    );
+    given_back(seen, out);
+    service_cores(seen, out);
+}
+
+/// Memory of the service in the 3 s before the first memory hog against its least while the hog stood.
+fn given_back(seen: &Observed, out: &mut Collected) {
+    let Some(hog) = seen.faults.iter().find(|f| f.kind == "memory_hog") else {
+        return;
+    };
+    let within = |from: f64, to: f64| {
+        seen.rows
+            .iter()
+            .filter(move |r| (from..=to).contains(&seen.t_s(r.unix_ms)))
+            .map(|r| r.service.held())
+    };
+    let before = within(hog.from_s - 3.0, hog.from_s).max();
+    let least = within(hog.from_s, hog.to_s).min();
+    if let (Some(before), Some(least)) = (before, least) {
+        let samples = within(hog.from_s, hog.to_s).count() as u64;
+        out.put(
+            "memory_given_back_mib",
+            (before as f64 - least as f64) / MIB,
+            samples,
+        );
+    }
+}
+
+fn service_cores(seen: &Observed, out: &mut Collected) {
+    let end = seen.load.as_ref().map_or(f64::MAX, |l| l.duration_s);
+    let during: Vec<&HostSample> = seen
+        .rows
+        .iter()
+        .filter(|r| (0.0..=end).contains(&seen.t_s(r.unix_ms)) && r.service_cpu_s.is_some())
+        .collect();
+    let (Some(first), Some(last)) = (during.first(), during.last()) else {
+        return;
+    };
+    let wall = (last.unix_ms.saturating_sub(first.unix_ms)) as f64 / 1e3;
+    // A restart sets the clock back: only rises count.
+    let cpu: f64 = during
+        .windows(2)
+        .filter_map(|w| Some((w[1].service_cpu_s? - w[0].service_cpu_s?).max(0.0)))
+        .sum();
+    if wall > 0.0 && seen.started_unix_ms > 0 {
+        out.put("service_cores", cpu / wall, during.len() as u64);
+    }
+}
+
+fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
+    let reached = seen
+        .load
+        .as_ref()
+        .map_or(0, |l| l.sessions.reached.max(l.sessions.created))
+        .max(seen.sessions_live);
+    out.put(
+        "sessions_reached",
+        reached as f64,
+        u64::from(seen.load.is_some() || seen.sessions_live > 0),
+    );
+    degraded_or_shed(seen, plan, out);
+    let Some(report) = &seen.load else { return };
+    operations(out, "", &report.switches, &report.previews, plan);
+    for window in &report.windows {
+        operations(
+            out,
+            &format!(".{}", window.name),
+            &window.switches,
+            &window.previews,
+            plan,
+        );
+    }
+    let truth = &report.truth;
+    let violations = truth.lost + truth.stale + truth.wrong + truth.torn;
+    let looked = truth.sessions_read + truth.sessions_sampled + truth.frames_read;
+    out.put(
+        "lost_switches",
+        truth.lost as f64,
+        truth.sessions_read + truth.sessions_sampled,
+    );
+    out.put("truth_violations", violations as f64, looked);
+    out.put(
+        "sessions_read_back",
+        truth.sessions_read as f64,
+        truth.sessions_read,
+    );
+    out.put("frames_read", truth.frames_read as f64, truth.frames_read);
+    if report.sessions.created > 0 {
+        let read = (truth.sessions_read + truth.indeterminate).min(report.sessions.created);
+        out.put(
+            "read_back_ratio",
+            read as f64 / report.sessions.created as f64,
+            truth.sessions_read,
+        );
+    }
+    out.put("sessions_recreated", report.sessions.recreated as f64, 1);
+    let shed = report.sessions.refused + report.switches.shed + report.previews.shed;
+    out.put(
+        "entries_shed",
+        shed as f64,
+        report.sessions.requested + report.switches.planned,
+    );
+    out.put(
+        "connections_max",
+        report.http.connections_max as f64,
+        report.http.connections_opened,
+    );
+    out.put(
+        "simulator_cores",
+        report.simulator.cores_mean,
+        u64::from(report.simulator.cpu_s > 0.0),
+    );
+    if let (Some(service), true) = (out.value("service_cores"), report.simulator.cpu_s > 0.0) {
+        out.put("total_cores", service + report.simulator.cores_mean, 1);
+    }
+}
+
+fn operations(
+    out: &mut Collected,
+    window: &str,
+    switches: &OperationFigures,
+    previews: &OperationFigures,
+    plan: Plan<'_>,
+) {
+    let ms = |us: u64| us as f64 / 1e3;
+    let mut put =
+        |name: &str, value: f64, samples: u64| out.put(&format!("{name}{window}"), value, samples);
+    let latency = &switches.latency;
+    put("switch_rate_per_s", switches.rate_per_s, switches.planned);
+    let planned = plan.load.planned_switches_per_s();
+    if planned > 0.0 {
+        put(
+            "switch_rate_ratio",
+            switches.rate_per_s / planned,
+            switches.planned,
+        );
+    }
+    put("switch_p50_ms", ms(latency.p50_us), latency.count);
+    put("switch_p99_ms", ms(latency.p99_us), latency.count);
+    put("switch_p999_ms", ms(latency.p999_us), latency.count);
+    put("switch_max_ms", ms(latency.max_us), latency.count);
+    put("switches_shed", switches.shed as f64, switches.planned);
+    put(
+        "switches_failed",
+        (switches.failed + switches.indeterminate) as f64,
+        switches.planned,
+    );
+    put("preview_rate_per_s", previews.rate_per_s, previews.planned);
+    put(
+        "preview_p50_ms",
+        ms(previews.latency.p50_us),
+        previews.latency.count,
+    );
+    put(
+        "preview_p99_ms",
+        ms(previews.latency.p99_us),
+        previews.latency.count,
+    );
+    if previews.planned > 0 {
+        let planned = previews.planned as f64;
+        put(
+            "preview_failed_ratio",
+            (previews.failed + previews.indeterminate) as f64 / planned,
+            previews.planned,
+        );
+        // `ok` may or may not include degraded answers; whole ones are what is left after everything else.
+        let short = previews.degraded + previews.shed + previews.failed + previews.indeterminate;
+        put(
+            "preview_whole_ratio",
+            previews.planned.saturating_sub(short) as f64 / planned,
+            previews.planned,
+        );
+    }
+}
+
+fn degraded_or_shed(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
+    let from = plan.steady.from.as_secs_f64();
+    let steady = seen.intervals().iter().filter(|i| i.t_s > from);
+    let (mut short, mut all) = (0, 0);
+    for i in steady {
+        short += i.previews_degraded + i.previews_shed;
+        all += i.previews_ok + i.previews_degraded + i.previews_shed + i.previews_failed;
+    }
+    if all > 0 {
+        out.put("degraded_or_shed_ratio", short as f64 / all as f64, all);
+    }
+}
+
+fn service(seen: &Observed, out: &mut Collected) {
+    let scrapes = &seen.scrapes;
+    let samples = scrapes.len() as u64;
+    let mut put = |name: &str, value: Option<f64>| out.maybe(name, value, samples);
+    put("evictions", increase(scrapes, |s| s.evictions));
+    put(
+        "evicted_mib",
+        increase(scrapes, |s| s.evicted_bytes).map(|b| b / MIB),
+    );
+    put("loads", increase(scrapes, |s| s.loads));
+    put("load_errors", increase(scrapes, |s| s.load_errors));
+    put(
+        "governor_transitions",
+        increase(scrapes, |s| s.governor_transitions),
+    );
+    put(
+        "governor_worst_state",
+        highest(scrapes, |s| s.governor_state),
+    );
+    put(
+        "ledger_drift_max_mib",
+        highest(scrapes, |s| s.drift_bytes.map(f64::abs)).map(|b| b / MIB),
+    );
+    put("shed_by_service", increase(scrapes, |s| s.shed));
+    put(
+        "failpoint_triggers",
+        increase(scrapes, |s| s.failpoint_triggers),
+    );
+    let evictions = increase(scrapes, |s| s.evictions);
+    if let (Some(evictions), Some(resident)) = (evictions, median_resident(scrapes))
+        && resident > 0.0
+    {
+        put("evicted_capacities", Some(evictions / resident));
+    }
+    let (failed, all) = during_failpoints(seen);
+    if let (Some(failed), Some(all)) = (failed, all)
+        && all > 0.0
+    {
+        put("load_error_ratio", Some(failed / all));
+    }
+}
+
+/// Failed and all loads from the first failpoint on until the last one is off.
+fn during_failpoints(seen: &Observed) -> (Option<f64>, Option<f64>) {
+    let faults = || seen.faults.iter().filter(|f| f.kind == "failpoint");
+    let from = faults().map(|f| f.from_s).fold(f64::MAX, f64::min);
+    let to = faults().map(|f| f.to_s).fold(f64::MIN, f64::max);
+    let inside: Vec<_> = seen
+        .scrapes
+        .iter()
+        .filter(|s| (from..=to + 1.0).contains(&seen.t_s(s.unix_ms)))
+        .collect();
+    (
+        increase(inside.iter().copied(), |s| s.load_errors),
+        increase(inside.iter().copied(), |s| s.loads),
+    )
+}
+
+fn highest(scrapes: &[Scrape], field: impl Fn(&Scrape) -> Option<f64>) -> Option<f64> {
+    scrapes.iter().filter_map(field).reduce(f64::max)
+}
+
+/// Median number of resident textures since the first eviction.
+fn median_resident(scrapes: &[Scrape]) -> Option<f64> {
+    let mut counts: Vec<f64> = scrapes
+        .iter()
+        .filter(|s| s.evictions.is_some_and(|e| e > 0.0))
+        .filter_map(|s| s.textures)
+        .collect();
+    counts.sort_by(f64::total_cmp);
+    counts.get(counts.len() / 2).copied()
+}
+
+fn accesses(seen: &Observed, out: &mut Collected) {
+    if let Some(seen) = seen.probes.accesses.as_ref().and_then(lru::compare) {
+        out.put("hit_ratio", seen.recorded, seen.accesses);
+        out.put("lru_replay_hit_ratio", seen.replayed, seen.accesses);
+        out.put(
+            "hit_ratio_gap_points",
+            (seen.recorded - seen.replayed).abs() * 100.0,
+            seen.accesses,
+        );
+        return;
+    }
+    // Without a record the counters still give the ratio, though nothing to compare it with.
+    let hits = increase(&seen.scrapes, |s| s.hits);
+    let others = [
+        increase(&seen.scrapes, |s| s.misses),
+        increase(&seen.scrapes, |s| s.degraded),
+        increase(&seen.scrapes, |s| s.accesses_shed),
+        increase(&seen.scrapes, |s| s.accesses_failed),
+    ];
+    if let Some(hits) = hits {
+        let all = hits + others.into_iter().flatten().sum::<f64>();
+        if all > 0.0 {
+            out.put("hit_ratio", hits / all, all as u64);
+        }
+    }
+}
+
+fn probes(seen: &Observed, out: &mut Collected) {
+    let probes = &seen.probes;
+    if let (Some(bytes), true) = (probes.catalogue_pixel_bytes, seen.limit_bytes > 0) {
+        out.put(
+            "pixels_over_limit",
+            bytes as f64 / seen.limit_bytes as f64,
+            1,
+        );
+    }
+    if let Some((checked, missing)) = probes.uploads {
+        out.put("uploads_checked", checked as f64, checked);
+        out.put("uploads_missing", missing as f64, checked);
+    }
+    if let Some((asked, clean)) = probes.stale_ids.filter(|(asked, _)| *asked > 0) {
+        out.put("stale_ids_not_found", clean as f64 / asked as f64, asked);
+    }
+    if let Some((seen, clean)) = probes.errors.filter(|(seen, _)| *seen > 0) {
+        out.put("errors_seen", seen as f64, seen);
+        out.put("clean_errors_ratio", clean as f64 / seen as f64, seen);
+    }
+    out.maybe("outage_s", probes.outage_s, 1);
+    out.maybe(
+        "bytes_per_session",
+        probes.bytes_per_session.filter(|b| *b > 0.0),
+        1,
+    );
+}
+
+/// Acknowledged operations of one second: switches, or previews where nothing switches.
+#[must_use]
+pub fn acknowledged(interval: &Interval, planned_switches_per_s: f64) -> f64 {
+    if planned_switches_per_s > 0.0 {
+        interval.switches_ok as f64
+    } else {
+        interval.previews_ok as f64
+    }
+}

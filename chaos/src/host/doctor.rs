@@ -1,0 +1,441 @@
+//! What this host can do, what it lacks, and how to mend it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backdrop_reports::record::Host;
+
+use super::cgroup::{Hierarchy, Limits};
+use super::cpu::{CpuSet, Placement};
+use super::error::HostError;
+use super::process::{CommandSpec, End, ServiceProcess};
+use super::{files, mounts, sys, tree};
+
+/// Memory that the default suite needs beside its limits: simulator, runner and page cache, bytes.
+const MEMORY_MIN: u64 = 2 << 30;
+
+/// Open files that the largest scenario needs: connections, logs and kernel files.
+const OPEN_FILES_MIN: u64 = 4096;
+
+/// Time that a helper program may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether a check is content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckState {
+    /// Fine.
+    Good,
+    /// Runs are possible but weaker.
+    Weak,
+    /// Runs are not possible, or prove nothing.
+    Bad,
+}
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Short name.
+    pub name: &'static str,
+    /// Content or not.
+    pub state: CheckState,
+    /// What was found, in words.
+    pub found: String,
+    /// What to do about it; empty when good.
+    pub mend: String,
+}
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: CheckState::Good,
+            found: found.into(),
+            mend: String::new(),
+        }
+    }
+
+    fn weak(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: CheckState::Weak,
+            found: found.into(),
+            mend: mend.into(),
+        }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self {
+            name,
+            state: CheckState::Bad,
+            found: found.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
+/// Looks at everything a run needs, by doing it once in small where that is the only proof.
+#[must_use]
+pub fn doctor() -> Vec<Check> {
+    let mut checks = cgroup();
+    checks.extend([
+        user(),
+        oom_score(),
+        cpus(),
+        memory(),
+        huge_pages(),
+        kernel(),
+        open_files(),
+    ]);
+    checks
+}
+
+/// Makes a cell and takes it away again.
+fn cgroup() -> Vec<Check> {
+    let hierarchy = match Hierarchy::detect() {
+        Ok(hierarchy) => hierarchy,
+        Err(error) => {
+            let mend = user_scope().unwrap_or_else(|| {
+                "run as root, or accept weaker evidence with --allow-emulated".to_owned()
+            });
+            return vec![Check::bad("cgroup", error.to_string(), mend)];
+        }
+    };
+    let place = format!("{} under {}", hierarchy.word(), hierarchy.base().display());
+    let name = format!("doctor-{}-{}", std::process::id(), tree::serial());
+    match hierarchy.cell(
+        &name,
+        Limits {
+            memory_bytes: 64 << 20,
+        },
+    ) {
+        Ok(cell) => {
+            let swap = Check::good("swap", cell.swap().how.clone());
+            let tried = cell
+                .leaf("service")
+                .and_then(|leaf| leaf.stats())
+                .and_then(|_| cell.remove());
+            let made = match tried {
+                Ok(_) => Check::good(
+                    "cgroup",
+                    format!("{place}: a limit was set, read back and removed"),
+                ),
+                Err(error) => Check::bad("cgroup", format!("{place}: {error}"), "see the error"),
+            };
+            vec![made, swap]
+        }
+        Err(error @ HostError::SwapOn { .. }) => {
+            vec![
+                Check::good("cgroup", place),
+                Check::bad(
+                    "swap",
+                    error.to_string(),
+                    "`swapoff -a` for the time of the run",
+                ),
+            ]
+        }
+        Err(error) => vec![Check::bad(
+            "cgroup",
+            format!("{place}: {error}"),
+            "see the error",
+        )],
+    }
+}
+
+/// Whether systemd would hand the user a scope with a memory controller; the advice if so.
+fn user_scope() -> Option<String> {
+    let scope = [
+        "--user",
+        "--scope",
+        "--quiet",
+        "-p",
+        "Delegate=yes",
+        "-p",
+        "MemoryAccounting=yes",
+    ];
+    let mut command = Command::new("systemd-run");
+    command
+        .args(scope)
+        .arg("true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let begun = Instant::now();
+    while begun.elapsed() < ANSWER_WITHIN {
+        match child.try_wait() {
+            Ok(Some(status)) => {
+                let advice = format!(
+                    "run it in a scope of your own: `systemd-run {} COMMAND`",
+                    scope.join(" ")
+                );
+                return status.success().then_some(advice);
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(_) => return None,
+        }
+    }
+    // No answer is an answer: no session bus to ask.
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+fn user() -> Check {
+    match sys::effective_user() {
+        0 => Check::good("user", "root"),
+        user => Check::weak(
+            "user",
+            format!("user {user}, not root"),
+            "fine where the cgroup check is good; else run as root",
+        ),
+    }
+}
+
+/// Starts a child at the score that the service gets.
+fn oom_score() -> Check {
+    let mut spec = CommandSpec::new("/bin/sh");
+    spec.args = [
+        "-c",
+        "read score < /proc/self/oom_score_adj && [ \"$score\" = 1000 ]",
+    ]
+    .map(Into::into)
+    .to_vec();
+    spec.oom_score_adj = Some(1000);
+    let end = ServiceProcess::spawn(&spec).map(|child| child.wait(ANSWER_WITHIN));
+    match end {
+        Ok(Some(End::Exited(0))) => Check::good("oom_score_adj", "a child runs at +1000"),
+        other => {
+            let mend = "without it the hog may be killed in the service's place, which makes a run inconclusive";
+            Check::bad(
+                "oom_score_adj",
+                format!("a child cannot be put at +1000: {other:?}"),
+                mend,
+            )
+        }
+    }
+}
+
+fn cpus() -> Check {
+    match CpuSet::allowed() {
+        Ok(cpus) => {
+            let placement = Placement::decide(&cpus);
+            if placement.apart {
+                Check::good("CPUs", placement.words)
+            } else {
+                Check::weak("CPUs", placement.words, "give the run two CPUs or more")
+            }
+        }
+        Err(error) => Check::bad(
+            "CPUs",
+            error.to_string(),
+            "sched_getaffinity must be allowed",
+        ),
+    }
+}
+
+fn memory() -> Check {
+    match meminfo("MemAvailable") {
+        Some(bytes) if bytes >= MEMORY_MIN => {
+            Check::good("memory", format!("{} available", mib(bytes)))
+        }
+        Some(bytes) => {
+            let mend = format!(
+                "free {} or more: the host itself must not be what runs out",
+                mib(MEMORY_MIN)
+            );
+            Check::weak("memory", format!("{} available", mib(bytes)), mend)
+        }
+        None => Check::weak(
+            "memory",
+            "/proc/meminfo has no MemAvailable",
+            "a kernel since 3.14",
+        ),
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    files::kib_field(&std::fs::read_to_string("/proc/meminfo").ok()?, key)
+}
+
+fn huge_pages() -> Check {
+    let text =
+        std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    let chosen = text
+        .split('[')
+        .nth(1)
+        .and_then(|t| t.split(']').next())
+        .unwrap_or("not built in");
+    match chosen {
+        "madvise" | "never" => Check::good("huge pages", chosen),
+        "always" => {
+            let mend = "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`";
+            Check::weak(
+                "huge pages",
+                "always: resident memory rounds up to 2 MiB anywhere, peaks read higher",
+                mend,
+            )
+        }
+        other => Check::weak(
+            "huge pages",
+            other,
+            "large textures unmap slower without; figures differ a little",
+        ),
+    }
+}
+
+fn kernel() -> Check {
+    let release = kernel_release();
+    match version(&release) {
+        Some(v) if v >= (5, 4) => Check::good("kernel", release),
+        _ => Check::bad(
+            "kernel",
+            release,
+            "5.4 or newer: older ones lack pidfd or the kill counters",
+        ),
+    }
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|p| p.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
+fn open_files() -> Check {
+    match sys::open_files_limit() {
+        Ok((soft, _)) if soft >= OPEN_FILES_MIN => {
+            Check::good("open files", format!("{soft} allowed"))
+        }
+        Ok((soft, hard)) if hard >= OPEN_FILES_MIN => Check::weak(
+            "open files",
+            format!("{soft} allowed, {hard} on request"),
+            format!("`ulimit -n {OPEN_FILES_MIN}`"),
+        ),
+        Ok((soft, hard)) => {
+            let mend =
+                format!("raise the hard limit to {OPEN_FILES_MIN} (limits.conf, or LimitNOFILE=)");
+            Check::bad(
+                "open files",
+                format!("{soft} allowed, at most {hard}"),
+                mend,
+            )
+        }
+        Err(error) => Check::weak("open files", error.to_string(), "see the error"),
+    }
+}
+
+/// The host as the run record has it. `hierarchy` is what the run uses, or why none could be had.
+#[must_use]
+pub fn host_facts(hierarchy: Result<&Hierarchy, &HostError>) -> Host {
+    Host {
+        kernel: kernel_release(),
+        cpu: cpu_model(),
+        cpus: CpuSet::allowed().map_or(0, |cpus| {
+            u32::try_from(cpus.cpus().len()).unwrap_or(u32::MAX)
+        }),
+        memory_bytes: meminfo("MemTotal").unwrap_or(0),
+        cgroup: hierarchy.map_or("none", Hierarchy::word).to_owned(),
+        root: sys::effective_user() == 0,
+        lacks: lacks(hierarchy),
+    }
+}
+
+fn cpu_model() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // ARM kernels name no model; the machine's own name stands in.
+    let model = text.lines().find_map(|l| {
+        l.strip_prefix("model name")?
+            .split_once(':')
+            .map(|(_, v)| v.trim().to_owned())
+    });
+    model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// What is missing, what was used instead and what that means for the verdict.
+fn lacks(hierarchy: Result<&Hierarchy, &HostError>) -> Vec<String> {
+    let mut lacks = Vec::new();
+    match hierarchy {
+        Ok(hierarchy) if hierarchy.is_emulated() => lacks.push(
+            "no memory cgroup: a watchdog samples resident memory and kills in the kernel's place; \
+             OOM outcomes are inconclusive unless --allow-emulated"
+                .to_owned(),
+        ),
+        Ok(_) => {}
+        Err(error) => lacks.push(format!("{error}: nothing can be concluded about memory")),
+    }
+    if let Ok(devices) = mounts::swap_devices()
+        && !devices.is_empty()
+    {
+        lacks.push(format!(
+            "swap is on ({}): kept away from the cgroup, the rest of the host may still swap",
+            devices.join(", ")
+        ));
+    }
+    if let Ok(cpus) = CpuSet::allowed()
+        && !Placement::decide(&cpus).apart
+    {
+        lacks.push(
+            "one CPU: simulator and service share it, latency figures include each other"
+                .to_owned(),
+        );
+    }
+    if !Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists() {
+        lacks.push("no transparent huge pages: large textures unmap slower".to_owned());
+    }
+    lacks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_that_is_not_content_says_what_to_do() {
+        let checks = doctor();
+        for check in &checks {
+            assert!(!check.found.is_empty(), "{check:?}");
+            assert_eq!(
+                check.mend.is_empty(),
+                check.state == CheckState::Good,
+                "{check:?}"
+            );
+        }
+        assert!(checks.len() >= 8);
+    }
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(version("6.18.44-fc-v445"), Some((6, 18)));
+        assert!(version("5.10.0-21-amd64") > Some((5, 4)));
+        assert_eq!(version("odd"), None);
+    }
+
+    #[test]
+    fn a_host_without_cgroups_is_told_what_that_means() {
+        let host = host_facts(Ok(&Hierarchy::emulated()));
+        assert_eq!(host.cgroup, "emulated");
+        assert!(
+            host.lacks.iter().any(|l| l.contains("inconclusive")),
+            "{host:?}"
+        );
+        assert!(
+            host.cpus > 0
+                && host.memory_bytes > 0
+                && !host.kernel.is_empty()
+                && !host.cpu.is_empty()
+        );
+    }
+}

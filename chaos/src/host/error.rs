@@ -1,0 +1,118 @@
+//! What can go wrong on the host, each with its cause and, where a person can do something, the mend.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An operation on the host failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// No place where a memory cgroup with a limit can be made.
+    #[error("no memory cgroup can be made here: {}; {mend}", tried.join("; "))]
+    NoHierarchy {
+        /// Each place tried and why it would not do.
+        tried: Vec<String>,
+        /// What a person can do about it.
+        mend: String,
+    },
+    /// A file or system call failed.
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, e.g. `writing`.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A kernel file did not have the expected form.
+    #[error("{}: {what}", path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What was missing or odd.
+        what: String,
+    },
+    /// The kernel did not take a value: it reads back differently.
+    #[error("{} was set to {asked} but reads back as {got}", path.display())]
+    NotTaken {
+        /// The file.
+        path: PathBuf,
+        /// Value written.
+        asked: u64,
+        /// Value read.
+        got: u64,
+    },
+    /// The limit could not be lowered in the time allowed.
+    #[error("limit of {} stays at {got} bytes instead of {asked}: {usage} bytes are in use and cannot be reclaimed", path.display())]
+    LimitHeld {
+        /// The cgroup.
+        path: PathBuf,
+        /// Limit asked for.
+        asked: u64,
+        /// Limit reached.
+        got: u64,
+        /// Usage at that moment.
+        usage: u64,
+    },
+    /// Swap cannot be kept away from the cgroup, so its limit would not bind.
+    #[error("swap is not off for {}: {why}; turn it off with `swapoff -a` or boot with swapaccount=1", path.display())]
+    SwapOn {
+        /// The cgroup.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// Something would not go away.
+    #[error("{what} is still there: {why}")]
+    NotUndone {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A child could not be started.
+    #[error("starting {}: {source}", program.display())]
+    Spawn {
+        /// Program.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A helper process did not do its work.
+    #[error("{what}: {why}")]
+    Helper {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A name or argument is not usable.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// Which.
+        what: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl HostError {
+    /// Adds place and purpose to an I/O error.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
+    }
+
+    /// The operating system's error number, if it was one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Io { source, .. } | Self::Spawn { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}

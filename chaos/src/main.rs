@@ -1,0 +1,105 @@
+//! `backdrop-chaos`: parses, hands over, exits with the verdict's code.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use backdrop_chaos::cli::{Cli, Command};
+use backdrop_chaos::host::{self, CheckState};
+use backdrop_chaos::runner;
+use backdrop_chaos::scenario::library;
+use backdrop_chaos::{explain, state_dir};
+use clap::Parser;
+
+/// Exit code of an error, as the verdict `error` has it.
+const ERROR: u8 = 255;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match dispatch(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_all()
+                .build()
+                .context("starting the runtime")?;
+            let code = runtime.block_on(runner::run(args))?;
+            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            Ok(code)
+        }
+        Command::List => {
+            print!("{}", library::list()?);
+            Ok(0)
+        }
+        Command::Explain { name } if name == "figures" => {
+            print!("{}", explain::figures());
+            Ok(0)
+        }
+        Command::Explain { name } => {
+            print!("{}", explain::scenario(&library::find(&name)?));
+            Ok(0)
+        }
+        Command::Doctor { clean } => doctor(clean),
+        Command::Helper(helper) => {
+            helper.run()?;
+            Ok(0)
+        }
+    }
+}
+
+fn doctor(clean: bool) -> anyhow::Result<u8> {
+    let mut bad = false;
+    for check in host::doctor() {
+        let word = match check.state {
+            CheckState::Good => "good",
+            CheckState::Weak => "weak",
+            CheckState::Bad => "bad ",
+        };
+        bad |= check.state == CheckState::Bad;
+        println!("{word}  {:<18} {}", check.name, check.found);
+        if !check.mend.is_empty() {
+            println!("      {:<18} mend: {}", "", check.mend);
+        }
+    }
+    for leftover in host::leftovers(&state_dir())? {
+        println!(
+            "left by a dead runner (pid {}), {}:",
+            leftover.runner.pid,
+            leftover.path.display()
+        );
+        for open in &leftover.open {
+            println!("      {open:?}");
+        }
+        if !clean {
+            println!("      mend: backdrop-chaos doctor --clean");
+            bad = true;
+            continue;
+        }
+        let report = leftover.clean();
+        report
+            .done
+            .iter()
+            .for_each(|line| println!("      undone: {line}"));
+        report
+            .failed
+            .iter()
+            .for_each(|line| println!("      NOT undone: {line}"));
+        bad |= !report.clean();
+    }
+    Ok(u8::from(bad))
+}

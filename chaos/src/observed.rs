@@ -1,0 +1,124 @@
+//! Everything one trial observed, as it was collected and before anything is concluded from it.
+//!
+//! All times are seconds after the first planned send of the load, negative during set-up.
+
+use backdrop_reports::load::{Interval, LoadReport};
+use backdrop_reports::record::{Event, Evidence, Fault};
+
+use crate::host::{HostSample, Peaks};
+use crate::lru::Accesses;
+use crate::metrics::Scrape;
+use crate::scenario::{Load, Recovery, Steady};
+
+/// What the kernel's counters and `waitid` say about the ends of processes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Oracle {
+    /// The counters could be read at the end.
+    pub readable: bool,
+    /// Kills in the service's leaf.
+    pub service_kills: u64,
+    /// Kills in the hog's leaf.
+    pub hog_kills: u64,
+    /// A process that we had started and waited for ended by a kill that the kernel counted.
+    pub service_seen_dying: bool,
+}
+
+/// What the runner's own requests found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Probes {
+    /// Decoded bytes of the whole catalogue.
+    pub catalogue_pixel_bytes: Option<u64>,
+    /// Acknowledged uploads looked for after a restart, and those gone or different.
+    pub uploads: Option<(u64, u64)>,
+    /// Ids of the earlier life asked for, and those answered by a clean 404.
+    pub stale_ids: Option<(u64, u64)>,
+    /// Answers other than 200 while failpoints stood, and those that were problem+json with a code.
+    pub errors: Option<(u64, u64)>,
+    /// From kill to ready, seconds.
+    pub outage_s: Option<f64>,
+    /// Session table bytes per session.
+    pub bytes_per_session: Option<f64>,
+    /// The access record at the end of the load.
+    pub accesses: Option<Accesses>,
+}
+
+/// Everything one trial observed.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// First planned send, milliseconds since the Unix epoch; zero if load never began.
+    pub started_unix_ms: u64,
+    /// Wall time of the trial, seconds.
+    pub duration_s: f64,
+    /// Limit as read back, bytes.
+    pub limit_bytes: u64,
+    /// Thinned samples of the cgroup.
+    pub rows: Vec<HostSample>,
+    /// Maxima over every sample.
+    pub peaks: Peaks,
+    /// Scrapes of the service.
+    pub scrapes: Vec<Scrape>,
+    /// What the simulator wrote; none if it did not get that far.
+    pub load: Option<LoadReport>,
+    /// Seconds of load as they came in live; stands in where `load` is missing.
+    pub live: Vec<Interval>,
+    /// Sessions acknowledged during set-up, as they came in live.
+    pub sessions_live: u64,
+    /// Exit code of the simulator, if it exited.
+    pub simulator_exit: Option<i32>,
+    /// Why there is no report of the simulator; empty if there is one.
+    pub no_report: String,
+    /// Kernel's word on kills.
+    pub oracle: Oracle,
+    /// Faults as they happened.
+    pub faults: Vec<Fault>,
+    /// The runner's own requests.
+    pub probes: Probes,
+    /// Moments worth telling.
+    pub events: Vec<Event>,
+    /// Facts about host and processes, filled by the trial; doubts are added by the verdict.
+    pub evidence: Evidence,
+    /// The trial failed as a trial: in words.
+    pub failure: Option<String>,
+}
+
+impl Observed {
+    /// Seconds after the first planned send.
+    #[must_use]
+    pub fn t_s(&self, unix_ms: u64) -> f64 {
+        if self.started_unix_ms == 0 {
+            return unix_ms as f64 / 1e3
+                - self
+                    .rows
+                    .first()
+                    .map_or(unix_ms as f64, |r| r.unix_ms as f64)
+                    / 1e3;
+        }
+        (unix_ms as f64 - self.started_unix_ms as f64) / 1e3
+    }
+
+    /// Seconds of load, from the report or as they came in.
+    #[must_use]
+    pub fn intervals(&self) -> &[Interval] {
+        match &self.load {
+            Some(load) if !load.intervals.is_empty() => &load.intervals,
+            _ => &self.live,
+        }
+    }
+
+    /// The fault of that name, if it began.
+    #[must_use]
+    pub fn fault(&self, name: &str) -> Option<&Fault> {
+        self.faults.iter().find(|f| f.name == name)
+    }
+}
+
+/// What a trial was meant to be: plan and bands that figures are read against.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// Load.
+    pub load: &'a Load,
+    /// Steady state.
+    pub steady: &'a Steady,
+    /// Recovery.
+    pub recovery: Option<&'a Recovery>,
+}

@@ -1,0 +1,119 @@
+//! The scenarios that ship with the runner, and the suites made of them.
+
+use std::path::Path;
+
+use super::{Scenario, ScenarioError, parse};
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        /// Name and text of every embedded scenario.
+        pub const EMBEDDED: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/", $name, ".toml")))),*];
+    };
+}
+
+embedded!(
+    "million-switch",
+    "exclusive-control",
+    "overflow",
+    "memory-hog",
+    "decode-faults",
+    "service-killed",
+    "ten-million",
+    "two-thousand",
+    "soak",
+    "smoke-switch",
+    "smoke-exclusive",
+    "smoke-hog",
+);
+
+/// A named list of scenarios.
+#[derive(Debug)]
+pub struct Suite {
+    /// Name for `--suite`.
+    pub name: &'static str,
+    /// One line for people.
+    pub title: &'static str,
+    /// Scenarios in the order they run.
+    pub scenarios: &'static [&'static str],
+}
+
+/// Every suite.
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "default",
+        title: "what `run` does when nothing is named; about seven minutes",
+        scenarios: &[
+            "million-switch",
+            "exclusive-control",
+            "overflow",
+            "memory-hog",
+            "decode-faults",
+            "service-killed",
+        ],
+    },
+    Suite {
+        name: "smoke",
+        title: "small copies of the first scenarios, for continuous integration; about a minute and a half",
+        scenarios: &["smoke-switch", "smoke-exclusive", "smoke-hog"],
+    },
+];
+
+/// An embedded scenario, or the file at that path.
+///
+/// # Errors
+/// Neither there, or wrong.
+pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
+    if let Some((name, text)) = EMBEDDED.iter().find(|(n, _)| *n == name) {
+        return Ok(parse(&format!("chaos/scenarios/{name}.toml"), text)?);
+    }
+    let path = Path::new(name);
+    if path.extension().is_some_and(|e| e == "toml") {
+        let read = |source| ScenarioError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        return Ok(parse(name, &std::fs::read_to_string(path).map_err(read)?)?);
+    }
+    let known: Vec<_> = EMBEDDED.iter().map(|(n, _)| *n).collect();
+    Err(ScenarioError::Unknown {
+        name: name.to_owned(),
+        known: known.join(", "),
+    })
+}
+
+/// The scenarios of a suite.
+///
+/// # Errors
+/// No such suite.
+pub fn suite(name: &str) -> Result<Vec<Scenario>, ScenarioError> {
+    let Some(suite) = SUITES.iter().find(|s| s.name == name) else {
+        let known: Vec<_> = SUITES.iter().map(|s| s.name).collect();
+        return Err(ScenarioError::UnknownSuite {
+            name: name.to_owned(),
+            known: known.join(", "),
+        });
+    };
+    suite.scenarios.iter().map(|n| find(n)).collect()
+}
+
+/// All scenarios and suites, for `list`.
+///
+/// # Errors
+/// An embedded scenario is wrong.
+pub fn list() -> Result<String, ScenarioError> {
+    let mut out = String::new();
+    for (name, _) in EMBEDDED {
+        out.push_str(&format!("{name:<18} {}\n", find(name)?.title));
+    }
+    out.push('\n');
+    for suite in SUITES {
+        out.push_str(&format!(
+            "suite {:<12} {}\n                   {}\n",
+            suite.name,
+            suite.title,
+            suite.scenarios.join(", ")
+        ));
+    }
+    Ok(out)
+}

@@ -1,0 +1,412 @@
+//! A scenario: its story, the target, the load, the faults with times, what is expected and which control gives it teeth.
+//!
+//! These are the resolved types; `raw` is the TOML as written, `check` turns one into the other and names file, line and
+//! column of what is wrong, `library` holds the scenarios that ship with the runner. Nothing here starts anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod check;
+mod check_faults;
+mod error;
+pub mod library;
+mod raw;
+
+pub use error::SchemaError;
+
+/// Parses and checks one scenario. `file` is the name that errors carry.
+///
+/// # Errors
+/// The first thing that is wrong, with its place and what would be right.
+pub fn parse(file: &str, text: &str) -> Result<Scenario, SchemaError> {
+    check::parse(file, text)
+}
+
+/// One scenario, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// File it came from, as named to [`parse`].
+    pub origin: String,
+    /// Name on the command line.
+    pub name: String,
+    /// One line for people.
+    pub title: String,
+    /// What it shows and why it matters.
+    pub story: String,
+    /// The service and its limit.
+    pub target: Target,
+    /// The load.
+    pub load: Load,
+    /// Faults in the order of the file.
+    pub faults: Vec<FaultPlan>,
+    /// What must hold.
+    pub expects: Vec<Expect>,
+    /// Own controls.
+    pub controls: Vec<ControlPlan>,
+    /// Another scenario whose controls count for this one too.
+    pub controls_of: Option<String>,
+    /// What counts as steady before the first fault.
+    pub steady: Steady,
+    /// What counts as recovered after a fault.
+    pub recovery: Option<Recovery>,
+}
+
+/// Which build of the service is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BuildKind {
+    /// Release build without features: all figures come from this one.
+    Plain,
+    /// With failpoints compiled in.
+    Failpoints,
+    /// With the switches that turn protections off.
+    Controls,
+}
+
+impl BuildKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Failpoints, Self::Controls];
+
+    /// The word of scenario files.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Failpoints => "failpoints",
+            Self::Controls => "controls",
+        }
+    }
+
+    /// File name of the binary in the binaries' folder.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Plain => "backdrop-service",
+            Self::Failpoints => "backdrop-service-failpoints",
+            Self::Controls => "backdrop-service-controls",
+        }
+    }
+
+    /// Features the binary must report; it must report no other.
+    #[must_use]
+    pub fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &[],
+            Self::Failpoints => &["failpoints"],
+            Self::Controls => &["chaos-controls"],
+        }
+    }
+}
+
+/// The service and its limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Build to run.
+    pub build: BuildKind,
+    /// Limit of the parent cgroup, bytes.
+    pub memory_limit: u64,
+    /// Further flags of `serve`.
+    pub args: Vec<String>,
+    /// Further environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A named part of the load phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// Name that figures end in.
+    pub name: String,
+    /// Start after the first planned send.
+    pub from: Duration,
+    /// End after the first planned send.
+    pub to: Duration,
+}
+
+/// The load: what the simulator is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// Load scenario of the simulator.
+    pub scenario: String,
+    /// Sessions.
+    pub sessions: u64,
+    /// Each session switches once in this time.
+    pub period: Duration,
+    /// Length of the load phase.
+    pub duration: Duration,
+    /// Gateways, each with its own cohort.
+    pub gateways: u32,
+    /// Preview frames per second beside the switches.
+    pub previews_per_second: f64,
+    /// `WIDTHxHEIGHT` of a preview.
+    pub preview_size: String,
+    /// Backgrounds drawn and uploaded.
+    pub background_count: u32,
+    /// Exponent of the popularity; 0 is uniform.
+    pub zipf: f64,
+    /// Named parts of the load phase.
+    pub windows: Vec<Window>,
+    /// Further flags of the simulator.
+    pub args: Vec<String>,
+}
+
+impl Load {
+    /// Switches planned per second.
+    #[must_use]
+    pub fn planned_switches_per_s(&self) -> f64 {
+        if self.scenario == "preview" {
+            0.0
+        } else {
+            self.sessions as f64 / self.period.as_secs_f64()
+        }
+    }
+}
+
+/// How much a memory hog takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    /// The limit less the service's floor: what it cannot give back, `textures` textures and the critical margin.
+    Floor {
+        /// Textures the floor leaves room for.
+        textures: u32,
+    },
+    /// Share of the limit, 0..1.
+    Share(f64),
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// Which CPUs a CPU hog presses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Press {
+    /// Those of the service, not those of the measurement.
+    Service,
+    /// All of them.
+    Anywhere,
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FaultKind {
+    /// A process in a leaf beside the service's takes memory under the same limit.
+    MemoryHog {
+        /// How much.
+        amount: Amount,
+        /// Time from nothing to all of it.
+        ramp: Duration,
+    },
+    /// Another process takes CPU.
+    CpuHog {
+        /// Busy threads.
+        threads: u32,
+        /// On which CPUs.
+        press: Press,
+    },
+    /// A failpoint inside the service.
+    Failpoint {
+        /// Name, `module.operation.effect`.
+        failpoint: String,
+        /// Action, e.g. `10%return`.
+        action: String,
+    },
+    /// SIGKILL, then a restart on the same data and ports.
+    Kill {
+        /// The service must be ready again within this time.
+        restart_within: Duration,
+    },
+}
+
+impl FaultKind {
+    /// The word of scenario files and records.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::MemoryHog { .. } => "memory_hog",
+            Self::CpuHog { .. } => "cpu_hog",
+            Self::Failpoint { .. } => "failpoint",
+            Self::Kill { .. } => "kill",
+        }
+    }
+}
+
+/// One fault with its times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultPlan {
+    /// Name, unique in the scenario.
+    pub name: String,
+    /// What it does.
+    pub kind: FaultKind,
+    /// Start after the first planned send.
+    pub at: Duration,
+    /// How long; zero for a momentary fault.
+    pub lasts: Duration,
+}
+
+impl FaultPlan {
+    /// End after the first planned send.
+    #[must_use]
+    pub fn end(&self) -> Duration {
+        self.at + self.lasts
+    }
+}
+
+/// How an observed figure must stand to the bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// At most.
+    Le,
+    /// At least.
+    Ge,
+    /// Exactly.
+    Eq,
+}
+
+impl Relation {
+    /// `<=`, `>=` or `==`.
+    #[must_use]
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Le => "<=",
+            Self::Ge => ">=",
+            Self::Eq => "==",
+        }
+    }
+
+    /// Whether `observed` stands so to `bound`.
+    #[must_use]
+    pub fn holds(self, observed: f64, bound: f64) -> bool {
+        match self {
+            Self::Le => observed <= bound,
+            Self::Ge => observed >= bound,
+            Self::Eq => observed == bound,
+        }
+    }
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expect {
+    /// Name, unique in the scenario.
+    pub name: String,
+    /// In words.
+    pub text: String,
+    /// Figure it reads.
+    pub figure: String,
+    /// How.
+    pub relation: Relation,
+    /// Demanded value.
+    pub bound: f64,
+    /// Unit of both, always that of the figure.
+    pub unit: String,
+}
+
+/// Outcome demanded of a control.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The kernel kills the service.
+    Killed,
+    /// Not killed, and at least one entry shed.
+    Sheds,
+    /// The evidence does not carry a conclusion.
+    Inconclusive,
+    /// This expectation fails.
+    Deviated(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Killed => f.write_str("killed"),
+            Self::Sheds => f.write_str("sheds"),
+            Self::Inconclusive => f.write_str("inconclusive"),
+            Self::Deviated(name) => write!(f, "deviated:{name}"),
+        }
+    }
+}
+
+/// One control: the same with a protection off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlPlan {
+    /// Name, unique in the scenario.
+    pub name: String,
+    /// Which protection is off, in words.
+    pub story: String,
+    /// The target with the overrides applied.
+    pub target: Target,
+    /// The load with the overrides applied.
+    pub load: Load,
+    /// Faults of the scenario that the control has too.
+    pub faults: Vec<FaultPlan>,
+    /// Demanded outcome.
+    pub expected: Outcome,
+}
+
+/// What counts as steady before the first fault.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Steady {
+    /// Start of the steady part; earlier seconds are warm-up.
+    pub from: Duration,
+    /// Least rate of acknowledged operations against plan, 0..=1.
+    pub rate_ratio: f64,
+    /// Highest median over the seconds' switch p99, milliseconds.
+    pub p99_ms: Option<f64>,
+}
+
+impl Default for Steady {
+    fn default() -> Self {
+        Self {
+            from: Duration::from_secs(2),
+            rate_ratio: 0.95,
+            p99_ms: None,
+        }
+    }
+}
+
+/// When the service counts as recovered: every band holds for three seconds in a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovery {
+    /// Fault whose end starts the clock.
+    pub after: String,
+    /// Least rate against the steady state's median, 0..=1.
+    pub rate_ratio: f64,
+    /// Highest switch p99 of a second, milliseconds.
+    pub p99_ms: f64,
+    /// Hit ratio at most this many points below the steady state's.
+    pub hit_ratio_points: Option<f64>,
+    /// Resident texture bytes at least this share of the steady state's, 0..=1.
+    pub working_set_ratio: Option<f64>,
+}
+
+/// A scenario that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The file's content is wrong.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// Neither a scenario of the library nor a file.
+    #[error(
+        "there is no scenario `{name}`; there are: {known}. A path to a .toml file is taken too"
+    )]
+    Unknown {
+        /// As asked for.
+        name: String,
+        /// Names of the library.
+        known: String,
+    },
+    /// No such suite.
+    #[error("there is no suite `{name}`; there are: {known}")]
+    UnknownSuite {
+        /// As asked for.
+        name: String,
+        /// Names of the suites.
+        known: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,155 @@
+//! Steady state before the first fault, and recovery after one: bands over the seconds of the load.
+
+use backdrop_reports::load::Interval;
+
+use crate::figures::acknowledged;
+use crate::metrics::{Scrape, increase};
+use crate::observed::{Observed, Plan};
+
+/// Seconds in a row that make a state: before a fault, and after one to count as recovered.
+const SECONDS_MIN: usize = 3;
+/// Seconds over which a hit ratio is taken.
+const HIT_WINDOW_S: f64 = 3.0;
+
+/// Whether the steady state held before the first fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SteadyState {
+    /// No fault, so nothing to hold before one.
+    NotNeeded,
+    /// It held.
+    Held,
+    /// It did not, or was not seen: in words.
+    NotHeld(String),
+}
+
+/// Judges the seconds between warm-up and the first fault.
+#[must_use]
+pub fn before_faults(seen: &Observed, plan: Plan<'_>) -> SteadyState {
+    let Some(first) = seen.faults.iter().map(|f| f.from_s).reduce(f64::min) else {
+        return SteadyState::NotNeeded;
+    };
+    let seconds = steady_seconds(seen, plan, first);
+    if seconds.len() < SECONDS_MIN {
+        return SteadyState::NotHeld(format!(
+            "only {} seconds of load lie between warm-up and the first fault, {SECONDS_MIN} are needed",
+            seconds.len()
+        ));
+    }
+    let planned = plan.load.planned_switches_per_s();
+    let due = if planned > 0.0 {
+        planned
+    } else {
+        plan.load.previews_per_second
+    };
+    let rate = median(seconds.iter().map(|i| acknowledged(i, planned)));
+    if due > 0.0 && rate < plan.steady.rate_ratio * due {
+        return SteadyState::NotHeld(format!(
+            "median rate before the first fault was {rate:.0}/s of {due:.0}/s planned, below {:.0} %",
+            plan.steady.rate_ratio * 100.0
+        ));
+    }
+    let failed: u64 = seconds
+        .iter()
+        .map(|i| i.switches_failed + i.previews_failed)
+        .sum();
+    if failed > 0 {
+        return SteadyState::NotHeld(format!("{failed} operations failed before the first fault"));
+    }
+    let p99_ms = median(seconds.iter().map(|i| i.switch_p99_us as f64 / 1e3));
+    match plan.steady.p99_ms {
+        Some(bound) if p99_ms > bound => SteadyState::NotHeld(format!(
+            "median p99 before the first fault was {p99_ms:.1} ms, above {bound} ms"
+        )),
+        _ => SteadyState::Held,
+    }
+}
+
+/// Seconds from the end of the named fault until every band held for three seconds in a row, and the seconds judged.
+/// None without such a fault, without bands, or if it never recovered.
+#[must_use]
+pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
+    let bands = plan.recovery?;
+    let fault = seen.fault(&bands.after)?;
+    let first = seen.faults.iter().map(|f| f.from_s).reduce(f64::min)?;
+    let before = steady_seconds(seen, plan, first);
+    let planned = plan.load.planned_switches_per_s();
+    let rate = median(before.iter().map(|i| acknowledged(i, planned)));
+    let working_set = steady_working_set(seen, plan, first);
+    let hit_ratio = hit_ratio_between(seen, plan.steady.from.as_secs_f64(), first);
+    let after: Vec<_> = seen
+        .intervals()
+        .iter()
+        .filter(|i| i.t_s > fault.to_s)
+        .collect();
+    let good = |i: &Interval| {
+        let fast = acknowledged(i, planned) >= bands.rate_ratio * rate
+            && i.switch_p99_us as f64 / 1e3 <= bands.p99_ms;
+        let warm = match (bands.working_set_ratio, working_set) {
+            (Some(ratio), Some(bytes)) => {
+                textures_at(seen, i.t_s).is_some_and(|now| now >= ratio * bytes)
+            }
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        let hitting = match (bands.hit_ratio_points, hit_ratio) {
+            (Some(points), Some(ratio)) => hit_ratio_between(seen, i.t_s - HIT_WINDOW_S, i.t_s)
+                .is_none_or(|now| now >= ratio - points / 100.0),
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        fast && warm && hitting
+    };
+    let good: Vec<bool> = after.iter().map(|i| good(i)).collect();
+    let at = good
+        .windows(SECONDS_MIN)
+        .position(|w| w.iter().all(|g| *g))?;
+    Some(((after[at].t_s - fault.to_s).max(0.0), after.len() as u64))
+}
+
+fn steady_seconds<'a>(seen: &'a Observed, plan: Plan<'_>, until: f64) -> Vec<&'a Interval> {
+    // An interval is named by its end and must lie before the fault as a whole.
+    let from = plan.steady.from.as_secs_f64();
+    seen.intervals()
+        .iter()
+        .filter(|i| i.t_s - 1.0 >= from - 0.5 && i.t_s <= until)
+        .collect()
+}
+
+fn scrapes_between(seen: &Observed, from: f64, to: f64) -> impl Iterator<Item = &Scrape> {
+    seen.scrapes
+        .iter()
+        .filter(move |s| (from..=to).contains(&seen.t_s(s.unix_ms)))
+}
+
+fn steady_working_set(seen: &Observed, plan: Plan<'_>, until: f64) -> Option<f64> {
+    let bytes: Vec<f64> = scrapes_between(seen, plan.steady.from.as_secs_f64(), until)
+        .filter_map(|s| s.textures_bytes)
+        .collect();
+    (!bytes.is_empty()).then(|| median(bytes))
+}
+
+fn textures_at(seen: &Observed, t_s: f64) -> Option<f64> {
+    scrapes_between(seen, t_s - 1.0, t_s)
+        .filter_map(|s| s.textures_bytes)
+        .last()
+}
+
+/// None if nothing was accessed in between.
+fn hit_ratio_between(seen: &Observed, from: f64, to: f64) -> Option<f64> {
+    let rise = |field: fn(&Scrape) -> Option<f64>| {
+        increase(scrapes_between(seen, from, to), field).unwrap_or(0.0)
+    };
+    let hits = rise(|s| s.hits);
+    let all = hits
+        + rise(|s| s.misses)
+        + rise(|s| s.degraded)
+        + rise(|s| s.accesses_shed)
+        + rise(|s| s.accesses_failed);
+    (all > 0.0).then(|| hits / all)
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

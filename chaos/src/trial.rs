@@ -1,0 +1,526 @@
+//! One start of the service under load with faults: from an empty cell to a removed one, everything observed in between.
+//!
+//! A trial concludes nothing. What it cannot do is its `failure`; that the service dies is an observation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backdrop_reports::load::TruthVerdict;
+use backdrop_reports::record::{Event, Evidence, Fault};
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::faults::{self, Clock};
+use crate::host::Undo;
+use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
+use crate::metrics::Scrape;
+use crate::observed::Observed;
+use crate::probes;
+use crate::progress::Line;
+use crate::rig::{Rig, Stop, Stopper, TakenDown};
+use crate::scenario::{FaultKind, FaultPlan, Load, Target};
+use crate::service::ServiceSpec;
+use crate::units;
+use crate::verdict::Simulator as SimulatorFacts;
+
+/// Time for a service to become ready with an empty catalogue.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// Time between scrapes.
+const SCRAPE_PERIOD: Duration = Duration::from_millis(250);
+/// Time for the simulator to write its report after SIGINT.
+const SIMULATOR_PATIENCE: Duration = Duration::from_secs(20);
+/// Time for faults to end once the load is over.
+const FAULTS_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct TrialPlan {
+    /// `SCENARIO` or `SCENARIO.CONTROL`: folder of its logs, name of its cell.
+    pub name: String,
+    /// The service.
+    pub target: Target,
+    /// The load.
+    pub load: Load,
+    /// The faults.
+    pub faults: Vec<FaultPlan>,
+}
+
+/// What was observed, and with which command lines.
+pub struct TrialSeen {
+    /// Observations.
+    pub observed: Observed,
+    /// Command line of the service.
+    pub service_command: Vec<String>,
+    /// Command line of the simulator.
+    pub simulator_command: Vec<String>,
+    /// Log files, relative to the run folder.
+    pub logs: Vec<String>,
+}
+
+/// Runs one trial. Always returns with everything undone, or with what could not be undone said.
+pub async fn run(context: &Context, plan: &TrialPlan) -> TrialSeen {
+    let began = Instant::now();
+    let mut seen = TrialSeen {
+        observed: Observed {
+            limit_bytes: plan.target.memory_limit,
+            ..Observed::default()
+        },
+        service_command: Vec::new(),
+        simulator_command: Vec::new(),
+        logs: Vec::new(),
+    };
+    if let Err(failure) = set_up_and_drive(context, plan, &mut seen).await {
+        seen.observed.failure = Some(failure);
+    }
+    seen.observed.duration_s = began.elapsed().as_secs_f64();
+    conclude(&mut seen.observed, context);
+    seen
+}
+
+/// A failure that the death of the service explains is none; a missing report is one unless something explains it.
+fn conclude(observed: &mut Observed, context: &Context) {
+    let explained = observed.oracle.service_kills > 0 || context.stop.raised();
+    if explained {
+        observed.failure = None;
+    } else if observed.failure.is_none() && observed.load.is_none() {
+        let exit = observed
+            .simulator_exit
+            .map_or_else(|| "was ended".to_owned(), |code| format!("exited {code}"));
+        let why = &observed.no_report;
+        observed.failure = Some(format!("the simulator {exit} without a report: {why}"));
+    }
+}
+
+async fn set_up_and_drive(
+    context: &Context,
+    plan: &TrialPlan,
+    seen: &mut TrialSeen,
+) -> Result<(), String> {
+    let folders = Folders::make(context, &plan.name)?;
+    let data_guard = context
+        .undo
+        .record(Undo::Folder {
+            path: folders.data.clone(),
+        })
+        .map_err(|e| e.to_string())?;
+    let binary = context.binary(plan.target.build)?;
+    let rig = tokio::task::block_in_place(|| {
+        let name = plan.name.replace('.', "_");
+        let limit = plan.target.memory_limit;
+        Rig::set_up(
+            &name,
+            limit,
+            &context.hierarchy,
+            context.placement.clone(),
+            context.undo.clone(),
+            context.program.clone(),
+        )
+    })
+    .map_err(|e| e.to_string())?;
+    let rig = Arc::new(rig);
+    let driven = match ServiceSpec::new(
+        binary,
+        &folders.logs,
+        folders.data.clone(),
+        plan.target.clone(),
+    ) {
+        Ok(spec) => drive(context, plan, &rig, spec, &folders, seen).await,
+        Err(e) => Err(e.to_string()),
+    };
+    let down = tokio::task::block_in_place(|| rig.take_down());
+    let data_undone = if context.keep_data {
+        data_guard.settled()
+    } else {
+        data_guard.undo().map(drop)
+    };
+    fill(
+        &mut seen.observed,
+        context,
+        &rig,
+        down,
+        data_undone.err().map(|e| e.to_string()),
+    );
+    seen.logs = folders.relative_files(context);
+    driven
+}
+
+struct Folders {
+    logs: PathBuf,
+    data: PathBuf,
+}
+
+impl Folders {
+    fn make(context: &Context, name: &str) -> Result<Self, String> {
+        let folders = Self {
+            logs: context.dir.join("logs").join(name),
+            data: context.dir.join("data").join(name),
+        };
+        for dir in [&folders.logs, &folders.data] {
+            std::fs::create_dir_all(dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
+        }
+        Ok(folders)
+    }
+
+    fn relative_files(&self, context: &Context) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(&self.logs) else {
+            return Vec::new();
+        };
+        let relative = |p: PathBuf| {
+            p.strip_prefix(&context.dir)
+                .ok()
+                .map(|p| p.display().to_string())
+        };
+        let mut files: Vec<_> = entries
+            .flatten()
+            .filter_map(|e| relative(e.path()))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+async fn drive(
+    context: &Context,
+    plan: &TrialPlan,
+    rig: &Arc<Rig>,
+    spec: ServiceSpec,
+    folders: &Folders,
+    seen: &mut TrialSeen,
+) -> Result<(), String> {
+    let service = rig
+        .start_service(&spec, READY_MAX)
+        .await
+        .map_err(|e| e.to_string())?;
+    seen.service_command.clone_from(&service.command);
+    let (stopper, stop) = Stopper::new();
+    let simulator_spec = SimulatorSpec {
+        binary: context.simulator.clone(),
+        url: format!("http://{}", spec.listen),
+        load: plan.load.clone(),
+        seed: context.seed,
+        backgrounds: context.backgrounds.clone(),
+        cache_dir: context.cache_dir.clone(),
+        cpus: context.placement.simulator.clone(),
+        dir: folders.logs.clone(),
+    };
+    let simulator = Simulator::start(&simulator_spec, &context.undo, stop.clone())
+        .map_err(|e| e.to_string())?;
+    seen.simulator_command.clone_from(&simulator.command);
+    let scrapes = Arc::new(Mutex::new(Vec::new()));
+    let watcher = tokio::spawn(watch(rig.clone(), scrapes.clone(), stop.clone()));
+    let reporter = tokio::spawn(report(
+        context.progress.clone(),
+        plan.clone(),
+        rig.clone(),
+        simulator.live_handle(),
+        scrapes.clone(),
+        stop.clone(),
+    ));
+    let outcome = load(context, plan, rig, &spec, &simulator, &stopper, &stop).await;
+    stopper.stop();
+    let _ = tokio::join!(watcher, reporter);
+    tokio::task::block_in_place(|| simulator.interrupt(SIMULATOR_PATIENCE));
+    let live = simulator.live();
+    let observed = &mut seen.observed;
+    observed.scrapes = std::mem::take(&mut *scrapes.lock());
+    observed.simulator_exit = simulator.exit();
+    match simulator.report() {
+        Ok(report) => observed.load = Some(report),
+        Err(why) => observed.no_report = why,
+    }
+    observed.started_unix_ms = observed
+        .load
+        .as_ref()
+        .map_or(live.started_unix_ms, |l| l.started_unix_ms);
+    observed.sessions_live = live.sessions;
+    observed.live = live.intervals;
+    let (faults, ended) = outcome;
+    observed.faults = faults;
+    ended
+}
+
+/// Waits for the load to begin, runs the faults beside it, and waits for its end.
+async fn load(
+    context: &Context,
+    plan: &TrialPlan,
+    rig: &Arc<Rig>,
+    spec: &ServiceSpec,
+    simulator: &Simulator,
+    stopper: &Stopper,
+    stop: &Stop,
+) -> (Vec<Fault>, Result<(), String>) {
+    let never = || plan.faults.iter().map(faults::planned).collect();
+    let unix_ms = tokio::select! {
+        at = simulator.load_started() => at,
+        () = simulator.ended() => return (never(), Ok(())),
+        () = lost(rig) => return (never(), Err("the service ended by itself during set-up".to_owned())),
+        () = context.stop.wait() => return (never(), Ok(())),
+        () = tokio::time::sleep(SETUP_MAX) => return (never(), Err(format!("the load did not begin within {SETUP_MAX:?}"))),
+    };
+    rig.note("runner", format!("load began: {}", plan.load.scenario));
+    // The first planned send may lie in the future.
+    let ahead = unix_ms as i64 - units::unix_ms_now() as i64;
+    let start = if ahead >= 0 {
+        Instant::now() + Duration::from_millis(ahead as u64)
+    } else {
+        Instant::now()
+            .checked_sub(Duration::from_millis(ahead.unsigned_abs()))
+            .unwrap_or_else(Instant::now)
+    };
+    let clock = Clock { start, unix_ms };
+    let mut tasks = JoinSet::new();
+    for fault in plan.faults.clone() {
+        tasks.spawn(faults::run(
+            fault,
+            rig.clone(),
+            spec.clone(),
+            clock,
+            stop.clone(),
+        ));
+    }
+    let side = tokio::spawn(side_probes(rig.clone(), plan.clone(), start, stop.clone()));
+    let deadline = start + plan.load.duration + READBACK_MAX;
+    let ended = tokio::select! {
+        () = simulator.ended() => Ok(()),
+        () = lost(rig) => Err("the service ended by itself".to_owned()),
+        () = context.stop.wait() => Ok(()),
+        () = tokio::time::sleep_until(deadline) => Err(format!("the simulator did not end within {READBACK_MAX:?} after the load")),
+    };
+    if ended.is_err() || context.stop.raised() {
+        stopper.stop();
+    }
+    let joined = join(tasks, stopper, plan).await;
+    let _ = side.await;
+    probes::at_the_end(rig).await;
+    (joined, ended)
+}
+
+async fn join(mut tasks: JoinSet<Fault>, stopper: &Stopper, plan: &TrialPlan) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let patience = Instant::now() + FAULTS_PATIENCE;
+    while !tasks.is_empty() {
+        match tokio::time::timeout_at(patience, tasks.join_next()).await {
+            Ok(Some(Ok(fault))) => faults.push(fault),
+            Ok(Some(Err(e))) => tracing::error!("a fault's task failed: {e}"),
+            Ok(None) => break,
+            Err(_) if stopper.raised() => break,
+            Err(_) => stopper.stop(),
+        }
+    }
+    // In the plan's order; one whose task was lost is there too, as one that proved nothing.
+    let of = |plan: &FaultPlan| faults.iter().find(|f| f.name == plan.name).cloned();
+    plan.faults
+        .iter()
+        .map(|p| {
+            of(p).unwrap_or_else(|| Fault {
+                proof: "its task was lost".to_owned(),
+                undone: false,
+                ..faults::planned(p)
+            })
+        })
+        .collect()
+}
+
+/// Probes beside the load: bytes per session half-way, error answers while failpoints stand.
+async fn side_probes(rig: Arc<Rig>, plan: TrialPlan, start: Instant, stop: Stop) {
+    let failpoints = || {
+        plan.faults
+            .iter()
+            .filter(|f| matches!(f.kind, FaultKind::Failpoint { .. }))
+    };
+    let span = failpoints()
+        .map(|f| f.at)
+        .min()
+        .zip(failpoints().map(FaultPlan::end).max());
+    let errors = async {
+        if let Some((from, to)) = span {
+            probes::watch_errors(&rig, start + from, start + to, stop.clone()).await;
+        }
+    };
+    let sessions = async {
+        if stop.sleep_until(start + plan.load.duration / 2).await
+            && let Some(service) = rig.service()
+            && let Ok(memory) = service.admin.memory().await
+        {
+            rig.notes.lock().probes.bytes_per_session = Some(memory.sessions.bytes_per_session);
+        }
+    };
+    tokio::join!(errors, sessions);
+}
+
+/// Returns when the service has ended without anybody intending it.
+async fn lost(rig: &Rig) {
+    loop {
+        let changed = tokio::time::timeout(Duration::from_millis(200), rig.changed.notified());
+        match rig.service() {
+            Some(service) if service.process.try_wait().is_some() => {
+                if !rig.end_is_intended() {
+                    rig.bury(&service);
+                    return;
+                }
+                let _ = changed.await;
+            }
+            Some(service) => {
+                tokio::select! {
+                    _ = service.process.ended() => {}
+                    _ = changed => {}
+                }
+            }
+            None => {
+                let _ = changed.await;
+            }
+        }
+    }
+}
+
+/// Scrapes the current service until `stop` is raised, and notes the governor's changes.
+async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) {
+    let mut state = None;
+    while stop.sleep_until(Instant::now() + SCRAPE_PERIOD).await {
+        let Some(service) = rig.service() else {
+            continue;
+        };
+        if service.process.try_wait().is_some() {
+            continue;
+        }
+        let mut admin = service.admin;
+        admin.timeout = Duration::from_secs(2);
+        let Ok(scrape) = admin.scrape().await else {
+            continue;
+        };
+        if scrape.governor_state != state && state.is_some() {
+            rig.note("governor", governor_word(scrape.governor_state).to_owned());
+        }
+        state = scrape.governor_state;
+        scrapes.lock().push(scrape);
+    }
+}
+
+/// The governor's state in a word.
+fn governor_word(state: Option<f64>) -> &'static str {
+    match state {
+        Some(0.0) => "normal",
+        Some(1.0) => "elevated",
+        Some(2.0) => "critical",
+        _ => "unknown",
+    }
+}
+
+/// One line of live progress a second.
+async fn report(
+    progress: Arc<crate::progress::Progress>,
+    plan: TrialPlan,
+    rig: Arc<Rig>,
+    live: Arc<Mutex<crate::load::Live>>,
+    scrapes: Arc<Mutex<Vec<Scrape>>>,
+    stop: Stop,
+) {
+    while stop
+        .sleep_until(Instant::now() + Duration::from_secs(1))
+        .await
+    {
+        let line = {
+            let live = live.lock();
+            let t_s = (live.started_unix_ms > 0)
+                .then(|| (units::unix_ms_now() as f64 - live.started_unix_ms as f64) / 1e3);
+            let latest = rig.latest();
+            Line {
+                trial: plan.name.clone(),
+                phase: live.phase.clone(),
+                t_s,
+                duration_s: plan.load.duration.as_secs_f64(),
+                sessions: live.sessions,
+                last: live.intervals.last().cloned(),
+                held_bytes: latest.map_or(0, |l| l.service.held()),
+                usage_bytes: latest.map_or(0, |l| l.usage),
+                limit_bytes: rig.limit_bytes,
+                governor: governor_word(scrapes.lock().last().and_then(|s| s.governor_state)),
+                faults: standing(&plan.faults, t_s),
+            }
+        };
+        progress.tick(&line);
+    }
+}
+
+fn standing(faults: &[FaultPlan], t_s: Option<f64>) -> Vec<String> {
+    let Some(t_s) = t_s else { return Vec::new() };
+    let stands = |f: &&FaultPlan| {
+        (f.at.as_secs_f64()..=f.end().as_secs_f64().max(f.at.as_secs_f64() + 2.0)).contains(&t_s)
+    };
+    faults
+        .iter()
+        .filter(stands)
+        .map(|f| f.name.clone())
+        .collect()
+}
+
+/// Everything that is known once the rig is gone.
+fn fill(
+    observed: &mut Observed,
+    context: &Context,
+    rig: &Rig,
+    down: TakenDown,
+    data: Option<String>,
+) {
+    let notes = std::mem::take(&mut *rig.notes.lock());
+    observed.limit_bytes = rig.limit_bytes;
+    observed.rows = down.rows;
+    observed.peaks = down.peaks;
+    observed.oracle = down.oracle;
+    // A watchdog's kills are no oracle unless a person says so.
+    observed.oracle.readable &= !rig.emulated || context.allow_emulated;
+    observed.probes = notes.probes;
+    let failed: Vec<String> = down.failed.into_iter().chain(data).collect();
+    let undone = failed.is_empty() && observed.faults.iter().all(|f| f.undone);
+    let mut events: Vec<Event> = notes
+        .moments
+        .into_iter()
+        .map(|m| Event {
+            t_s: observed.t_s(m.unix_ms),
+            kind: m.kind.to_owned(),
+            text: m.text,
+        })
+        .collect();
+    events.extend(failed.into_iter().map(|text| Event {
+        t_s: observed.duration_s,
+        kind: "undo".to_owned(),
+        text,
+    }));
+    observed.events = events;
+    let simulator = simulator_facts(observed);
+    observed.evidence = Evidence {
+        cgroup: context.hierarchy.word().to_owned(),
+        cgroup_path: rig.cell_path.display().to_string(),
+        limit_bytes: rig.limit_bytes,
+        swap_off: rig.swap_off,
+        service_oom_kills: down.oracle.service_kills,
+        hog_oom_kills: down.oracle.hog_kills,
+        service_processes: notes.processes,
+        late_ratio: simulator.map(|s| s.late_ratio),
+        simulator_busy_max: simulator.map(|s| s.busy_max),
+        faults_acted: observed.faults.iter().all(|f| f.acted),
+        undone,
+        cpu_placement: rig.placement.words.clone(),
+        doubts: Vec::new(),
+    };
+}
+
+/// What the simulator says of itself.
+#[must_use]
+pub fn simulator_facts(observed: &Observed) -> Option<SimulatorFacts> {
+    let load = observed.load.as_ref()?;
+    // Without a planned operation the truth checker has nothing to look at.
+    let truth = if load.switches.planned + load.previews.planned > 0 {
+        load.truth.verdict
+    } else {
+        TruthVerdict::Inconclusive
+    };
+    Some(SimulatorFacts {
+        truth,
+        late_ratio: load.sends.late_ratio,
+        busy_max: load.simulator.busy_max,
+    })
+}

@@ -1,0 +1,329 @@
+//! Scenario files: every embedded one parses and explains, and what is wrong in one is named with its place.
+
+use backdrop_chaos::explain;
+use backdrop_chaos::scenario::library::{self, EMBEDDED, SUITES};
+use backdrop_chaos::scenario::{BuildKind, Outcome, SchemaError, parse};
+
+#[test]
+fn every_embedded_scenario_parses_and_explains() {
+    for (name, _) in EMBEDDED {
+        let scenario = library::find(name).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(&scenario.name, name, "file and name differ");
+        let words = explain::scenario(&scenario);
+        for part in ["Target:", "Load:", "Expectations:", "Controls:"] {
+            assert!(words.contains(part), "{name} does not explain {part}");
+        }
+        for expect in &scenario.expects {
+            assert!(
+                words.contains(&expect.text),
+                "{name} does not explain {}",
+                expect.name
+            );
+        }
+        if let Some(other) = &scenario.controls_of {
+            let other = library::find(other).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(
+                !other.controls.is_empty(),
+                "{name} leans on {} which has no controls",
+                other.name
+            );
+        }
+    }
+}
+
+#[test]
+fn suites_name_scenarios_that_exist_and_the_list_names_all() {
+    let list = library::list().unwrap();
+    for suite in SUITES {
+        assert_eq!(
+            library::suite(suite.name).unwrap().len(),
+            suite.scenarios.len()
+        );
+    }
+    assert!(EMBEDDED.iter().all(|(name, _)| list.contains(name)));
+    let error = library::find("million-swich").unwrap_err().to_string();
+    assert!(error.contains("million-switch"), "{error}");
+    assert!(
+        library::suite("nope")
+            .unwrap_err()
+            .to_string()
+            .contains("default, smoke")
+    );
+}
+
+#[test]
+fn figures_come_from_builds_without_failpoints_except_where_they_are_the_point() {
+    for (name, _) in EMBEDDED {
+        let scenario = library::find(name).unwrap();
+        let expected = if *name == "decode-faults" {
+            BuildKind::Failpoints
+        } else {
+            BuildKind::Plain
+        };
+        assert_eq!(scenario.target.build, expected, "{name}");
+        assert!(
+            scenario
+                .target
+                .args
+                .iter()
+                .all(|a| !a.starts_with("--unsafe-")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn overrides_of_a_control_apply_on_top_of_the_scenario() {
+    let scenario = library::find("service-killed").unwrap();
+    let control = &scenario.controls[0];
+    assert_eq!(
+        control.expected,
+        Outcome::Deviated("uploads-kept".to_owned())
+    );
+    assert_eq!(control.target.memory_limit, scenario.target.memory_limit);
+    assert!(control.load.sessions < scenario.load.sessions);
+    assert_eq!(control.load.period, scenario.load.period);
+    let exclusive = library::find("exclusive-control").unwrap();
+    let args = &exclusive.controls[0].target.args;
+    assert_eq!(
+        args[..2],
+        ["--sharing", "exclusive"],
+        "the control keeps the scenario's flags"
+    );
+    assert_eq!(args.len(), 4);
+}
+
+const GOOD: &str = r#"name = "good"
+title = "t"
+story = "s"
+
+[target]
+build = "plain"
+memory_limit = "128MiB"
+
+[load]
+scenario = "mixed"
+sessions = 1000
+duration = "20s"
+windows = { calm = "0s..10s" }
+
+[[fault]]
+name = "hog"
+kind = "memory_hog"
+amount = "50%"
+at = "5s"
+for = "10s"
+
+[[expect]]
+name = "fast"
+text = "x"
+figure = "switch_p99_ms.calm"
+relation = "<="
+bound = 10
+unit = "ms"
+
+[[control]]
+name = "off"
+story = "s"
+expected = "killed"
+"#;
+
+/// Replaces `from` in the good file and returns the complaint.
+fn complaint(from: &str, to: &str) -> SchemaError {
+    assert!(GOOD.contains(from), "{from}");
+    parse("x.toml", &GOOD.replacen(from, to, 1)).expect_err(to)
+}
+
+#[test]
+fn the_good_file_is_good() {
+    parse("x.toml", GOOD).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn complaints_name_file_line_column_and_what_would_be_right() {
+    // (replaced, replacement, line, column, part of the message, part of the mend)
+    let cases = [
+        (
+            "name = \"good\"",
+            "name = \"Not Good\"",
+            1,
+            8,
+            "no name of a scenario",
+            "lower-case",
+        ),
+        (
+            "build = \"plain\"",
+            "build = \"fast\"",
+            6,
+            9,
+            "no build",
+            "`plain`, `failpoints` or `controls`",
+        ),
+        ("\"128MiB\"", "\"128 megs\"", 7, 16, "no size", "384MiB"),
+        ("\"128MiB\"", "\"1MiB\"", 7, 16, "32 MiB", "32MiB"),
+        (
+            "\"mixed\"",
+            "\"storm\"",
+            10,
+            12,
+            "no load",
+            "`switch-storm`",
+        ),
+        (
+            "sessions = 1000",
+            "sessions = 0",
+            11,
+            12,
+            "out of range",
+            "1 to",
+        ),
+        ("\"20s\"", "\"20\"", 12, 12, "no duration", "60s"),
+        (
+            "\"0s..10s\"",
+            "\"0s..30s\"",
+            13,
+            20,
+            "ends after the load",
+            "20s",
+        ),
+        (
+            "\"memory_hog\"",
+            "\"memory\"",
+            17,
+            8,
+            "no kind of fault",
+            "`memory_hog`",
+        ),
+        (
+            "amount = \"50%\"",
+            "amount = \"500%\"",
+            18,
+            10,
+            "no share",
+            "99%",
+        ),
+        (
+            "amount = \"50%\"",
+            "action = \"return\"",
+            18,
+            10,
+            "does not take `action`",
+            "`amount`",
+        ),
+        (
+            "amount = \"50%\"\n",
+            "",
+            15,
+            1,
+            "`amount` is missing",
+            "128MiB",
+        ),
+        (
+            "at = \"5s\"",
+            "at = \"15s\"",
+            19,
+            6,
+            "ends after the load",
+            "at most 20s",
+        ),
+        (
+            "switch_p99_ms.calm",
+            "switch_p98_ms",
+            25,
+            10,
+            "no figure `switch_p98_ms`",
+            "`switch_p99_ms`",
+        ),
+        (
+            "switch_p99_ms.calm",
+            "switch_p99_ms.pressed",
+            25,
+            10,
+            "no window `pressed`",
+            "`calm`",
+        ),
+        (
+            "switch_p99_ms.calm",
+            "service_oom_kills.calm",
+            25,
+            10,
+            "no windows",
+            "service_oom_kills",
+        ),
+        (
+            "\"<=\"",
+            "\"<\"",
+            26,
+            12,
+            "no relation",
+            "`<=`, `>=` or `==`",
+        ),
+        (
+            "unit = \"ms\"",
+            "unit = \"s\"",
+            28,
+            8,
+            "is not in `s`",
+            "unit = \"ms\"",
+        ),
+        ("\"killed\"", "\"dies\"", 33, 12, "no outcome", "`killed`"),
+        (
+            "\"killed\"",
+            "\"deviated:fas\"",
+            33,
+            12,
+            "no expectation `fas`",
+            "`fast`",
+        ),
+        (
+            "switch_p99_ms.calm",
+            "recovery_s",
+            25,
+            8,
+            "is not in `ms`",
+            "s",
+        ),
+    ];
+    for (from, to, line, column, message, mend) in cases {
+        let e = complaint(from, to);
+        assert_eq!(e.file, "x.toml");
+        assert!(e.message.contains(message), "{to}: {e}");
+        assert!(e.mend.contains(mend), "{to}: {e}");
+        if !message.contains("is not in `ms`") {
+            assert_eq!((e.line, e.column), (line, column), "{to}: {e}");
+        }
+        let printed = e.to_string();
+        assert!(
+            printed.starts_with(&format!("x.toml:{}:{}: ", e.line, e.column)),
+            "{printed}"
+        );
+        assert!(printed.contains(&e.source_line), "{printed}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_broken_toml_are_placed_too() {
+    let e = complaint("title = \"t\"", "titel = \"t\"");
+    assert_eq!(e.line, 2, "{e}");
+    assert!(e.message.contains("titel"), "{e}");
+    let e = complaint("duration = \"20s\"", "duration = \"20s\"\nthreads = 3");
+    assert_eq!(e.line, 13, "{e}");
+    assert!(
+        e.message.contains("threads") && e.message.contains("expected"),
+        "{e}"
+    );
+    let e = complaint("[load]", "[load");
+    assert_eq!(e.line, 9, "{e}");
+}
+
+#[test]
+fn a_scenario_needs_an_expectation_a_control_and_honest_switches() {
+    let without = |from: &str| GOOD[..GOOD.find(from).unwrap()].to_owned();
+    let e = parse("x.toml", &without("[[expect]]")).unwrap_err();
+    assert!(e.message.contains("without an expectation"), "{e}");
+    let e = parse("x.toml", &without("[[control]]")).unwrap_err();
+    assert!(e.message.contains("no teeth"), "{e}");
+    let unsafe_plain = format!("{GOOD}[control.target]\nargs = [\"--unsafe-disable-budget\"]\n");
+    let e = parse("x.toml", &unsafe_plain).unwrap_err();
+    assert!(e.message.contains("`controls` build"), "{e}");
+}

@@ -1,0 +1,399 @@
+//! Every rule of the verdict, each on a fixture that differs from a held one in one thing.
+
+use backdrop_chaos::scenario::Outcome;
+use backdrop_chaos::steady::SteadyState;
+use backdrop_chaos::verdict::{self, ControlFacts, ControlSeen, Facts, Simulator};
+use backdrop_reports::load::TruthVerdict;
+use backdrop_reports::record::{Evidence, Expectation, Fault, Met, ServiceProcess, Verdict};
+
+/// Owned facts, so that a case can change one of them.
+#[derive(Clone)]
+struct Case {
+    failure: Option<String>,
+    expectations: Vec<Expectation>,
+    faults: Vec<Fault>,
+    evidence: Evidence,
+    simulator: Option<Simulator>,
+    steady: SteadyState,
+    controls: Vec<ControlFacts>,
+    allow_emulated: bool,
+    interrupted: bool,
+}
+
+impl Case {
+    fn held() -> Self {
+        Self {
+            failure: None,
+            expectations: vec![expectation("fast", Met::Yes)],
+            faults: vec![Fault {
+                name: "hog".into(),
+                kind: "memory_hog".into(),
+                requested: "100 MiB".into(),
+                achieved_ratio: Some(0.99),
+                from_s: 1.0,
+                to_s: 2.0,
+                acted: true,
+                proof: "99 MiB".into(),
+                undone: true,
+            }],
+            evidence: Evidence {
+                cgroup: "v1".into(),
+                swap_off: true,
+                undone: true,
+                ..Evidence::default()
+            },
+            simulator: Some(Simulator {
+                truth: TruthVerdict::Clean,
+                late_ratio: 0.0,
+                busy_max: 0.5,
+            }),
+            steady: SteadyState::Held,
+            controls: vec![control("killed", "killed")],
+            allow_emulated: false,
+            interrupted: false,
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            failure: self.failure.as_deref(),
+            expectations: &self.expectations,
+            faults: &self.faults,
+            evidence: &self.evidence,
+            simulator: self.simulator,
+            steady: &self.steady,
+            controls: &self.controls,
+            allow_emulated: self.allow_emulated,
+            interrupted: self.interrupted,
+        }
+    }
+}
+
+fn expectation(name: &str, met: Met) -> Expectation {
+    Expectation {
+        name: name.into(),
+        text: "t".into(),
+        figure: "switch_p99_ms".into(),
+        relation: "<=".into(),
+        bound: 10.0,
+        unit: "ms".into(),
+        observed: (met != Met::Unknown).then_some(3.0),
+        samples: u64::from(met != Met::Unknown),
+        met,
+    }
+}
+
+fn control(expected: &str, observed: &str) -> ControlFacts {
+    ControlFacts {
+        name: "off".into(),
+        expected: expected.into(),
+        observed: observed.into(),
+        as_expected: expected == observed,
+    }
+}
+
+#[test]
+fn each_rule_by_itself() {
+    type Change = fn(&mut Case);
+    let cases: &[(&str, Change, Verdict, &str)] = &[
+        (
+            "held",
+            |_| {},
+            Verdict::Held,
+            "1 control came out as demanded",
+        ),
+        (
+            "runner failed",
+            |c| c.failure = Some("no port".into()),
+            Verdict::Error,
+            "no port",
+        ),
+        (
+            "not met",
+            |c| c.expectations[0].met = Met::No,
+            Verdict::Deviated,
+            "fast",
+        ),
+        (
+            "no sample",
+            |c| c.expectations = vec![expectation("fast", Met::Unknown)],
+            Verdict::Inconclusive,
+            "no sample",
+        ),
+        (
+            "nothing expected",
+            |c| c.expectations.clear(),
+            Verdict::Inconclusive,
+            "nothing was expected",
+        ),
+        (
+            "killed",
+            |c| c.evidence.service_oom_kills = 1,
+            Verdict::Deviated,
+            "the kernel killed the service",
+        ),
+        (
+            "untrue",
+            |c| {
+                c.simulator = Some(Simulator {
+                    truth: TruthVerdict::Violated,
+                    late_ratio: 0.0,
+                    busy_max: 0.5,
+                })
+            },
+            Verdict::Deviated,
+            "contradict",
+        ),
+        (
+            "truth unread",
+            |c| {
+                c.simulator = Some(Simulator {
+                    truth: TruthVerdict::Inconclusive,
+                    late_ratio: 0.0,
+                    busy_max: 0.5,
+                })
+            },
+            Verdict::Inconclusive,
+            "too little",
+        ),
+        (
+            "late",
+            |c| {
+                c.simulator = Some(Simulator {
+                    truth: TruthVerdict::Clean,
+                    late_ratio: 0.011,
+                    busy_max: 0.5,
+                })
+            },
+            Verdict::Inconclusive,
+            "starved",
+        ),
+        (
+            "busy",
+            |c| {
+                c.simulator = Some(Simulator {
+                    truth: TruthVerdict::Clean,
+                    late_ratio: 0.01,
+                    busy_max: 0.91,
+                })
+            },
+            Verdict::Inconclusive,
+            "starved",
+        ),
+        (
+            "no report",
+            |c| c.simulator = None,
+            Verdict::Inconclusive,
+            "no report",
+        ),
+        (
+            "fault idle",
+            |c| c.faults[0].acted = false,
+            Verdict::Inconclusive,
+            "did not act",
+        ),
+        (
+            "hog short",
+            |c| c.faults[0].achieved_ratio = Some(0.94),
+            Verdict::Inconclusive,
+            "did not act",
+        ),
+        (
+            "fault stays",
+            |c| c.faults[0].undone = false,
+            Verdict::Inconclusive,
+            "was not undone",
+        ),
+        (
+            "hog killed",
+            |c| c.evidence.hog_oom_kills = 1,
+            Verdict::Inconclusive,
+            "killed the hog",
+        ),
+        (
+            "not steady",
+            |c| c.steady = SteadyState::NotHeld("slow".into()),
+            Verdict::Inconclusive,
+            "slow",
+        ),
+        (
+            "not undone",
+            |c| c.evidence.undone = false,
+            Verdict::Inconclusive,
+            "undone",
+        ),
+        (
+            "swap",
+            |c| c.evidence.swap_off = false,
+            Verdict::Inconclusive,
+            "swap",
+        ),
+        (
+            "emulated",
+            |c| c.evidence.cgroup = "emulated".into(),
+            Verdict::Inconclusive,
+            "emulated",
+        ),
+        (
+            "emulated, allowed",
+            |c| {
+                c.evidence.cgroup = "emulated".into();
+                c.allow_emulated = true;
+            },
+            Verdict::Held,
+            "demanded",
+        ),
+        (
+            "toothless",
+            |c| c.controls = vec![control("killed", "held")],
+            Verdict::Inconclusive,
+            "no teeth",
+        ),
+        (
+            "interrupted",
+            |c| c.interrupted = true,
+            Verdict::Inconclusive,
+            "interrupted",
+        ),
+        (
+            "failure outweighs doubt",
+            |c| {
+                c.expectations[0].met = Met::No;
+                c.controls = vec![control("killed", "held")];
+                c.faults[0].acted = false;
+            },
+            Verdict::Deviated,
+            "fast",
+        ),
+        (
+            "doubts are counted",
+            |c| {
+                c.faults[0].acted = false;
+                c.simulator = None;
+            },
+            Verdict::Inconclusive,
+            "1 more doubts",
+        ),
+    ];
+    for (name, change, verdict, reason) in cases {
+        let mut case = Case::held();
+        change(&mut case);
+        let (seen, why) = verdict::judge(&case.facts());
+        assert_eq!(seen, *verdict, "{name}: {why}");
+        assert!(why.contains(reason), "{name}: {why}");
+    }
+}
+
+#[test]
+fn exit_codes_are_those_of_the_verdict() {
+    let codes = [
+        Verdict::Held,
+        Verdict::Deviated,
+        Verdict::Inconclusive,
+        Verdict::Error,
+    ]
+    .map(Verdict::exit);
+    assert_eq!(codes, [0, 1, 2, 255]);
+}
+
+fn observed(case: &Case, proven: bool, shed: f64, expected: &Outcome) -> String {
+    verdict::outcome(
+        &ControlSeen {
+            facts: case.facts(),
+            kill_proven: proven,
+            entries_shed: shed,
+        },
+        expected,
+    )
+    .0
+}
+
+#[test]
+fn outcomes_of_controls() {
+    let killed = {
+        let mut case = Case::held();
+        case.controls.clear();
+        case.evidence.service_oom_kills = 1;
+        case.evidence.service_processes = vec![ServiceProcess {
+            pid: 7,
+            start_ticks: 9,
+            end: "x".into(),
+        }];
+        case
+    };
+    assert_eq!(observed(&killed, true, 0.0, &Outcome::Killed), "killed");
+    assert_eq!(
+        observed(&killed, false, 0.0, &Outcome::Killed),
+        "inconclusive",
+        "a counter without the process"
+    );
+    assert_eq!(
+        observed(&killed, true, 9.0, &Outcome::Sheds),
+        "killed",
+        "killed is never shedding"
+    );
+    let emulated = Case {
+        evidence: Evidence {
+            cgroup: "emulated".into(),
+            ..killed.evidence.clone()
+        },
+        ..killed.clone()
+    };
+    assert_eq!(
+        observed(&emulated, true, 0.0, &Outcome::Killed),
+        "killed by emulation"
+    );
+    let allowed = Case {
+        allow_emulated: true,
+        ..emulated
+    };
+    assert_eq!(observed(&allowed, true, 0.0, &Outcome::Killed), "killed");
+
+    let held = Case {
+        controls: Vec::new(),
+        ..Case::held()
+    };
+    assert_eq!(observed(&held, false, 0.0, &Outcome::Killed), "held");
+    assert_eq!(observed(&held, false, 5.0, &Outcome::Sheds), "sheds");
+    assert_eq!(observed(&held, false, 0.0, &Outcome::Sheds), "held");
+
+    let idle = Case {
+        faults: vec![Fault {
+            acted: false,
+            ..held.faults[0].clone()
+        }],
+        ..held.clone()
+    };
+    assert_eq!(
+        observed(&idle, false, 0.0, &Outcome::Inconclusive),
+        "inconclusive"
+    );
+
+    let expectations = vec![expectation("other", Met::No), expectation("fast", Met::No)];
+    let deviated = Case {
+        expectations,
+        ..held.clone()
+    };
+    assert_eq!(
+        observed(&deviated, false, 0.0, &Outcome::Deviated("fast".into())),
+        "deviated:fast"
+    );
+    assert_eq!(
+        observed(&deviated, false, 0.0, &Outcome::Killed),
+        "deviated:other"
+    );
+
+    let hog = Case {
+        evidence: Evidence {
+            hog_oom_kills: 1,
+            ..held.evidence.clone()
+        },
+        ..held.clone()
+    };
+    assert_eq!(observed(&hog, false, 0.0, &Outcome::Killed), "hog killed");
+    let failed = Case {
+        failure: Some("x".into()),
+        ..killed
+    };
+    assert_eq!(observed(&failed, true, 0.0, &Outcome::Killed), "error");
+}

@@ -1,0 +1,17 @@
+//! Writes the committed dashboards again: `cargo run -p backdrop-dashboards`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, content) in backdrop_dashboards::files() {
+        let path = folder.join(name);
+        if let Err(error) = std::fs::write(&path, content) {
+            eprintln!("cannot write {}: {error}", path.display());
+            return ExitCode::from(73);
+        }
+        println!("{}", path.display());
+    }
+    ExitCode::SUCCESS
+}

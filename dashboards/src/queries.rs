@@ -1,0 +1,51 @@
+//! PromQL in the shapes that the panels need, with the dashboard's job and instance filled in.
+
+/// Matchers that every selector has.
+const SELECTED: &str = r#"job=~"$job",instance=~"$instance""#;
+
+/// `metric{job, instance, matchers}`.
+#[must_use]
+pub fn select(metric: &str, matchers: &str) -> String {
+    let comma = if matchers.is_empty() { "" } else { "," };
+    format!("backdrop_{metric}{{{SELECTED}{comma}{matchers}}}")
+}
+
+/// Sum over instances.
+#[must_use]
+pub fn total(metric: &str, matchers: &str) -> String {
+    format!("sum({})", select(metric, matchers))
+}
+
+/// Sum over instances for each value of a label.
+#[must_use]
+pub fn total_by(label: &str, metric: &str) -> String {
+    format!("sum by ({label}) ({})", select(metric, ""))
+}
+
+/// Growth per second of a counter.
+#[must_use]
+pub fn rate(metric: &str, matchers: &str) -> String {
+    format!("sum(rate({}[$__rate_interval]))", select(metric, matchers))
+}
+
+/// Growth per second of a counter for each value of a label.
+#[must_use]
+pub fn rate_by(label: &str, metric: &str) -> String {
+    format!(
+        "sum by ({label}) (rate({}[$__rate_interval]))",
+        select(metric, "")
+    )
+}
+
+/// Share of a counter's growth that has the matchers; nothing while it does not grow at all.
+#[must_use]
+pub fn share(metric: &str, matchers: &str) -> String {
+    format!("{} / ({} > 0)", rate(metric, matchers), rate(metric, ""))
+}
+
+/// Quantile of a histogram of seconds.
+#[must_use]
+pub fn quantile(quantile: &str, metric: &str, matchers: &str) -> String {
+    let buckets = select(&format!("{metric}_bucket"), matchers);
+    format!("histogram_quantile({quantile}, sum by (le) (rate({buckets}[$__rate_interval])))")
+}

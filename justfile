@@ -1,0 +1,81 @@
+# Backdrop: `just chaos run` is the main job, `just test` runs every test.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments := true
+
+bin_dir := "target/chaos"
+
+# Show the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# Chaos scenarios: `just chaos run`, `run NAME`, `list`, `explain NAME`, `doctor`
+[group('run')]
+chaos *args: _binaries
+    @{{ bin_dir }}/backdrop-chaos "$@"
+
+# The reference service on 127.0.0.1:7080 (admin 7081); flags go to `backdrop-service serve`
+[group('run')]
+serve *args:
+    cargo run --release --locked --bin backdrop-service -- serve "$@"
+
+# A load scenario against a running service: `just sim mixed --sessions 100000 --duration 30s`
+[group('run')]
+sim *args:
+    cargo run --release --locked --bin backdrop-simulator -- "$@"
+
+# Render the newest (or a named) run again from its run.json
+[group('run')]
+report run="reports/out/latest" *args:
+    cargo run --release --locked --bin report -- render "$@"
+
+# Every test of the workspace, with and without the optional features
+[group('verify')]
+test *args:
+    cargo test --workspace --locked "$@"
+    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints "$@"
+    cargo test --workspace --locked --features backdrop-service/chaos-controls --test controls "$@"
+
+# Formatting and clippy, warnings are errors
+[group('verify')]
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
+
+# lint, licences and sources of dependencies (cargo-deny), then every test
+[group('verify')]
+check: lint _deny test
+
+# Benchmarks; tables on screen, figures in reports/out/bench/figures.json
+[group('verify')]
+bench *args:
+    cargo bench -p backdrop-service --locked -- "$@"
+
+# Write the committed Grafana dashboards again from their Rust source
+[group('verify')]
+dashboards:
+    cargo run --locked -p backdrop-dashboards
+
+[private]
+_deny:
+    command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+    cargo deny check licenses bans sources
+
+# The runner's binaries: the service three times (plain, with failpoints, with the controls' switches).
+[private]
+_binaries:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    keep() { cmp -s "target/release/$1" "{{ bin_dir }}/$2" || cp -f "target/release/$1" "{{ bin_dir }}/$2"; }
+    mkdir -p {{ bin_dir }}
+    # Always the whole workspace: cargo then resolves the dependencies' features once and builds each of them once.
+    cargo build --release --locked --workspace --features backdrop-service/failpoints
+    keep backdrop-service backdrop-service-failpoints
+    cargo build --release --locked --workspace --features backdrop-service/chaos-controls
+    keep backdrop-service backdrop-service-controls
+    cargo build --release --locked --workspace
+    keep backdrop-service backdrop-service
+    keep backdrop-simulator backdrop-simulator
+    keep backdrop-chaos backdrop-chaos

@@ -1,0 +1,285 @@
+//! Numbers for people: a short form with a unit, and the exact value for a tooltip. Knows units, not meanings.
+
+/// A number in two forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Rounded, in the unit that reads best: `203.4 MiB`, `1.46 ms`, `400,000/s`.
+    pub short: String,
+    /// As recorded: `213,278,720 bytes`.
+    pub exact: String,
+}
+
+/// What a number counts; taken from a unit word or from the end of a figure's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Mebibytes.
+    Mebibytes,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Share, 0..=1.
+    Ratio,
+    /// Share, 0..=100.
+    Percent,
+    /// Percentage points.
+    Points,
+    /// Events per second.
+    PerSecond,
+    /// Events per hour.
+    PerHour,
+    /// Processor cores.
+    Cores,
+    /// Anything else: a plain count.
+    Count,
+}
+
+impl Unit {
+    /// From the word in an expectation's `unit`; a word nobody knows is a count.
+    #[must_use]
+    pub fn of_word(word: &str) -> Self {
+        match word.trim() {
+            "bytes" | "byte" | "B" => Self::Bytes,
+            "MiB" => Self::Mebibytes,
+            "1/h" | "/h" | "per hour" => Self::PerHour,
+            "s" | "seconds" => Self::Seconds,
+            "ms" | "milliseconds" => Self::Millis,
+            "us" | "µs" | "μs" | "microseconds" => Self::Micros,
+            "ratio" | "share" => Self::Ratio,
+            "%" | "percent" => Self::Percent,
+            "points" | "pp" => Self::Points,
+            "/s" | "1/s" | "per_s" | "per second" | "switches/s" | "ops/s" | "requests/s" => {
+                Self::PerSecond
+            }
+            "cores" => Self::Cores,
+            _ => Self::Count,
+        }
+    }
+
+    /// From a figure's name, whose unit is its last word; a window's name may follow behind a point, as in
+    /// `switch_p99_ms.pressed`.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        const ENDINGS: [(&str, Unit); 14] = [
+            ("_mib", Unit::Mebibytes),
+            ("_per_hour", Unit::PerHour),
+            ("_per_s", Unit::PerSecond),
+            ("per_session", Unit::Bytes),
+            ("_bytes", Unit::Bytes),
+            ("_seconds", Unit::Seconds),
+            ("_us", Unit::Micros),
+            ("_ms", Unit::Millis),
+            ("_s", Unit::Seconds),
+            ("_ratio", Unit::Ratio),
+            ("_share", Unit::Ratio),
+            ("_percent", Unit::Percent),
+            ("_points", Unit::Points),
+            ("_cores", Unit::Cores),
+        ];
+        let name = name.split_once('.').map_or(name, |(figure, _)| figure);
+        let by_ending = ENDINGS
+            .iter()
+            .find(|(ending, _)| name.ends_with(ending))
+            .map(|(_, unit)| *unit);
+        by_ending.unwrap_or(if name.contains("_bytes_per_") {
+            Self::Bytes
+        } else {
+            Self::Count
+        })
+    }
+}
+
+/// `value` in `unit`, both forms.
+#[must_use]
+pub fn show(value: f64, unit: Unit) -> Shown {
+    if !value.is_finite() {
+        return Shown {
+            short: "–".into(),
+            exact: "not a number".into(),
+        };
+    }
+    let number = grouped_exact(value);
+    let (short, exact) = match unit {
+        Unit::Bytes => (bytes(value), format!("{number} bytes")),
+        Unit::Mebibytes => (bytes(value * 1_048_576.0), format!("{number} MiB")),
+        Unit::Seconds => (seconds(value), format!("{number} s")),
+        Unit::Millis => (seconds(value / 1e3), format!("{number} ms")),
+        Unit::Micros => (seconds(value / 1e6), format!("{number} µs")),
+        Unit::Ratio => (format!("{} %", rounded(value * 100.0)), number),
+        Unit::Percent => (format!("{} %", rounded(value)), format!("{number} %")),
+        Unit::Points => (
+            format!("{} points", rounded(value)),
+            format!("{number} percentage points"),
+        ),
+        Unit::PerSecond => (
+            format!("{}/s", rounded(value)),
+            format!("{number} per second"),
+        ),
+        Unit::PerHour => (
+            format!("{} per hour", rounded(value)),
+            format!("{number} per hour"),
+        ),
+        Unit::Cores => (
+            format!("{} cores", rounded(value)),
+            format!("{number} cores"),
+        ),
+        Unit::Count => (rounded(value), number),
+    };
+    Shown { short, exact }
+}
+
+/// Bytes with a binary prefix: `640 B`, `61.0 KiB`, `203.4 MiB`.
+#[must_use]
+pub fn bytes(value: f64) -> String {
+    const PREFIXES: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if value.abs() < 1024.0 {
+        return format!("{} B", rounded(value));
+    }
+    let mut scaled = value / 1024.0;
+    let mut prefix = 0;
+    while scaled.abs() >= 1024.0 && prefix + 1 < PREFIXES.len() {
+        scaled /= 1024.0;
+        prefix += 1;
+    }
+    let digits = if (scaled - scaled.round()).abs() < 0.005 {
+        0
+    } else {
+        1
+    };
+    format!("{scaled:.digits$} {}", PREFIXES[prefix])
+}
+
+/// A duration in seconds, in the unit that reads best: `830 µs`, `1.46 ms`, `60 s`, `6 min 5 s`.
+#[must_use]
+pub fn seconds(value: f64) -> String {
+    let size = value.abs();
+    if size == 0.0 {
+        "0 s".into()
+    } else if size < 1e-3 {
+        format!("{} µs", significant(value * 1e6))
+    } else if size < 1.0 {
+        format!("{} ms", significant(value * 1e3))
+    } else if size < 120.0 {
+        format!("{} s", significant(value))
+    } else {
+        let whole = value.round();
+        format!(
+            "{:.0} min {:.0} s",
+            (whole / 60.0).trunc(),
+            (whole % 60.0).abs()
+        )
+    }
+}
+
+/// A count: whole numbers grouped by thousands, fractions to about four digits.
+#[must_use]
+pub fn rounded(value: f64) -> String {
+    if value.fract() == 0.0 || value.abs() >= 1000.0 {
+        grouped(value.round(), 0)
+    } else {
+        significant(value)
+    }
+}
+
+/// About three significant digits, without trailing zeros behind a point.
+fn significant(value: f64) -> String {
+    let size = value.abs();
+    let digits = if size >= 100.0 {
+        0
+    } else if size >= 10.0 {
+        1
+    } else if size >= 1.0 {
+        2
+    } else {
+        4
+    };
+    trim_zeros(&grouped(value, digits))
+}
+
+fn trim_zeros(text: &str) -> String {
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// All digits that were recorded (at most six behind the point), grouped by thousands.
+fn grouped_exact(value: f64) -> String {
+    trim_zeros(&grouped(value, 6))
+}
+
+fn grouped(value: f64, digits: usize) -> String {
+    let plain = format!("{:.digits$}", value.abs());
+    let (whole, fraction) = plain
+        .split_once('.')
+        .map_or((plain.as_str(), None), |(w, f)| (w, Some(f)));
+    let mut text = String::with_capacity(plain.len() + plain.len() / 3 + 1);
+    if value < 0.0 && plain.bytes().any(|b| b.is_ascii_digit() && b != b'0') {
+        text.push('-');
+    }
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if let Some(fraction) = fraction {
+        text.push('.');
+        text.push_str(fraction);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(value: f64, unit: Unit) -> String {
+        show(value, unit).short
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(short(402_653_184.0, Unit::Bytes), "384 MiB");
+        assert_eq!(short(213_278_720.0, Unit::Bytes), "203.4 MiB");
+        assert_eq!(short(61.2, Unit::Bytes), "61.2 B");
+        assert_eq!(short(399_987.4, Unit::PerSecond), "399,987/s");
+        assert_eq!(short(1_460.0, Unit::Micros), "1.46 ms");
+        assert_eq!(short(830.0, Unit::Micros), "830 µs");
+        assert_eq!(short(10.0, Unit::Millis), "10 ms");
+        assert_eq!(short(365.0, Unit::Seconds), "6 min 5 s");
+        assert_eq!(short(0.9921, Unit::Ratio), "99.2 %");
+        assert_eq!(short(0.0, Unit::Ratio), "0 %");
+        assert_eq!(short(1_200_000.0, Unit::Count), "1,200,000");
+        assert_eq!(short(0.004, Unit::Ratio), "0.4 %");
+        assert_eq!(short(f64::NAN, Unit::Count), "–");
+        assert_eq!(short(-0.0, Unit::Count), "0");
+        assert_eq!(short(-1500.0, Unit::Count), "-1,500");
+    }
+
+    #[test]
+    fn exact_keeps_every_digit() {
+        assert_eq!(show(213_278_720.0, Unit::Bytes).exact, "213,278,720 bytes");
+        assert_eq!(show(0.992_137, Unit::Ratio).exact, "0.992137");
+    }
+
+    #[test]
+    fn units_come_from_names_and_words() {
+        assert_eq!(Unit::of_name("peak_bytes"), Unit::Bytes);
+        assert_eq!(Unit::of_name("switch_rate_per_s"), Unit::PerSecond);
+        assert_eq!(Unit::of_name("switch_p99_us"), Unit::Micros);
+        assert_eq!(Unit::of_name("recovery_s"), Unit::Seconds);
+        assert_eq!(Unit::of_name("hit_ratio"), Unit::Ratio);
+        assert_eq!(Unit::of_name("bytes_per_session"), Unit::Bytes);
+        assert_eq!(Unit::of_name("evictions"), Unit::Count);
+        assert_eq!(Unit::of_name("switch_p99_ms.pressed"), Unit::Millis);
+        assert_eq!(short(320.0, Unit::of_name("service_peak_mib")), "320 MiB");
+        assert_eq!(Unit::of_word("µs"), Unit::Micros);
+        assert_eq!(Unit::of_word("kills"), Unit::Count);
+    }
+}

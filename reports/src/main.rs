@@ -1,0 +1,112 @@
+//! The `report` binary: renders a run record again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use backdrop_reports::error::ReportError;
+use backdrop_reports::{read, render, schema};
+use clap::{Parser, Subcommand};
+
+/// Renders what a chaos run left behind.
+///
+/// `chaos run` writes run.json and its renderings into reports/out/<UTC time>-<seed>/ and points
+/// reports/out/latest to it. This tool makes the renderings again from run.json: after an update of Backdrop,
+/// or from a record that came from another machine. It never judges: the verdict is the record's.
+#[derive(Parser)]
+#[command(name = "report", version, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  report render reports/out/latest             the last run again, in its own folder
+  report render run.json --out /tmp/report     a record from elsewhere, into a new folder
+  report schema > run-v1.json                  what run.json looks like, for other tools
+
+A run's folder holds run.json (the record), index.html (open it in a browser, no network needed),
+junit.xml (for CI), summary.md (for a job page) and the raw logs.
+
+Exit codes: 0 done, 64 wrong usage, 65 not a run record or a newer one, 66 no such file,
+73 a file could not be written.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Renders index.html, junit.xml and summary.md from a run.json.
+    Render {
+        /// Folder of a run, or a run.json.
+        #[arg(value_name = "RUN_DIR_OR_JSON")]
+        record: PathBuf,
+        /// Folder to write to, made if missing; gets a copy of run.json too. By default the one that holds the
+        /// run.json.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Prints the JSON Schema of run.json.
+    Schema,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap's own code for bad usage is 2, which in Backdrop means `inconclusive`.
+            let code = if error.use_stderr() { 64 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(arguments.command) {
+        Ok(said) => {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("report: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// What is to be printed.
+fn run(command: Command) -> Result<String, ReportError> {
+    match command {
+        Command::Schema => schema::run_schema(),
+        Command::Render { record, out } => render(&record, out.as_deref()),
+    }
+}
+
+fn render(path: &Path, out: Option<&Path>) -> Result<String, ReportError> {
+    let file = read::locate(path)?;
+    let record = read::read_record(&file)?;
+    let home = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let dir = out.unwrap_or(home);
+    render::write_renderings(&record, dir)?;
+    let copy = dir.join(read::RECORD_FILE);
+    // The bytes as they are: a record of a newer minor version keeps the fields this build does not know.
+    if out.is_some() && copy.canonicalize().ok() != file.canonicalize().ok() {
+        std::fs::copy(&file, &copy).map_err(|source| ReportError::Write { path: copy, source })?;
+    }
+    Ok(format!(
+        "{}: {}\n{}\n",
+        record.verdict.word(),
+        record.reason,
+        dir.join("index.html").display()
+    ))
+}
+
+/// Codes of sysexits.h.
+fn exit_code(error: &ReportError) -> u8 {
+    match error {
+        ReportError::Read { .. } | ReportError::NoRecord { .. } => 66,
+        ReportError::NotARecord { .. }
+        | ReportError::Newer { .. }
+        | ReportError::Inconsistent { .. } => 65,
+        ReportError::Write { .. } => 73,
+        ReportError::Json(_) | ReportError::Html(_) | ReportError::Junit(_) => 70,
+    }
+}

@@ -1,0 +1,164 @@
+//! Writes a run's folder: `run.json`, `index.html`, `junit.xml`, `summary.md`, and moves the `latest` link.
+//!
+//! Everything is rendered before the first byte is written, and each file is written aside and renamed, so a
+//! reader sees the old file or the new one. The renderings repeat the record's verdict and never form their own.
+
+pub mod chart;
+pub mod charts;
+pub mod facts;
+pub mod html;
+pub mod junit;
+pub mod markdown;
+pub mod series;
+pub mod view;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::error::ReportError;
+use crate::read::{RECORD_FILE, parse_record};
+use crate::record::{Evidence, RunRecord, Trial};
+
+/// Name of the link beside the run folders that points to the last run.
+pub const LATEST_LINK: &str = "latest";
+
+/// Writes all four files into the run folder `dir` (made if missing) and points the sibling link `latest` to it.
+///
+/// A figure that is not a finite number has no place in JSON: it is left out, and a sample becomes null.
+///
+/// # Errors
+/// Which file could not be rendered or written; with [`ReportError::Inconsistent`] or
+/// [`ReportError::NotARecord`] the files are there, but `run.json` would be refused by a reader.
+pub fn write_all(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
+    let record = finite(record);
+    let json = to_json(&record)?;
+    let renderings = Renderings::of(&record)?;
+    make_dir(dir)?;
+    write_file(&dir.join(RECORD_FILE), &json)?;
+    renderings.write(dir)?;
+    point_latest(dir)?;
+    parse_record(&json, &dir.join(RECORD_FILE)).map(|_| ())
+}
+
+/// Writes the three renderings of `record` into `dir`, leaving `run.json` and `latest` alone.
+///
+/// # Errors
+/// Which file could not be rendered or written.
+pub fn write_renderings(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
+    let renderings = Renderings::of(record)?;
+    make_dir(dir)?;
+    renderings.write(dir)
+}
+
+/// The record as pretty JSON with a final newline.
+///
+/// # Errors
+/// Only if serde fails on it.
+pub fn to_json(record: &RunRecord) -> Result<Vec<u8>, ReportError> {
+    let mut json = serde_json::to_vec_pretty(record)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// The rendered files, complete before any is written.
+struct Renderings {
+    html: String,
+    junit: String,
+    summary: String,
+}
+
+impl Renderings {
+    fn of(record: &RunRecord) -> Result<Self, ReportError> {
+        Ok(Self {
+            html: html::render(record)?,
+            junit: junit::render(record)?,
+            summary: markdown::render(record),
+        })
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), ReportError> {
+        write_file(&dir.join("index.html"), self.html.as_bytes())?;
+        write_file(&dir.join("junit.xml"), self.junit.as_bytes())?;
+        write_file(&dir.join("summary.md"), self.summary.as_bytes())
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), ReportError> {
+    std::fs::create_dir_all(dir).map_err(|source| ReportError::Write {
+        path: dir.to_path_buf(),
+        source,
+    })
+}
+
+/// Written aside in the same folder and renamed over `path`.
+fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = std::fs::write(&aside, content).and_then(|()| std::fs::rename(&aside, path));
+    written.map_err(|source| {
+        let _ = std::fs::remove_file(&aside);
+        ReportError::Write {
+            path: path.to_path_buf(),
+            source,
+        }
+    })
+}
+
+/// Points `latest` beside `dir` to `dir`: a new link is made aside and renamed, so the name never dangles.
+fn point_latest(dir: &Path) -> Result<(), ReportError> {
+    let failed = |path: &Path, source| ReportError::Write {
+        path: path.to_path_buf(),
+        source,
+    };
+    let dir = dir.canonicalize().map_err(|e| failed(dir, e))?;
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return Ok(());
+    };
+    let link = parent.join(LATEST_LINK);
+    let aside = parent.join(format!(".{LATEST_LINK}.{}.tmp", std::process::id()));
+    let _ = std::fs::remove_file(&aside);
+    let moved =
+        std::os::unix::fs::symlink(name, &aside).and_then(|()| std::fs::rename(&aside, &link));
+    moved.map_err(|e| {
+        let _ = std::fs::remove_file(&aside);
+        failed(&link, e)
+    })
+}
+
+/// The record without numbers that JSON cannot hold; borrowed if it has none.
+fn finite(record: &RunRecord) -> Cow<'_, RunRecord> {
+    let mut clean = record.clone();
+    for scenario in &mut clean.scenarios {
+        scenario.figures.retain(|_, v| v.is_finite());
+        for expectation in &mut scenario.expectations {
+            expectation.observed = expectation.observed.filter(|v| v.is_finite());
+        }
+        finite_trial(&mut scenario.trial);
+        finite_evidence(&mut scenario.evidence);
+        for control in &mut scenario.controls {
+            control.figures.retain(|_, v| v.is_finite());
+            finite_trial(&mut control.trial);
+            finite_evidence(&mut control.evidence);
+        }
+    }
+    if clean == *record {
+        Cow::Borrowed(record)
+    } else {
+        Cow::Owned(clean)
+    }
+}
+
+fn finite_trial(trial: &mut Trial) {
+    for values in trial.timeline.series.values_mut() {
+        for value in values {
+            *value = value.filter(|v| v.is_finite());
+        }
+    }
+    for fault in &mut trial.faults {
+        fault.achieved_ratio = fault.achieved_ratio.filter(|v| v.is_finite());
+    }
+}
+
+fn finite_evidence(evidence: &mut Evidence) {
+    evidence.late_ratio = evidence.late_ratio.filter(|v| v.is_finite());
+    evidence.simulator_busy_max = evidence.simulator_busy_max.filter(|v| v.is_finite());
+}

@@ -1,0 +1,263 @@
+//! The four files of a run's folder: they agree, survive hostile text, hold no request, and `latest` follows.
+
+mod support;
+
+use std::path::Path;
+
+use backdrop_reports::error::ReportError;
+use backdrop_reports::read::read_record;
+use backdrop_reports::record::{RunRecord, Verdict};
+use backdrop_reports::render::series::POINTS_MAX;
+use backdrop_reports::render::{html, junit, markdown, write_all};
+use serde_json::Value;
+
+fn page(record: &RunRecord) -> String {
+    html::render(record).expect("the page renders")
+}
+
+/// The chart data as the page's script reads it.
+fn charts(page: &str) -> Value {
+    let (_, rest) = page
+        .split_once("<script id=\"charts\" type=\"application/json\">")
+        .expect("the data is there");
+    let (data, _) = rest.split_once("</script>").expect("it ends");
+    serde_json::from_str(data).expect("it is JSON")
+}
+
+fn series<'a>(chart: &'a Value, label: &str) -> &'a [Value] {
+    let all = chart["series"].as_array().expect("series");
+    let found = all
+        .iter()
+        .find(|s| s["label"] == label)
+        .unwrap_or_else(|| panic!("no series {label}"));
+    found["values"].as_array().expect("values")
+}
+
+#[test]
+fn the_folder_is_whole_and_latest_follows() {
+    let out = tempfile::tempdir().expect("a folder");
+    for (name, record) in [("one", support::run()), ("two", support::deviated())] {
+        let dir = out.path().join(name);
+        write_all(&record, &dir).expect("written");
+        for file in ["run.json", "index.html", "junit.xml", "summary.md"] {
+            assert!(dir.join(file).metadata().expect(file).len() > 100, "{file}");
+        }
+        assert_eq!(
+            std::fs::read_dir(&dir).expect("readable").count(),
+            4,
+            "nothing else is left behind"
+        );
+        assert_eq!(
+            std::fs::read_link(out.path().join("latest")).expect("a link"),
+            Path::new(name)
+        );
+        assert_eq!(
+            read_record(&out.path().join("latest")).expect("readable"),
+            record
+        );
+    }
+    assert_eq!(
+        std::fs::read_dir(out.path()).expect("readable").count(),
+        3,
+        "two folders and the link"
+    );
+}
+
+#[test]
+fn a_latest_that_is_no_link_is_an_error_and_stays() {
+    let out = tempfile::tempdir().expect("a folder");
+    let squatter = out.path().join("latest");
+    std::fs::create_dir(&squatter).expect("made");
+    let error = write_all(&support::run(), &out.path().join("one")).expect_err("refused");
+    assert!(matches!(error, ReportError::Write { path, .. } if path.ends_with("latest")));
+    assert!(squatter.is_dir() && out.path().join("one/index.html").is_file());
+}
+
+#[test]
+fn numbers_that_json_cannot_hold_become_gaps() {
+    let out = tempfile::tempdir().expect("a folder");
+    let mut record = support::run();
+    record.scenarios[0]
+        .figures
+        .insert("broken_ratio".into(), f64::NAN);
+    record.scenarios[0]
+        .trial
+        .timeline
+        .series
+        .get_mut("anon_bytes")
+        .expect("there")[7] = Some(f64::INFINITY);
+    write_all(&record, &out.path().join("run")).expect("written");
+    let back = read_record(&out.path().join("run")).expect("readable");
+    assert!(!back.scenarios[0].figures.contains_key("broken_ratio"));
+    assert_eq!(
+        back.scenarios[0].trial.timeline.series["anon_bytes"][7],
+        None
+    );
+}
+
+#[test]
+fn every_rendering_says_the_records_verdict() {
+    for verdict in [
+        Verdict::Held,
+        Verdict::Deviated,
+        Verdict::Inconclusive,
+        Verdict::Error,
+    ] {
+        let mut record = support::run();
+        record.scenarios[1].verdict = verdict;
+        record.verdict = verdict;
+        record.exit = verdict.exit();
+        let word = verdict.word();
+        let summary = markdown::render(&record);
+        let first = summary.lines().next().expect("a line");
+        assert!(first.ends_with(word), "{first}");
+        let page = page(&record);
+        assert!(
+            page.contains(&format!("<section class=\"hero {word}\"")),
+            "{word}"
+        );
+        let xml = junit::render(&record).expect("renders");
+        assert!(
+            xml.contains(&format!("<property name=\"verdict\" value=\"{word}\"/>")),
+            "{xml}"
+        );
+        let (failures, errors) = match verdict {
+            Verdict::Held => (0, 0),
+            Verdict::Deviated => (1, 0),
+            Verdict::Inconclusive | Verdict::Error => (0, 1),
+        };
+        assert!(
+            xml.contains(&format!(
+                "tests=\"2\" skipped=\"0\" failures=\"{failures}\" errors=\"{errors}\""
+            )),
+            "{xml}"
+        );
+        if verdict != Verdict::Held {
+            assert!(xml.contains(&format!("type=\"{word}\"")), "{xml}");
+        }
+    }
+}
+
+#[test]
+fn a_run_without_scenarios_is_no_passing_suite() {
+    let mut record = support::run();
+    record.scenarios.clear();
+    record.verdict = Verdict::Error;
+    record.exit = 255;
+    record.reason = "no memory cgroup could be made".into();
+    let xml = junit::render(&record).expect("renders");
+    assert!(
+        xml.contains("tests=\"1\" skipped=\"0\" failures=\"0\" errors=\"1\""),
+        "{xml}"
+    );
+    assert!(page(&record).contains("ended before its first scenario"));
+    assert!(markdown::render(&record).contains("no memory cgroup could be made"));
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let mut record = support::run();
+    let evil = "</script><script>alert(1)</script><!-- \u{2028} | `x` \u{0} ]]>";
+    record.reason = evil.into();
+    record.scenarios[0].name = evil.into();
+    record.scenarios[0].trial.faults[0].name = evil.into();
+    record.scenarios[0].trial.logs = vec!["javascript:alert(1)".into(), "a b/\"c".into()];
+    let page = page(&record);
+    assert!(!page.contains("<script>alert"));
+    assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
+    assert!(!page.contains("href=\"javascript:"));
+    assert_eq!(charts(&page)["s0-memory"]["bands"][0]["label"], evil);
+    let xml = junit::render(&record).expect("renders");
+    assert!(!xml.contains("<script>") && !xml.contains('\u{0}'));
+    assert!(!markdown::render(&record).contains("<script>"));
+}
+
+#[test]
+fn the_page_asks_nothing_of_any_server() {
+    let page = page(&support::run());
+    for wanted in [
+        " src=",
+        "@import",
+        "url(http",
+        "fetch(",
+        "XMLHttpRequest",
+        "sendBeacon",
+        "<link rel=\"stylesheet\"",
+    ] {
+        assert!(!page.contains(wanted), "{wanted}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn the_first_screen_has_verdict_reason_evidence_and_replay() {
+    let record = support::run();
+    let page = page(&record);
+    let screen = page.split("id=\"scenario-").next().expect("a first screen");
+    for wanted in [
+        record.reason.as_str(),
+        record.replay.as_str(),
+        "Controls as expected",
+        "million-switch",
+        "203.4 MiB",
+        "killed",
+    ] {
+        assert!(screen.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn gaps_stay_gaps_and_empty_charts_say_so() {
+    let mut record = support::run();
+    let page_text = page(&record);
+    let charts = charts(&page_text);
+    let memory = &charts["s0-memory"];
+    let service = series(memory, "service: anon + kernel + sockets");
+    assert!(service.iter().any(Value::is_null) && service.iter().all(|v| v != 0));
+    // No answer in second 39: no latency, but a rate of zero.
+    assert!(series(&charts["s0-latency"], "p99")[38].is_null());
+    assert_eq!(series(&charts["s0-rates"], "switches")[38], 0);
+    // The control is on the scenario's scales, with its kill marked.
+    assert_eq!(
+        charts["s0-c0-held"]["y_max"],
+        charts["s0-c0-control"]["y_max"]
+    );
+    assert_eq!(charts["s0-c0-control"]["marks"][0]["kill"], true);
+    record.scenarios[0].trial.load = None;
+    record.scenarios[0].trial.timeline = Default::default();
+    let bare = page(&record);
+    assert!(
+        bare.contains("the load did not start or did not end")
+            && bare.contains("No governor state was recorded")
+    );
+}
+
+#[test]
+fn long_timelines_are_thinned_out() {
+    let mut record = support::run();
+    let trial = &mut record.scenarios[0].trial;
+    let rows = 360_000;
+    trial.timeline.t_s = (0..rows).map(|i| f64::from(i) * 0.01).collect();
+    for values in trial.timeline.series.values_mut() {
+        *values = vec![Some(1.0); rows as usize];
+    }
+    let page = page(&record);
+    for (id, chart) in charts(&page).as_object().expect("charts") {
+        let points = chart["x"].as_array().expect("x").len();
+        assert!(points <= POINTS_MAX, "{id} has {points}");
+    }
+    assert!(page.len() < 4 * 1024 * 1024, "{} bytes", page.len());
+}
+
+#[test]
+fn the_summary_stays_under_a_mebibyte() {
+    let mut record = support::run();
+    record.scenarios[0].reason = "ä".repeat(300_000);
+    for _ in 0..40 {
+        let more = record.scenarios[0].clone();
+        record.scenarios.push(more);
+    }
+    let summary = markdown::render(&record);
+    assert!(summary.len() < 1024 * 1024, "{}", summary.len());
+    assert!(summary.lines().next().expect("a line").ends_with("held"));
+}

@@ -1,0 +1,120 @@
+//! How fast pixels are made: decode, resample, encode, and a whole preview, on one thread.
+
+mod support;
+
+use std::hint::black_box;
+
+use backdrop_service::codec::{self, Header, Limits, PixelsMut, PixelsRef, Size};
+use backdrop_service::render::{CpuRenderer, Renderer, ViewTransform};
+use support::{Figure, measure};
+use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
+
+const FULL: Size = Size::new(1920, 1080);
+const PREVIEW: Size = Size::new(640, 360);
+
+/// Something like a photograph: slopes, edges, some noise. About half a megabyte as JPEG.
+fn picture(size: Size) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut data = Vec::with_capacity(size.bytes() as usize);
+    for y in 0..size.height {
+        for x in 0..size.width {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = (state >> 28) as f32;
+            let (u, v) = (x as f32 / 60.0, y as f32 / 45.0);
+            let wave = 50.0 * (u.sin() * v.cos()) + if (x / 96 + y / 80) % 3 == 0 { 40.0 } else { 0.0 };
+            let slope = 90.0 * y as f32 / size.height as f32;
+            data.extend([wave + slope + noise + 60.0, slope + noise + 70.0, 150.0 - wave + noise].map(|v| v as u8));
+            data.push(255);
+        }
+    }
+    data
+}
+
+fn view(data: &[u8], size: Size) -> PixelsRef<'_> {
+    PixelsRef::new(data, size).expect("made for this size")
+}
+
+fn block(data: &mut [u8], size: Size) -> PixelsMut<'_> {
+    PixelsMut::new(data, size).expect("made for this size")
+}
+
+fn copying(full: &[u8]) -> Figure {
+    let mut renderer = CpuRenderer::default();
+    let (mut a, mut b) = (full.to_vec(), full.to_vec());
+    let all = ViewTransform::full(FULL);
+    let mut ours = || renderer.resample(view(full, FULL), &all, block(black_box(&mut a), FULL));
+    let mut peer = || black_box(&mut b).copy_from_slice(black_box(full));
+    let (ours, peer) = measure(&mut ours, Some(&mut peer));
+    let name = "resample 1080p 1:1";
+    Figure { name, ours, peer, peer_name: Some("memcpy"), unit: "ms", goal: Some(1.1) }
+}
+
+fn resampling(name: &'static str, full: &[u8], to: Size) -> Figure {
+    let mut renderer = CpuRenderer::default();
+    let mut out = vec![0; to.bytes() as usize];
+    let all = ViewTransform::full(FULL);
+    let (ours, _) = measure(
+        &mut || renderer.resample(view(full, FULL), &all, block(black_box(&mut out), to)),
+        None,
+    );
+    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: None }
+}
+
+fn encoding(name: &'static str, data: &[u8], size: Size) -> Figure {
+    let mut file = Vec::new();
+    let mut ours = || {
+        file.clear();
+        codec::encode_jpeg(view(data, size), 80, black_box(&mut file)).expect("encodes");
+    };
+    let (ours, _) = measure(&mut ours, None);
+    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: None }
+}
+
+fn previewing(full: &[u8]) -> Figure {
+    let mut renderer = CpuRenderer::default();
+    let mut out = vec![0; PREVIEW.bytes() as usize];
+    let mut file = Vec::new();
+    let all = ViewTransform::full(FULL);
+    let mut ours = || {
+        file.clear();
+        renderer.resample(view(full, FULL), &all, block(&mut out, PREVIEW));
+        codec::encode_jpeg(view(&out, PREVIEW), 80, black_box(&mut file)).expect("encodes");
+    };
+    let (ours, _) = measure(&mut ours, None);
+    let name = "preview 1080p to 640x360 JPEG q80";
+    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: Some(8.0) }
+}
+
+type Decode = fn(&[u8], &Header, PixelsMut<'_>) -> Result<(), codec::CodecError>;
+
+fn decoding(name: &'static str, file: &[u8], decode: Decode, goal: f64) -> Figure {
+    let header = codec::probe(file, &Limits::default()).expect("a picture");
+    let (mut a, mut b) = (vec![0; header.output_bytes() as usize], vec![0; header.output_bytes() as usize]);
+    let mut ours = || decode(file, &header, block(black_box(&mut a), header.size)).expect("decodes");
+    let mut peer = || {
+        let options = DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGBA);
+        let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(file), options);
+        decoder.decode_into(black_box(&mut b)).expect("decodes");
+    };
+    let (ours, peer) = measure(&mut ours, Some(&mut peer));
+    Figure { name, ours, peer, peer_name: Some("zune-jpeg alone"), unit: "ms", goal: Some(goal) }
+}
+
+fn main() -> std::io::Result<()> {
+    let full = picture(FULL);
+    let small = picture(PREVIEW);
+    let mut file = Vec::new();
+    codec::encode_jpeg(view(&full, FULL), 85, &mut file).map_err(std::io::Error::other)?;
+    println!("1080p JPEG of {} kB", file.len() / 1000);
+    support::report(&[
+        copying(&full),
+        resampling("resample 1080p to 640x360", &full, PREVIEW),
+        resampling("resample 1080p to 1280x720", &full, Size::new(1280, 720)),
+        resampling("resample 1080p to 2560x1440", &full, Size::new(2560, 1440)),
+        encoding("encode 640x360 JPEG q80", &small, PREVIEW),
+        encoding("encode 1080p JPEG q80", &full, FULL),
+        previewing(&full),
+        decoding("decode 1080p JPEG, from the store", &file, codec::decode_trusted, 1.1),
+        decoding("decode 1080p JPEG, an upload", &file, codec::decode, 1.6),
+    ])
+}

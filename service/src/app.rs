@@ -1,0 +1,373 @@
+//! Wiring: the parts are made and joined here, and nowhere else. Parts that must not know each other meet through
+//! closures: the governor gets one that shrinks, the frames one that reads the memory's state.
+
+use crate::codec::Limits;
+use crate::config::{Config, Sharing};
+use crate::flyweight::{Flyweights, FlyweightsConfig, FlyweightsConfigError};
+use crate::frames::{Frames, FramesConfig};
+use crate::http::Service;
+use crate::http::auth::Auth;
+use crate::http::limits::HttpConfig;
+use crate::http::server::Server;
+use crate::memory::cgroup::{Probe, ProbeError};
+use crate::memory::sampler::MemoryError;
+use crate::memory::{Arena, Budget, BudgetConfig, GovernorConfig, Hooks, Memory, MemoryConfig, arena};
+use crate::metrics::{Build, Metrics};
+use crate::sessions::exclusive::Exclusive;
+use crate::sessions::{Sessions, SessionsConfig};
+use crate::store::{Store, StoreConfig, StoreError};
+use crate::{FEATURES, VERSION, failpoints};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Connections of the admin listener.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Indices given out for each background that is allowed at once.
+const INDICES_PER_BACKGROUND: usize = 16;
+/// Most indices of an epoch.
+const INDICES_MAX: usize = 1 << 24;
+
+/// Why the service did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// Address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// The data directory.
+    #[error("data directory: {0}")]
+    Store(#[from] StoreError),
+    /// Settings that do not fit together.
+    #[error("{0}")]
+    Settings(String),
+    /// The kernel's memory figures cannot be read.
+    #[error("memory: {0}")]
+    Probe(#[from] ProbeError),
+    /// Memory cannot be watched.
+    #[error("memory: {0}")]
+    Memory(#[from] MemoryError),
+    /// The arena of pixels cannot be made.
+    #[error("arena: {0}")]
+    Arena(#[from] arena::ArenaError),
+    /// Threads, signals or the ready file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl From<FlyweightsConfigError> for AppError {
+    fn from(error: FlyweightsConfigError) -> Self {
+        Self::Settings(error.to_string())
+    }
+}
+
+/// The parts below HTTP, joined. `import` needs no more.
+struct Core {
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    flyweights: Arc<Flyweights>,
+    memory: Arc<Memory>,
+}
+
+fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
+    let backgrounds_max = config.backgrounds_max as usize;
+    let flyweights = FlyweightsConfig {
+        backgrounds_max,
+        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).max(1 << 16).min(INDICES_MAX),
+        decode_threads: config.decode_threads,
+        loads_max: config.decode_threads * 2,
+        limits: Limits::with_pixels_max(config.image_pixels_max),
+        access_record: config.access_record,
+        ..FlyweightsConfig::default()
+    };
+    flyweights.validate()?;
+    flyweights.limits.validate().map_err(AppError::Settings)?;
+    Ok(flyweights)
+}
+
+fn memory_config(config: &Config) -> Result<MemoryConfig, AppError> {
+    let governor =
+        GovernorConfig { enabled: !config.unsafe_switches.disable_governor, ..GovernorConfig::default() };
+    let memory = MemoryConfig { limit: config.memory_limit, governor, ..MemoryConfig::default() };
+    memory.validate().map_err(|error| AppError::Settings(error.to_string()))?;
+    Ok(memory)
+}
+
+fn store_config(config: &Config) -> StoreConfig {
+    StoreConfig { volatile: config.unsafe_switches.volatile_uploads, ..StoreConfig::at(&config.data) }
+}
+
+/// What the governor may do: it knows these closures and no part behind them.
+fn hooks(flyweights: &Arc<Flyweights>) -> Hooks {
+    let (shrinking, trimming) = (Arc::clone(flyweights), Arc::clone(flyweights));
+    Hooks {
+        shrink: Box::new(move |bytes| shrinking.shrink_to(bytes).freed_bytes),
+        trim: Box::new(move || trimming.trim()),
+        purge: Box::new(|| {
+            if let Err(error) = arena::purge_all() {
+                tracing::warn!(%error, "purge failed");
+            }
+        }),
+    }
+}
+
+impl Core {
+    /// Makes the parts and takes in what the data directory holds.
+    async fn start(config: &Config) -> Result<Self, AppError> {
+        let build = Build { version: VERSION, features: FEATURES, failpoints: failpoints::BUILT };
+        let metrics = Arc::new(Metrics::new(&build));
+        let enforce = !config.unsafe_switches.disable_budget;
+        let budget = Budget::new(BudgetConfig { enforce, ..BudgetConfig::default() });
+        let pixels = Arena::new()?;
+        let store = Arc::new(Store::open(store_config(config))?);
+        let flyweights = Flyweights::new(
+            flyweights_config(config)?,
+            store,
+            Arc::clone(&budget),
+            Arc::clone(&pixels),
+            Arc::clone(&metrics),
+        )?;
+        let probe = Probe::detect(config.memory_limit)?;
+        let memory = Memory::start(
+            memory_config(config)?,
+            probe,
+            Arc::clone(&budget),
+            pixels,
+            Arc::clone(&metrics),
+            hooks(&flyweights),
+        )?;
+        let recovered = flyweights.recover().await?;
+        for (id, error) in &recovered.refused {
+            tracing::warn!(id, %error, "stored background not taken in");
+        }
+        tracing::info!(
+            live = recovered.live,
+            refused = recovered.refused.len(),
+            damaged = recovered.damaged.len(),
+            "backgrounds recovered"
+        );
+        Ok(Self { metrics, budget, flyweights, memory: Arc::new(memory) })
+    }
+}
+
+fn service(config: &Config, core: Core) -> Result<Service, AppError> {
+    let Core { metrics, budget, flyweights, memory } = core;
+    let frames_config = FramesConfig {
+        threads: config.render_threads,
+        queue_max: config.render_queue_max,
+        reserve_wait: config.http.reserve_wait,
+        ..FramesConfig::default()
+    };
+    frames_config.validate().map_err(AppError::Settings)?;
+    let watched = Arc::clone(&memory);
+    let frames =
+        Frames::start(frames_config, Arc::clone(&budget), Arc::clone(&metrics), move || watched.state())?;
+    let sessions_config = SessionsConfig { sessions_max: config.sessions_max };
+    Ok(Service {
+        config: config.http.clone(),
+        auth: Auth::new(&config.tokens),
+        sessions: Sessions::new(sessions_config, Arc::clone(&budget), Arc::clone(&metrics)),
+        exclusive: (config.sharing == Sharing::Exclusive).then(Exclusive::default),
+        flyweights,
+        frames,
+        memory,
+        budget,
+        metrics,
+        ready: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
+    })
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
+    let failed = |error| AppError::Bind { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn write_ready_file(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
+    let ready = serde_json::json!({
+        "pid": std::process::id(),
+        "listen": listen.to_string(),
+        "admin": admin.to_string(),
+        "features": FEATURES,
+    });
+    // Renamed into place, so that a reader never sees half of it.
+    let aside = path.with_extension("partial");
+    std::fs::write(&aside, format!("{ready}\n"))?;
+    std::fs::rename(&aside, path)
+}
+
+fn log_settings(config: &Config) {
+    for line in config.lines() {
+        tracing::info!("{line}");
+    }
+    let switches = config.unsafe_switches;
+    let off = [
+        (switches.disable_budget, "THE BUDGET REFUSES NOTHING"),
+        (switches.disable_governor, "THE GOVERNOR DOES NOTHING"),
+        (switches.volatile_uploads, "UPLOADS ARE NOT DURABLE"),
+    ];
+    for (_, what) in off.iter().filter(|(is_off, _)| *is_off) {
+        tracing::warn!("{what}: a protection is off for a chaos control; never run this in production");
+    }
+}
+
+/// Serves until a signal asks for the end, then drains.
+///
+/// # Errors
+/// Whatever keeps the service from starting.
+pub async fn serve(config: Config) -> Result<(), AppError> {
+    log_settings(&config);
+    let mut stop = Stop::listen()?;
+    let (public, listen) = bind(config.listen).await?;
+    let (private, admin) = bind(config.admin).await?;
+    let service = Arc::new(service(&config, Core::start(&config).await?)?);
+    let (drain, draining) = watch::channel(false);
+    let server = Server::new(config.http.clone(), Arc::clone(&service.metrics));
+    let answering = Arc::clone(&service);
+    let serving = tokio::spawn(async move {
+        server.run(public, move |request| Arc::clone(&answering).answer(request), draining).await
+    });
+    let (stop_admin, admin_draining) = watch::channel(false);
+    let administering = tokio::spawn(run_admin(Arc::clone(&service), private, admin_draining));
+    service.ready.store(true, Ordering::Release);
+    tracing::info!(%listen, %admin, epoch = service.flyweights.epoch(), features = ?FEATURES, "ready");
+    if let Some(path) = &config.ready_file {
+        write_ready_file(path, listen, admin)?;
+    }
+    let signal = stop.wait().await;
+    tracing::info!(signal, timeout = ?config.http.drain_timeout, "draining");
+    service.draining.store(true, Ordering::Release);
+    drain.send_replace(true);
+    let clean = serving.await.unwrap_or(false);
+    stop_admin.send_replace(true);
+    administering.abort();
+    if clean {
+        tracing::info!("drained");
+    } else {
+        tracing::warn!("requests still in flight were cut off");
+    }
+    if let Some(path) = &config.ready_file {
+        drop(std::fs::remove_file(path));
+    }
+    Ok(())
+}
+
+async fn run_admin(service: Arc<Service>, listener: TcpListener, drain: watch::Receiver<bool>) -> bool {
+    let config = HttpConfig { connections_max: ADMIN_CONNECTIONS_MAX, ..service.config.clone() };
+    // Counted apart: the metric of connections is the public listener's.
+    let server = Server::uncounted(config, Arc::clone(&service.metrics));
+    server.run(listener, move |request| Arc::clone(&service).answer_admin(request), drain).await
+}
+
+/// The signals that end the service.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// One file of an import, and what became of it.
+#[derive(Debug)]
+pub struct Imported {
+    /// Name of the file.
+    pub file: String,
+    /// Id and version it has now, or why it was not taken.
+    pub outcome: Result<(String, u32), String>,
+}
+
+/// The id that a file name gives: lower case, what an id cannot hold as `-`, cut to 64 characters.
+fn id_of(stem: &str) -> Option<String> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };
+    let mapped: String = stem.chars().map(plain).collect();
+    let id: String = mapped.trim_start_matches(['.', '_', '-']).chars().take(64).collect();
+    crate::store::valid_id(&id).then_some(id)
+}
+
+fn pictures(dir: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+    let known = |path: &Path| {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        ["jpg", "jpeg", "png", "webp"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() && known(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Takes the JPEG, PNG and WebP files of `dir` into the data directory, telling `progress` of each.
+///
+/// # Errors
+/// Whatever keeps all of it from being done; what is wrong with one file is its outcome.
+pub async fn import(config: &Config, dir: &Path, mut progress: impl FnMut(usize, usize, &Imported)) -> Result<(), AppError> {
+    let paths = pictures(dir)?;
+    let core = Core::start(config).await?;
+    let mut taken = std::collections::HashMap::new();
+    for (at, path) in paths.iter().enumerate() {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let outcome = import_one(config, &core, path, &mut taken).await;
+        progress(at + 1, paths.len(), &Imported { file, outcome });
+    }
+    Ok(())
+}
+
+async fn import_one(
+    config: &Config,
+    core: &Core,
+    path: &Path,
+    taken: &mut std::collections::HashMap<String, String>,
+) -> Result<(String, u32), String> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is no text")?;
+    let id = id_of(stem).ok_or("its name gives no id")?;
+    if let Some(other) = taken.insert(id.clone(), stem.to_owned()) {
+        return Err(format!("its name gives the id {id}, as that of {other} does"));
+    }
+    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if bytes > config.http.body_bytes_max {
+        return Err(format!("it has {bytes} bytes, more than body-bytes-max"));
+    }
+    let charge = core.budget.try_reserve(crate::memory::Purpose::Upload, bytes).map_err(|error| error.to_string())?;
+    let image = tokio::fs::read(path).await.map_err(|error| error.to_string())?;
+    let kept = core.flyweights.upload(&id, image.into(), crate::flyweight::Precondition::None).await;
+    drop(charge);
+    kept.map(|registered| (id, registered.version)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_become_ids() {
+        assert_eq!(id_of("Beach At Night").as_deref(), Some("beach-at-night"));
+        assert_eq!(id_of("._Ünïcode").as_deref(), Some("n-code"));
+        assert_eq!(id_of(&"x".repeat(80)).map(|id| id.len()), Some(64));
+        assert_eq!(id_of("---"), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Encoded pictures in and out: what a file claims ([`probe`]), its pixels ([`decode`]), and files made from pixels.
+//!
+//! Bytes in, bytes out: no I/O, no budget, no threads. The caller reserves memory first, which is why [`probe`] reads
+//! headers only and says in [`Header`] how much a decode will take. The invariant: a file either decodes completely or is
+//! an error, never a picture with a grey rest. EXIF orientation and colour profiles are not applied: a picture is taken
+//! as it is stored, and its samples as sRGB.
+
+pub mod decode;
+pub mod encode;
+mod jpeg_scan;
+pub mod limits;
+pub mod pixels;
+pub mod probe;
+pub mod thumbnail;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{decode, decode_trusted};
+pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max};
+pub use limits::Limits;
+pub use pixels::{PixelsMut, PixelsRef, Size};
+pub use probe::probe;
+pub use thumbnail::thumbnail;
+
+/// Formats that backgrounds may be uploaded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// JPEG, baseline or progressive, 8 bits per sample.
+    Jpeg,
+    /// PNG, every colour type and depth; not APNG.
+    Png,
+    /// WebP, lossy or lossless; not animated.
+    Webp,
+}
+
+impl Format {
+    /// Lower-case name as it stands in metadata and in file names: `jpeg`, `png`, `webp`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::Webp => "webp",
+        }
+    }
+
+    /// The format of that name, the inverse of [`Format::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "jpeg" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            "webp" => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    /// Media type for `Content-Type`.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::Webp => "image/webp",
+        }
+    }
+
+    /// The format whose signature opens `bytes`; file names and declared types are not consulted.
+    pub fn detect(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+            Some(Self::Jpeg)
+        } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            Some(Self::Png)
+        } else if bytes.len() >= 12 && &bytes[..4] == b"RIFF" && &bytes[8..12] == b"WEBP" {
+            Some(Self::Webp)
+        } else {
+            None
+        }
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a file claims to be, read before any pixel is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Format by signature.
+    pub format: Format,
+    /// Size of the picture; neither side is zero and both are within the [`Limits`].
+    pub size: Size,
+    /// Upper bound of what [`decode`] allocates beside the output, in bytes. Freed when it returns.
+    pub scratch_bytes: u64,
+}
+
+impl Header {
+    /// Bytes of the decoded picture.
+    pub const fn output_bytes(&self) -> u64 {
+        self.size.bytes()
+    }
+}
+
+/// Why a file was refused, or a picture could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The bytes open with no signature that is known.
+    #[error("not a JPEG, PNG or WebP picture ({})", if *.looks_like_text { "it looks like text" } else { "unknown signature" })]
+    UnknownFormat {
+        /// The first bytes are printable text.
+        looks_like_text: bool,
+    },
+    /// More pixels, or a longer side, than the limits allow. Decided from the header.
+    #[error("picture of {size} exceeds the limit of {pixels_max} pixels and {side_max} per side")]
+    TooLarge {
+        /// What the header claims.
+        size: Size,
+        /// Largest number of pixels.
+        pixels_max: u64,
+        /// Largest width or height.
+        side_max: u32,
+    },
+    /// The header claims a width or height of zero.
+    #[error("{format} picture of {size} has no pixels")]
+    ZeroSize {
+        /// Format by signature.
+        format: Format,
+        /// What the header claims.
+        size: Size,
+    },
+    /// More than one frame.
+    #[error("{format} picture is animated; only still pictures are accepted")]
+    Animated {
+        /// Format by signature.
+        format: Format,
+    },
+    /// Well-formed, but of a kind that is not decoded.
+    #[error("{format} picture uses {what}, which is not supported")]
+    Unsupported {
+        /// Format by signature.
+        format: Format,
+        /// The feature.
+        what: String,
+    },
+    /// The file ends before its picture does.
+    #[error("{format} picture is truncated")]
+    Truncated {
+        /// Format by signature.
+        format: Format,
+    },
+    /// The file breaks the rules of its format.
+    #[error("malformed {format} picture: {cause}")]
+    Malformed {
+        /// Format by signature.
+        format: Format,
+        /// The decoder's reason.
+        cause: String,
+    },
+    /// The decoder would have taken more memory than was reserved from the header.
+    #[error("{format} picture needs more than the {scratch_bytes} bytes its header accounts for")]
+    ScratchExceeded {
+        /// Format by signature.
+        format: Format,
+        /// What was allowed.
+        scratch_bytes: u64,
+    },
+    /// The encoder refused or failed.
+    #[error("cannot encode {size} as {format}: {cause}")]
+    Encode {
+        /// Target format.
+        format: Format,
+        /// Size of the picture.
+        size: Size,
+        /// The encoder's reason.
+        cause: String,
+    },
+    /// Injected by a failpoint.
+    #[error("injected decode error")]
+    Injected,
+}

@@ -1,0 +1,272 @@
+//! The service's settings: defaults, file, environment, flags, in that order, resolved into one checked value.
+//!
+//! Raw settings are all optional and come from either source alike; [`Config`] is what they resolve to. A bad setting is
+//! an error that names its cause and its mend, before anything is bound.
+
+pub mod raw;
+pub mod units;
+
+use crate::http::auth::{Role, Token};
+use crate::http::limits::HttpConfig;
+pub use raw::Raw;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A setting that cannot work: what is wrong, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}; {mend}")]
+pub struct ConfigError {
+    cause: String,
+    mend: String,
+}
+
+impl ConfigError {
+    fn new(cause: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { cause: cause.into(), mend: mend.into() }
+    }
+}
+
+/// Who owns decoded pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// All sessions share one texture for each background.
+    #[default]
+    Flyweight,
+    /// Each session owns a texture: the naive control.
+    Exclusive,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogForm {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Protections that are off; all false except in a `chaos-controls` build.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unsafe {
+    /// The budget counts but refuses nothing.
+    pub disable_budget: bool,
+    /// The governor watches but does nothing.
+    pub disable_governor: bool,
+    /// Uploads are acknowledged before they are durable.
+    pub volatile_uploads: bool,
+}
+
+/// All settings of `serve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Public address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address of the admin listener.
+    pub admin: SocketAddr,
+    /// Where uploads live.
+    pub data: PathBuf,
+    /// Written once the service is ready.
+    pub ready_file: Option<PathBuf>,
+    /// Who may call; empty means everybody on loopback.
+    pub tokens: Vec<Token>,
+    /// Who owns decoded pixels.
+    pub sharing: Sharing,
+    /// Most sessions.
+    pub sessions_max: u32,
+    /// Most backgrounds.
+    pub backgrounds_max: u32,
+    /// Memory limit instead of the cgroup's.
+    pub memory_limit: Option<u64>,
+    /// Workers of the HTTP runtime.
+    pub threads: usize,
+    /// Threads that render.
+    pub render_threads: usize,
+    /// Threads that decode.
+    pub decode_threads: usize,
+    /// Frames that may wait for a render thread.
+    pub render_queue_max: usize,
+    /// Pixels of an uploaded picture.
+    pub image_pixels_max: u64,
+    /// Entries of the access record; 0 records nothing.
+    pub access_record: usize,
+    /// Form of the log.
+    pub log: LogForm,
+    /// Filter of the log, as `tracing` reads it.
+    pub log_level: String,
+    /// Bounds of the public listener.
+    pub http: HttpConfig,
+    /// Protections that are off.
+    pub unsafe_switches: Unsafe,
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 7081)),
+            data: PathBuf::from(".data"),
+            ready_file: None,
+            tokens: Vec::new(),
+            sharing: Sharing::default(),
+            sessions_max: 2_000_000,
+            backgrounds_max: 4096,
+            memory_limit: None,
+            threads: cpus(),
+            render_threads: (cpus() / 2).max(1),
+            decode_threads: (cpus() / 2).max(1),
+            render_queue_max: 256,
+            image_pixels_max: 50_000_000,
+            access_record: 0,
+            log: LogForm::default(),
+            log_level: "info".to_owned(),
+            http: HttpConfig::default(),
+            unsafe_switches: Unsafe::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file that `flags` names, if any, puts `flags` over it (they already hold the environment), and checks.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn resolve(flags: Raw) -> Result<Self, ConfigError> {
+        let raw = match &flags.config {
+            Some(path) => flags.clone().over(Raw::read(path)?),
+            None => flags,
+        };
+        let config = raw.apply(Self::default())?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.http.validate().map_err(|cause| ConfigError::new(cause, "change it"))?;
+        crate::sessions::SessionsConfig { sessions_max: self.sessions_max }
+            .validate()
+            .map_err(|cause| ConfigError::new(cause, "change sessions-max"))?;
+        if !(1..=1 << 20).contains(&self.backgrounds_max) {
+            return Err(ConfigError::new("backgrounds-max must lie between 1 and 1048576", "change backgrounds-max"));
+        }
+        let pools = [self.threads, self.render_threads, self.decode_threads];
+        if pools.iter().any(|threads| !(1..=1024).contains(threads)) {
+            return Err(ConfigError::new("a number of threads is not within 1 and 1024", "change it"));
+        }
+        if !(1..=1 << 20).contains(&self.render_queue_max) || self.access_record > 1 << 30 {
+            return Err(ConfigError::new("render-queue-max or access-record is out of range", "change it"));
+        }
+        if !(1..=1 << 30).contains(&self.image_pixels_max) {
+            return Err(ConfigError::new("image-pixels-max must lie between 1 and 1073741824", "change it"));
+        }
+        if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::new(
+                format!("{} is no loopback address and no token is configured, so anybody could write", self.listen),
+                "give --tokens-file or BACKDROP_TOKENS, or listen on 127.0.0.1",
+            ));
+        }
+        if self.unsafe_switches != Unsafe::default() && !cfg!(feature = "chaos-controls") {
+            return Err(ConfigError::new("this build cannot switch protections off", "build it with chaos-controls"));
+        }
+        Ok(())
+    }
+
+    /// The effective settings as one line a piece, secrets left out.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let tenants: Vec<&str> = self.tokens.iter().map(|token| token.tenant.as_str()).collect();
+        let mut lines = vec![
+            format!("listen={} admin={} data={}", self.listen, self.admin, self.data.display()),
+            format!("sharing={:?} tokens={} tenants={tenants:?}", self.sharing, self.tokens.len()),
+            format!("sessions_max={} backgrounds_max={}", self.sessions_max, self.backgrounds_max),
+            format!("memory_limit={}", self.memory_limit.map_or("auto".to_owned(), |bytes| bytes.to_string())),
+            format!(
+                "threads={} render_threads={} decode_threads={} render_queue_max={}",
+                self.threads, self.render_threads, self.decode_threads, self.render_queue_max
+            ),
+            format!("image_pixels_max={} access_record={}", self.image_pixels_max, self.access_record),
+        ];
+        lines.push(format!("{:?}", self.http));
+        if self.unsafe_switches != Unsafe::default() {
+            lines.push(format!("{:?}", self.unsafe_switches));
+        }
+        lines
+    }
+}
+
+fn role(name: &str) -> Result<Role, ConfigError> {
+    Role::from_name(name)
+        .ok_or_else(|| ConfigError::new(format!("there is no role {name:?}"), "the only role is catalogue"))
+}
+
+fn token(secret: &str, tenant: &str, roles: &[&str]) -> Result<Token, ConfigError> {
+    if secret.trim().is_empty() || tenant.trim().is_empty() {
+        return Err(ConfigError::new("a token has an empty secret or tenant", "give each token both"));
+    }
+    let roles = roles.iter().map(|name| role(name)).collect::<Result<_, _>>()?;
+    Ok(Token { secret: secret.trim().to_owned(), tenant: tenant.trim().to_owned(), roles })
+}
+
+/// Tokens as `secret=tenant[:role[+role]]`, separated by commas.
+fn tokens_of(text: &str) -> Result<Vec<Token>, ConfigError> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries
+        .enumerate()
+        .map(|(at, entry)| {
+            // The entry holds a secret and is never shown.
+            let (secret, rest) = entry.split_once('=').ok_or_else(|| {
+                ConfigError::new(
+                    format!("token {} of BACKDROP_TOKENS has no =", at + 1),
+                    "write secret=tenant[:role[+role]], separated by commas",
+                )
+            })?;
+            let (tenant, roles) = rest.split_once(':').unwrap_or((rest, ""));
+            let roles: Vec<&str> = roles.split('+').filter(|name| !name.is_empty()).collect();
+            token(secret, tenant, &roles)
+        })
+        .collect()
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    #[serde(default)]
+    token: Vec<TokenRow>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRow {
+    secret: String,
+    tenant: String,
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+fn read_file(path: &Path, what: &str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(format!("{what} {}: {error}", path.display()), "check the path"))
+}
+
+fn tokens_in(path: &Path) -> Result<Vec<Token>, ConfigError> {
+    let text = read_file(path, "tokens file")?;
+    let file: TokensFile = toml::from_str(&text).map_err(|error| {
+        // The message alone: the rendered error quotes the line, and lines hold secrets.
+        ConfigError::new(
+            format!("tokens file {}: {}", path.display(), error.message()),
+            "write [[token]] tables with secret, tenant and roles",
+        )
+    })?;
+    let row = |row: &TokenRow| {
+        let roles: Vec<&str> = row.roles.iter().map(String::as_str).collect();
+        token(&row.secret, &row.tenant, &roles)
+    };
+    file.token.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests;

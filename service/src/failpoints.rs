@@ -1,0 +1,235 @@
+//! Injection points for faults: their names, their triggers, and the helpers that the parts call.
+//!
+//! Names read `module.operation.effect` and stand in one list. Every trigger is counted, also under a rate such as
+//! `10%return`: a fault that did not fire proves nothing. Without the feature `failpoints` all of this compiles to
+//! nothing. It imports no other part; the metric copies the counters when it is scraped.
+
+/// A load from the store fails.
+pub const STORE_LOAD_ERROR: &str = "store.load.error";
+/// A load from the store waits `return(ms)` milliseconds first.
+pub const STORE_LOAD_DELAY: &str = "store.load.delay";
+/// A picture's decoding fails.
+pub const CODEC_DECODE_ERROR: &str = "codec.decode.error";
+/// A picture's decoding waits `return(ms)` milliseconds first.
+pub const CODEC_DECODE_DELAY: &str = "codec.decode.delay";
+/// A reservation finds the budget exhausted.
+pub const MEMORY_RESERVE_EXHAUSTED: &str = "memory.reserve.exhausted";
+/// An eviction pass waits `return(ms)` milliseconds between unlinking and freeing.
+pub const FLYWEIGHT_EVICT_DELAY: &str = "flyweight.evict.delay";
+/// A switch of a session's background fails as internal error, unapplied.
+pub const SESSIONS_SWITCH_ERROR: &str = "sessions.switch.error";
+/// A render fails.
+pub const FRAMES_RENDER_ERROR: &str = "frames.render.error";
+/// A render waits `return(ms)` milliseconds first.
+pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
+
+/// Every injection point there is.
+pub const ALL: &[&str] = &[
+    STORE_LOAD_ERROR,
+    STORE_LOAD_DELAY,
+    CODEC_DECODE_ERROR,
+    CODEC_DECODE_DELAY,
+    MEMORY_RESERVE_EXHAUSTED,
+    FLYWEIGHT_EVICT_DELAY,
+    SESSIONS_SWITCH_ERROR,
+    FRAMES_RENDER_ERROR,
+    FRAMES_RENDER_DELAY,
+];
+
+/// The points of this build: all of them with the feature, none without.
+pub const BUILT: &[&str] = if cfg!(feature = "failpoints") {
+    ALL
+} else {
+    &[]
+};
+
+#[cfg(feature = "failpoints")]
+pub use enabled::*;
+
+#[cfg(feature = "failpoints")]
+mod enabled {
+    use super::ALL;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    static TRIGGERS: [AtomicU64; ALL.len()] = [const { AtomicU64::new(0) }; ALL.len()];
+
+    /// Longest delay that an action can ask for; a longer one is cut.
+    const DELAY_MAX: Duration = Duration::from_secs(60);
+
+    /// Why an action was refused.
+    #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+    pub enum ConfigureError {
+        /// No such injection point.
+        #[error("no failpoint is named {0}")]
+        UnknownName(String),
+        /// The action is not `off` or a `return`, optionally with a rate or a count.
+        #[error("action {0:?} is not of the form [P%][N*]return[(ms)] or off")]
+        BadAction(String),
+    }
+
+    fn index_of(name: &str) -> Option<usize> {
+        ALL.iter().position(|known| *known == name)
+    }
+
+    /// The action's argument if the point fires now, counting the trigger.
+    fn fire(name: &str) -> Option<Option<String>> {
+        fail::eval(name, |argument| {
+            if let Some(index) = index_of(name) {
+                TRIGGERS[index].fetch_add(1, Ordering::Relaxed);
+            }
+            argument
+        })
+    }
+
+    fn delay_of(name: &str) -> Option<Duration> {
+        let ms = fire(name)??.trim().parse().ok()?;
+        Some(Duration::from_millis(ms).min(DELAY_MAX))
+    }
+
+    /// Whether the point fires now.
+    #[must_use]
+    pub fn hit(name: &str) -> bool {
+        fire(name).is_some()
+    }
+
+    /// Waits as long as the point's `return(ms)` asks for, without blocking the thread.
+    pub async fn delay(name: &str) {
+        if let Some(wait) = delay_of(name) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Blocks the calling thread as long as the point's `return(ms)` asks for: only for threads of an own pool.
+    pub fn delay_blocking(name: &str) {
+        if let Some(wait) = delay_of(name) {
+            std::thread::sleep(wait);
+        }
+    }
+
+    /// Sets the action of a point.
+    ///
+    /// Only `off` and `[P%][N*]return[(ms)]` are taken: fail's own `sleep` and `panic` would block or kill a worker
+    /// and escape the count. Several steps may be joined by `->`.
+    ///
+    /// # Errors
+    /// An unknown name, or an action of another form.
+    pub fn configure(name: &str, action: &str) -> Result<(), ConfigureError> {
+        if index_of(name).is_none() {
+            return Err(ConfigureError::UnknownName(name.to_owned()));
+        }
+        let bad = || ConfigureError::BadAction(action.to_owned());
+        for step in action.split("->") {
+            let task = step.rsplit(['%', '*']).next().unwrap_or(step).trim();
+            let task = task.split('(').next().unwrap_or(task);
+            if task != "off" && task != "return" {
+                return Err(bad());
+            }
+        }
+        fail::cfg(name, action).map_err(|_| bad())
+    }
+
+    /// Switches a point off.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn remove(name: &str) -> Result<(), ConfigureError> {
+        if index_of(name).is_none() {
+            return Err(ConfigureError::UnknownName(name.to_owned()));
+        }
+        fail::remove(name);
+        Ok(())
+    }
+
+    /// How often each point fired since the process started, in the order of [`ALL`].
+    #[must_use]
+    pub fn triggers() -> Vec<(&'static str, u64)> {
+        let counts = TRIGGERS.iter().map(|count| count.load(Ordering::Relaxed));
+        ALL.iter().copied().zip(counts).collect()
+    }
+
+    /// The actions that are set now, by name.
+    #[must_use]
+    pub fn actions() -> Vec<(String, String)> {
+        fail::list()
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+mod disabled {
+    /// Never fires in this build.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hit(_name: &str) -> bool {
+        false
+    }
+
+    /// Never waits in this build.
+    #[inline(always)]
+    pub async fn delay(_name: &str) {}
+
+    /// Never waits in this build.
+    #[inline(always)]
+    pub const fn delay_blocking(_name: &str) {}
+
+    /// No point ever fires in this build.
+    #[must_use]
+    pub const fn triggers() -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+pub use disabled::*;
+
+#[cfg(all(test, feature = "failpoints"))]
+mod tests {
+    use super::*;
+
+    fn count(name: &str) -> u64 {
+        let all = triggers();
+        all.iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    #[test]
+    fn counts_only_real_triggers_under_a_rate() {
+        configure(FRAMES_RENDER_ERROR, "30%return").expect("valid");
+        let fired = (0..1000).filter(|_| hit(FRAMES_RENDER_ERROR)).count() as u64;
+        assert!(fired > 0 && fired < 1000);
+        assert_eq!(count(FRAMES_RENDER_ERROR), fired);
+        remove(FRAMES_RENDER_ERROR).expect("known");
+        assert!(!hit(FRAMES_RENDER_ERROR));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_waits_for_its_argument() {
+        configure(STORE_LOAD_DELAY, "1*return(250)").expect("valid");
+        let start = tokio::time::Instant::now();
+        delay(STORE_LOAD_DELAY).await;
+        assert_eq!(start.elapsed().as_millis(), 250);
+        remove(STORE_LOAD_DELAY).expect("known");
+    }
+
+    #[test]
+    fn refuses_names_and_actions_it_cannot_count() {
+        assert!(matches!(
+            configure("no.such", "return"),
+            Err(ConfigureError::UnknownName(_))
+        ));
+        for action in [
+            "panic",
+            "sleep(10)",
+            "50%sleep(1)",
+            "",
+            "return(",
+            "10%panic->return",
+        ] {
+            assert!(
+                configure(CODEC_DECODE_ERROR, action).is_err(),
+                "{action} was taken"
+            );
+        }
+    }
+}

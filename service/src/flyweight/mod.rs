@@ -1,0 +1,812 @@
+//! Flyweights: backgrounds, each one small identity and at most one texture, shared by every session that shows it.
+//!
+//! Identity and residency are two things. The catalogue's identities are permanent until removed; a texture is there or not, is
+//! pinned by a [`Lease`] only, and leaves when memory is needed elsewhere. This part knows neither sessions nor HTTP, and of memory only
+//! the budget and the arena. Invariants, each with a test: the same index yields the same texture as long as anyone holds it; a cold
+//! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
+
+mod catalogue;
+mod cell;
+mod flight;
+pub mod key;
+mod loader;
+pub mod policy;
+pub mod pool;
+mod reclaim;
+pub mod record;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod texture;
+mod upload;
+mod workers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::codec::{Limits, PixelsRef, Size};
+use crate::memory::arena::Arena;
+use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
+use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
+use crate::store::{Store, StoreError, Stored};
+use catalogue::{Catalogue, CatalogueConfig};
+use cell::Pin;
+use flight::Flight;
+use loader::Loader;
+use policy::Lru;
+use pool::{Pool, PoolConfig};
+use reclaim::Residents;
+use record::Event;
+use slot::{Negative, Slot};
+use workers::Workers;
+
+pub use catalogue::CatalogueError;
+pub use key::RenditionKey;
+pub use loader::LoadError;
+pub use policy::{History, Policy};
+pub use reclaim::ShrinkReport;
+pub use record::AccessRecord;
+pub use texture::Texture;
+pub use upload::{Precondition, RecoveryReport, RemoveError, UploadError};
+pub use workers::WorkerError;
+
+/// Replaces that a load follows before it gives up.
+const OVERTAKEN_MAX: usize = 16;
+
+/// Settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlyweightsConfig {
+    /// Live backgrounds.
+    pub backgrounds_max: usize,
+    /// Indices given out in the life of the process; deleting and creating again takes a new one.
+    pub indices_max: usize,
+    /// Threads that decode.
+    pub decode_threads: usize,
+    /// Decodes that may wait for a thread.
+    pub decode_queue_max: usize,
+    /// Loads that hold memory at the same time; the others wait before they reserve anything.
+    pub loads_max: usize,
+    /// How long a load or an upload waits for each reservation.
+    pub reserve_wait: Duration,
+    /// Longest time of one load.
+    pub load_timeout: Duration,
+    /// How long a failed load is remembered.
+    pub negative_ttl: Duration,
+    /// What a picture may claim.
+    pub limits: Limits,
+    /// The frame pool's.
+    pub pool: PoolConfig,
+    /// Entries of the access record; 0 is off.
+    pub access_record: usize,
+}
+
+impl Default for FlyweightsConfig {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .div_ceil(2);
+        Self {
+            backgrounds_max: 4096,
+            indices_max: 65_536,
+            decode_threads: threads,
+            decode_queue_max: 256,
+            loads_max: threads * 2,
+            reserve_wait: Duration::from_secs(1),
+            load_timeout: Duration::from_secs(10),
+            negative_ttl: Duration::from_secs(1),
+            limits: Limits::default(),
+            pool: PoolConfig::default(),
+            access_record: 0,
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("flyweights: {0}")]
+pub struct FlyweightsConfigError(&'static str);
+
+impl FlyweightsConfig {
+    /// Checks the bounds.
+    pub fn validate(&self) -> Result<(), FlyweightsConfigError> {
+        let positive = [
+            self.backgrounds_max,
+            self.decode_threads,
+            self.decode_queue_max,
+            self.loads_max,
+        ];
+        if positive.contains(&0) {
+            return Err(FlyweightsConfigError(
+                "backgrounds, decode threads, their queue and loads must be at least 1",
+            ));
+        }
+        if self.indices_max < self.backgrounds_max || self.indices_max > 1 << 24 {
+            return Err(FlyweightsConfigError(
+                "indices must be at least as many as backgrounds and at most 16 million",
+            ));
+        }
+        if self.load_timeout.is_zero() || self.pool.blocks_max == 0 {
+            return Err(FlyweightsConfigError(
+                "the load timeout and the pool must not be zero",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a background without its pixels. Small, immutable, shared.
+#[derive(Debug)]
+pub struct Identity {
+    /// Index of the flyweight, stable within the epoch.
+    pub index: u32,
+    /// Id, version, format, size, checksum, thumbnail.
+    pub stored: Stored,
+    _thumbnail: Option<Charge>,
+}
+
+/// Why an index cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unavailable {
+    /// Never given out in this epoch.
+    #[error("no such flyweight in this epoch")]
+    Unknown,
+    /// Its background was removed.
+    #[error("the flyweight's background was removed")]
+    Gone,
+}
+
+/// What an index names.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A background.
+    Live(Arc<Identity>),
+    /// A removed one.
+    Gone,
+    /// Nothing.
+    Unknown,
+}
+
+/// Answer to a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// Index of the flyweight.
+    pub index: u32,
+    /// Version from now on.
+    pub version: u32,
+    /// False when an existing background was replaced.
+    pub created: bool,
+}
+
+/// How a lease was come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// The texture was there.
+    Hit,
+    /// It was not, and this caller started the load.
+    Miss,
+    /// It was not, and a load was under way.
+    Joined,
+}
+
+impl Access {
+    /// As the header `backdrop-cache` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Access::Hit => "hit",
+            Access::Miss => "miss",
+            Access::Joined => "joined",
+        }
+    }
+
+    fn result(self) -> AccessResult {
+        match self {
+            Access::Hit => AccessResult::Hit,
+            Access::Miss => AccessResult::Miss,
+            Access::Joined => AccessResult::Joined,
+        }
+    }
+}
+
+/// Why there is no lease.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LeaseError {
+    /// Never given out, or removed.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// No memory for it now: shed, or show the thumbnail.
+    #[error("no memory for the texture now")]
+    Exhausted,
+    /// Its pixels can never fit.
+    #[error(transparent)]
+    TooLarge(ReserveError),
+    /// Not there in time. The load goes on.
+    #[error("the texture was not there in time")]
+    Deadline,
+    /// The load failed; shared by all who waited for it.
+    #[error(transparent)]
+    Load(Arc<LoadError>),
+    /// It was replaced faster than it could be loaded.
+    #[error("the background was replaced faster than it could be loaded")]
+    Overtaken,
+}
+
+impl LeaseError {
+    /// Whether it is for lack of room or time, so that the same request may succeed later.
+    pub fn is_overload(&self) -> bool {
+        matches!(
+            self,
+            LeaseError::Exhausted | LeaseError::Deadline | LeaseError::Overtaken
+        )
+    }
+
+    fn result(&self) -> AccessResult {
+        if self.is_overload() {
+            AccessResult::Shed
+        } else {
+            AccessResult::Error
+        }
+    }
+}
+
+impl From<LoadError> for LeaseError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Reserve(too_large @ ReserveError::TooLarge { .. }) => {
+                LeaseError::TooLarge(too_large)
+            }
+            overload if overload.is_overload() => LeaseError::Exhausted,
+            fault => LeaseError::Load(Arc::new(fault)),
+        }
+    }
+}
+
+/// A texture, pinned: its pixels stay as they are until the lease is dropped. Hold it for one render.
+#[derive(Debug)]
+pub struct Lease {
+    pin: Option<Pin<Texture>>,
+    slot: &'static Slot,
+    residents: &'static Residents,
+}
+
+impl Lease {
+    fn texture(&self) -> &Texture {
+        match &self.pin {
+            Some(pin) => pin.get(),
+            None => unreachable!("only drop takes the pin"),
+        }
+    }
+
+    /// The pixels.
+    pub fn pixels(&self) -> PixelsRef<'_> {
+        self.texture().pixels()
+    }
+
+    /// Width and height.
+    pub fn size(&self) -> Size {
+        self.texture().size()
+    }
+
+    /// Version of the background that the pixels show.
+    pub fn version(&self) -> u32 {
+        self.texture().version()
+    }
+
+    /// Index of the flyweight.
+    pub fn index(&self) -> u32 {
+        self.slot.index
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        Self {
+            pin: self.pin.clone(),
+            slot: self.slot,
+            residents: self.residents,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(pin) = self.pin.take() {
+            self.residents.release(self.slot, pin);
+        }
+    }
+}
+
+/// What a frame is made of.
+#[derive(Debug)]
+pub enum Source {
+    /// The pixels.
+    Texture(Lease, Access),
+    /// Memory or time is short: the small picture that is always there.
+    Thumbnail(Arc<Identity>),
+}
+
+/// The part's one object.
+pub struct Flyweights {
+    config: FlyweightsConfig,
+    catalogue: Catalogue,
+    residents: &'static Residents,
+    loader: Loader,
+    pool: Arc<Pool>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    writers: Box<[tokio::sync::Mutex<()>]>,
+}
+
+impl std::fmt::Debug for Flyweights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flyweights")
+            .field("epoch", &self.epoch())
+            .field("resident", &self.residents.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Flyweights {
+    /// An empty catalogue with a new epoch. The order of eviction is exact LRU. Slots and the table of residents live as long as
+    /// the process, so make one.
+    pub fn new(
+        config: FlyweightsConfig,
+        store: Arc<Store>,
+        budget: Arc<Budget>,
+        arena: Arc<Arena>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Arc<Self>> {
+        let residents = Residents::new(
+            Box::new(Lru),
+            config.access_record,
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+        );
+        let residents: &'static Residents = Box::leak(Box::new(residents));
+        let pool = Pool::new(
+            arena,
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+            config.pool.clone(),
+        );
+        pool.set_make_room(|| residents.evict_one());
+        let weak = Arc::downgrade(&pool);
+        budget.set_reclaimer(move |bytes| {
+            weak.upgrade()
+                .map_or(0, |pool| residents.reclaim(&pool, bytes))
+        });
+        let loader = Loader {
+            store,
+            budget: Arc::clone(&budget),
+            pool: Arc::clone(&pool),
+            workers: Workers::start("decode", config.decode_threads, config.decode_queue_max)?,
+            limits: config.limits,
+            reserve_wait: config.reserve_wait,
+            load_timeout: config.load_timeout,
+            loads: Semaphore::new(config.loads_max),
+        };
+        let bounds = CatalogueConfig {
+            backgrounds_max: config.backgrounds_max,
+            indices_max: config.indices_max,
+        };
+        Ok(Arc::new(Self {
+            catalogue: Catalogue::new(bounds, rand::random::<u64>().max(1)),
+            residents,
+            loader,
+            pool,
+            budget,
+            metrics,
+            writers: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
+            config,
+        }))
+    }
+
+    /// Number of this catalogue's life; indices mean nothing in another.
+    pub fn epoch(&self) -> u64 {
+        self.catalogue.epoch()
+    }
+
+    /// Index of a live background.
+    pub fn resolve(&self, id: &str) -> Option<u32> {
+        self.catalogue.resolve(id)
+    }
+
+    /// Present version of an index: what a switch needs, without lock or allocation.
+    pub fn check(&self, index: u32) -> Result<u32, Unavailable> {
+        self.catalogue.slot(index)?.version()
+    }
+
+    /// What an index names.
+    pub fn entry(&self, index: u32) -> Entry {
+        match self
+            .catalogue
+            .slot(index)
+            .and_then(|slot| slot.version().map(|_| slot.identity()))
+        {
+            Ok(Some(identity)) => Entry::Live(identity),
+            // Removed between the two looks.
+            Ok(None) | Err(Unavailable::Gone) => Entry::Gone,
+            Err(Unavailable::Unknown) => Entry::Unknown,
+        }
+    }
+
+    /// Identity of a live index.
+    pub fn identity(&self, index: u32) -> Result<Arc<Identity>, Unavailable> {
+        match self.entry(index) {
+            Entry::Live(identity) => Ok(identity),
+            Entry::Gone => Err(Unavailable::Gone),
+            Entry::Unknown => Err(Unavailable::Unknown),
+        }
+    }
+
+    /// Live backgrounds in order of ids, from the one after `after`.
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Identity>> {
+        self.catalogue.list(after, limit)
+    }
+
+    /// Number of live backgrounds.
+    pub fn live(&self) -> usize {
+        self.catalogue.live()
+    }
+
+    /// Takes a stored version into the catalogue, as a new background or in place of an older version. From its return on every new
+    /// lease is of this version; leases that are held keep the old one, whole.
+    pub fn insert_or_replace(&self, mut stored: Stored) -> Result<Registered, CatalogueError> {
+        let (id, version) = (stored.id.clone(), stored.version);
+        let thumbnail = self
+            .budget
+            .try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64)
+            .ok();
+        if thumbnail.is_none() {
+            tracing::warn!(
+                id,
+                "no memory for the thumbnail: this background cannot be shown degraded"
+            );
+            stored.thumbnail = Bytes::new();
+        }
+        let mut old = None;
+        let (index, created) = self.catalogue.admit(&id, version, |slot| {
+            let identity = Arc::new(Identity {
+                index: slot.index,
+                stored,
+                _thumbnail: thumbnail,
+            });
+            old = slot.show(identity, |cell| {
+                self.residents.retired(slot, cell, EvictionReason::Replaced)
+            });
+            Ok(())
+        })?;
+        drop(old);
+        self.metrics.catalogue_entries.set(self.live() as i64);
+        Ok(Registered {
+            index,
+            version,
+            created,
+        })
+    }
+
+    /// Takes a background out of the catalogue (not out of the store). Its index answers `Gone` from now on.
+    pub fn remove(&self, id: &str) -> Option<u32> {
+        let mut old = None;
+        let index = self.catalogue.remove(id, |slot| {
+            old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
+        });
+        drop(old);
+        self.metrics.catalogue_entries.set(self.live() as i64);
+        index
+    }
+
+    /// A lease if the texture is there. No lock, no allocation.
+    pub fn try_lease(&self, index: u32) -> Result<Option<Lease>, Unavailable> {
+        let slot = self.catalogue.slot(index)?;
+        match self.pin(slot) {
+            Some(lease) => {
+                self.residents.touch(slot, Event::Hit);
+                self.metrics
+                    .flyweight_accesses_total
+                    .of(AccessResult::Hit)
+                    .inc();
+                Ok(Some(lease))
+            }
+            None => slot.version().map(|_| None),
+        }
+    }
+
+    /// A lease, loading the texture if need be, until `deadline`. The load goes on when the caller does not.
+    pub async fn lease(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+    ) -> Result<(Lease, Access), LeaseError> {
+        let outcome = self.acquire(index, deadline).await;
+        if let Err(error) = &outcome {
+            self.fail(index, error);
+        }
+        outcome
+    }
+
+    /// What to draw a frame from: the texture, or where memory or time are short the thumbnail, if `degrade` allows.
+    pub async fn source(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+        degrade: bool,
+    ) -> Result<Source, LeaseError> {
+        let error = match self.acquire(index, deadline).await {
+            Ok((lease, access)) => return Ok(Source::Texture(lease, access)),
+            Err(error) => error,
+        };
+        let identity = self
+            .identity(index)
+            .ok()
+            .filter(|identity| !identity.stored.thumbnail.is_empty());
+        match (identity, self.catalogue.slot(index)) {
+            (Some(identity), Ok(slot)) if degrade && error.is_overload() => {
+                self.residents.note(slot, Event::Degraded);
+                self.metrics
+                    .flyweight_accesses_total
+                    .of(AccessResult::Degraded)
+                    .inc();
+                Ok(Source::Thumbnail(identity))
+            }
+            _ => {
+                self.fail(index, &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(&self, index: u32, error: &LeaseError) {
+        if let Ok(slot) = self.catalogue.slot(index) {
+            self.residents.note(slot, Event::Failed);
+        }
+        self.metrics
+            .flyweight_accesses_total
+            .of(error.result())
+            .inc();
+    }
+
+    async fn acquire(
+        self: &Arc<Self>,
+        index: u32,
+        deadline: tokio::time::Instant,
+    ) -> Result<(Lease, Access), LeaseError> {
+        let slot = self.catalogue.slot(index)?;
+        let (lease, access) = match self.pin(slot) {
+            Some(lease) => (lease, Access::Hit),
+            None => match self.board(slot)? {
+                Boarded::Resident(lease) => (lease, Access::Hit),
+                Boarded::Flight(flight, access) => {
+                    // The access counts when it is made: a popular cold background must not look unused while it loads.
+                    self.residents.touch(slot, access.into());
+                    let lease = tokio::time::timeout_at(deadline, flight.wait())
+                        .await
+                        .unwrap_or(Err(LeaseError::Deadline))?;
+                    self.metrics
+                        .flyweight_accesses_total
+                        .of(access.result())
+                        .inc();
+                    return Ok((lease, access));
+                }
+            },
+        };
+        self.residents.touch(slot, access.into());
+        self.metrics
+            .flyweight_accesses_total
+            .of(access.result())
+            .inc();
+        Ok((lease, access))
+    }
+
+    fn pin(&self, slot: &'static Slot) -> Option<Lease> {
+        slot.try_pin().map(|pin| self.wrap(slot, pin))
+    }
+
+    fn wrap(&self, slot: &'static Slot, pin: Pin<Texture>) -> Lease {
+        Lease {
+            pin: Some(pin),
+            slot,
+            residents: self.residents,
+        }
+    }
+
+    /// Under the slot's lock: join the flight that is under way, or start one.
+    fn board(self: &Arc<Self>, slot: &'static Slot) -> Result<Boarded, LeaseError> {
+        let mut control = slot.control.lock();
+        let version = slot.version()?;
+        if let Some(lease) = self.pin(slot) {
+            return Ok(Boarded::Resident(lease));
+        }
+        if let Some(flight) = &control.flight {
+            return Ok(Boarded::Flight(Arc::clone(flight), Access::Joined));
+        }
+        if let Some(negative) = &control.negative
+            && negative.version == version
+            && Instant::now() < negative.until
+        {
+            return Err(negative.error.clone());
+        }
+        if !self.budget.growth_open() {
+            return Err(LeaseError::Exhausted);
+        }
+        let flight = Arc::new(Flight::default());
+        control.flight = Some(Arc::clone(&flight));
+        let task = Flying {
+            flyweights: Arc::clone(self),
+            slot,
+            flight: Arc::clone(&flight),
+            ended: false,
+        };
+        tokio::spawn(task.run());
+        Ok(Boarded::Flight(flight, Access::Miss))
+    }
+
+    /// Loads the present version; when it was replaced meanwhile, the next one.
+    async fn load_present(&self, slot: &'static Slot) -> Result<Lease, LeaseError> {
+        for _ in 0..OVERTAKEN_MAX {
+            let Some(identity) = slot.identity() else {
+                return Err(Unavailable::Gone.into());
+            };
+            let started = Instant::now();
+            let loaded = self.loader.load(&identity.stored).await;
+            let overtaken = slot.version() != Ok(identity.stored.version);
+            match loaded {
+                Ok(texture) if !overtaken => match self.install(slot, texture) {
+                    Ok(lease) => {
+                        self.metrics.flyweight_loads_total.of(LoadResult::Ok).inc();
+                        self.metrics
+                            .flyweight_load_duration_seconds
+                            .observe(started.elapsed().as_secs_f64());
+                        return Ok(lease);
+                    }
+                    Err(overtaken) => drop(overtaken),
+                },
+                Err(error) if !overtaken => {
+                    self.metrics
+                        .flyweight_loads_total
+                        .of(LoadResult::Error)
+                        .inc();
+                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+            self.metrics
+                .flyweight_loads_total
+                .of(LoadResult::Overtaken)
+                .inc();
+        }
+        Err(LeaseError::Overtaken)
+    }
+
+    fn install(&self, slot: &'static Slot, texture: Texture) -> Result<Lease, Texture> {
+        let mut control = slot.control.lock();
+        let pin = self.residents.install(slot, &mut control, texture)?;
+        Ok(self.wrap(slot, pin))
+    }
+
+    /// A texture of the caller's own, through the same loader, shared with nobody. It goes when it is dropped.
+    pub async fn load_private(&self, index: u32) -> Result<Texture, LeaseError> {
+        let identity = self.identity(index)?;
+        let loaded = self.loader.load(&identity.stored).await;
+        let result = if loaded.is_ok() {
+            LoadResult::Ok
+        } else {
+            LoadResult::Error
+        };
+        self.metrics.flyweight_loads_total.of(result).inc();
+        Ok(loaded?)
+    }
+
+    /// Has a texture go: now, or with its last lease. Asked for again before that, the same one stays. True when it went now.
+    pub fn invalidate(&self, index: u32) -> bool {
+        self.catalogue
+            .slot(index)
+            .is_ok_and(|slot| self.residents.invalidate(slot))
+    }
+
+    /// Brings textures and idle blocks down to `bytes` in one pass, in the order of the policy, sparing what is leased. Frees memory on
+    /// the calling thread: not for an async worker.
+    pub fn shrink_to(&self, bytes: u64) -> ShrinkReport {
+        self.residents
+            .shrink_to(&self.pool, bytes, EvictionReason::Pressure)
+    }
+
+    /// Frees idle blocks; returns the bytes freed.
+    pub fn trim(&self) -> u64 {
+        self.pool.trim(u64::MAX)
+    }
+
+    /// Textures resident.
+    pub fn resident(&self) -> u64 {
+        self.residents.count()
+    }
+
+    /// Their bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.residents.bytes()
+    }
+
+    /// Bytes that textures and idle blocks hold.
+    pub fn held_bytes(&self) -> u64 {
+        self.pool.held_bytes()
+    }
+
+    /// Bytes of textures under a lease; also sets the metric.
+    pub fn pinned_bytes(&self) -> u64 {
+        let bytes = self.residents.pinned_bytes();
+        self.metrics.flyweight_pinned_bytes.set(bytes as i64);
+        bytes
+    }
+
+    /// The access record in its binary form; empty when it is off.
+    pub fn accesses(&self, reset: bool) -> Vec<u8> {
+        self.residents
+            .record()
+            .map_or_else(AccessRecord::export_empty, |record| record.export(reset))
+    }
+}
+
+impl Drop for Flyweights {
+    fn drop(&mut self) {
+        // Slots outlive us; their textures must not.
+        for slot in self.catalogue.slots() {
+            self.residents.invalidate(slot);
+        }
+        self.pool.trim(u64::MAX);
+    }
+}
+
+enum Boarded {
+    Resident(Lease),
+    Flight(Arc<Flight>, Access),
+}
+
+/// The task of one flight. Dropped half-way (a panic, the end of the runtime) it still ends the flight.
+struct Flying {
+    flyweights: Arc<Flyweights>,
+    slot: &'static Slot,
+    flight: Arc<Flight>,
+    ended: bool,
+}
+
+impl Flying {
+    async fn run(mut self) {
+        let outcome = self.flyweights.load_present(self.slot).await;
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Result<Lease, LeaseError>) {
+        self.ended = true;
+        let mut control = self.slot.control.lock();
+        control.flight = None;
+        if let (Err(error @ (LeaseError::Load(_) | LeaseError::TooLarge(_))), Ok(version)) =
+            (&outcome, self.slot.version())
+        {
+            let until = Instant::now() + self.flyweights.config.negative_ttl;
+            control.negative = Some(Negative {
+                version,
+                until,
+                error: error.clone(),
+            });
+        }
+        drop(control);
+        self.flight.complete(outcome);
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Err(LeaseError::Load(Arc::new(WorkerError::Stopped.into()))));
+        }
+    }
+}
+
+impl From<StoreError> for LeaseError {
+    fn from(error: StoreError) -> Self {
+        LeaseError::Load(Arc::new(error.into()))
+    }
+}

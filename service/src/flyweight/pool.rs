@@ -1,0 +1,506 @@
+//! The frame pool: blocks of a few sizes that textures live in and leave behind.
+//!
+//! A texture *is* its block: eviction returns the block, a load takes one, and no page changes hands with the kernel. Idle blocks
+//! stay charged, as `pool_idle`: the charge changes its purpose, never its size, so nothing is counted twice. They are freed when
+//! memory presses and when a reservation needs the room. It knows no textures and no slots; who makes room is a closure.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::memory::arena::{Arena, ArenaError, Block, HUGE_PAGE};
+use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
+use crate::metrics::{AcquireResult, BlockState, Metrics};
+
+/// Size classes in bytes. The last is exactly right for 1920×1080 RGBA (8,294,400 bytes).
+pub const CLASSES: [usize; 7] = [
+    512 << 10,
+    1 << 20,
+    2 << 20,
+    3 << 20,
+    4 << 20,
+    6 << 20,
+    8 << 20,
+];
+
+/// Settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Most blocks, idle and used together; what comes after is taken straight from the arena.
+    pub blocks_max: usize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { blocks_max: 256 }
+    }
+}
+
+/// A class's idle blocks with their charges.
+type Idle = Vec<(Block, Charge)>;
+type MakeRoom = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// See the file's description.
+pub struct Pool {
+    arena: Arc<Arena>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    config: PoolConfig,
+    idle: [Mutex<Idle>; CLASSES.len()],
+    idle_blocks: AtomicUsize,
+    blocks: AtomicUsize,
+    make_room: RwLock<Option<MakeRoom>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("idle", &self.idle_blocks)
+            .field("blocks", &self.blocks)
+            .finish_non_exhaustive()
+    }
+}
+
+fn class_of(bytes: u64) -> Option<usize> {
+    CLASSES.iter().position(|&class| bytes <= class as u64)
+}
+
+fn alignment(bytes: usize) -> usize {
+    if bytes >= HUGE_PAGE { HUGE_PAGE } else { 4096 }
+}
+
+/// The right to one block, with its bytes charged. Made without touching memory; [`Ticket::realise`] does that.
+#[derive(Debug)]
+pub struct Ticket {
+    pool: Arc<Pool>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Reused(PoolBlock),
+    /// A place in the count and a charge, as a block without memory yet: dropped, it gives both back.
+    Grow(usize, PoolBlock),
+    Direct(usize, Charge),
+}
+
+impl Ticket {
+    /// Takes the block. A new one is faulted in here, which takes about a millisecond: not on an async worker.
+    pub fn realise(self) -> Result<PoolBlock, ArenaError> {
+        let Ticket { pool, kind } = self;
+        match kind {
+            Kind::Reused(block) => {
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Reused)
+                    .inc();
+                Ok(block)
+            }
+            Kind::Grow(class, mut grown) => {
+                let mut block = pool
+                    .arena
+                    .allocate(CLASSES[class], alignment(CLASSES[class]))?;
+                block.populate();
+                grown.block = Some(block);
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Grown)
+                    .inc();
+                pool.publish();
+                Ok(grown)
+            }
+            Kind::Direct(bytes, charge) => {
+                let mut block = pool.arena.allocate(bytes, alignment(bytes))?;
+                block.populate();
+                pool.metrics
+                    .pool_acquires_total
+                    .of(AcquireResult::Direct)
+                    .inc();
+                Ok(PoolBlock {
+                    pool,
+                    class: None,
+                    block: Some(block),
+                    charge: Some(charge),
+                })
+            }
+        }
+    }
+}
+
+/// A block in use, charged as `textures`. Dropped, it becomes idle, or is freed when it was no pool block.
+#[derive(Debug)]
+pub struct PoolBlock {
+    pool: Arc<Pool>,
+    class: Option<usize>,
+    block: Option<Block>,
+    charge: Option<Charge>,
+}
+
+impl PoolBlock {
+    /// The first `bytes` of it. Panics when it is shorter, which its caller has seen to.
+    pub fn bytes(&self, bytes: usize) -> &[u8] {
+        &self.block.as_ref().map_or(&[][..], Block::as_slice)[..bytes]
+    }
+
+    /// The same for writing.
+    pub fn bytes_mut(&mut self, bytes: usize) -> &mut [u8] {
+        &mut self.block.as_mut().map_or(&mut [][..], Block::as_mut_slice)[..bytes]
+    }
+
+    /// Bytes that it takes, and that are charged for it.
+    pub fn size(&self) -> u64 {
+        self.charge.as_ref().map_or(0, Charge::bytes)
+    }
+}
+
+impl Drop for PoolBlock {
+    fn drop(&mut self) {
+        match (self.class, self.block.take(), self.charge.take()) {
+            (Some(class), Some(block), Some(charge)) => self.pool.put_idle(class, block, charge),
+            (Some(_), None, _) => {
+                self.pool.blocks.fetch_sub(1, Ordering::Relaxed);
+            }
+            // Memory goes before its charge: never less charged than held.
+            (_, block, charge) => {
+                drop(block);
+                drop(charge);
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(
+        arena: Arc<Arena>,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        config: PoolConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            arena,
+            budget,
+            metrics,
+            config,
+            idle: Default::default(),
+            idle_blocks: AtomicUsize::new(0),
+            blocks: AtomicUsize::new(0),
+            make_room: RwLock::new(None),
+        })
+    }
+
+    /// Sets what is called when a block is wanted and there is no room: it makes one texture go and says whether one went.
+    pub fn set_make_room(&self, make_room: impl Fn() -> bool + Send + Sync + 'static) {
+        *self.make_room.write() = Some(Box::new(make_room));
+    }
+
+    /// A block for `bytes`, waiting up to `wait` for room. Takes an idle block, else reserves a new one, else has textures evicted, one
+    /// at a time and only until this one fits.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Ticket, ReserveError> {
+        if let Some(ticket) = self.attempt(bytes)? {
+            return Ok(ticket);
+        }
+        let exhausted = || {
+            let available = self.budget.available(Purpose::Textures);
+            ReserveError::Exhausted {
+                purpose: Purpose::Textures,
+                requested: bytes,
+                available,
+            }
+        };
+        if wait.is_zero() || !self.budget.growth_open() {
+            return Err(exhausted());
+        }
+        let outcome = self
+            .budget
+            .wait_for(Purpose::Textures, wait, || self.attempt(bytes).transpose())
+            .await;
+        outcome.unwrap_or_else(|| Err(exhausted()))
+    }
+
+    /// One try, without waiting. `None`: no room now.
+    fn attempt(self: &Arc<Self>, bytes: u64) -> Result<Option<Ticket>, ReserveError> {
+        let class = class_of(bytes);
+        let take = class.map_or_else(
+            || Arena::usable_size(bytes as usize, alignment(bytes as usize)),
+            |class| CLASSES[class],
+        ) as u64;
+        // Every round frees a block or a texture, or ends; the bound is for rounds whose gain another load took.
+        for _ in 0..self.config.blocks_max + 64 {
+            if self.budget.growth_open()
+                && let Some(block) = class.and_then(|class| self.take_idle(class))
+            {
+                return Ok(Some(Ticket {
+                    pool: Arc::clone(self),
+                    kind: Kind::Reused(block),
+                }));
+            }
+            let lacking = match self.budget.try_reserve_free(Purpose::Textures, take) {
+                Ok(charge) => return Ok(Some(self.ticket(class, take as usize, charge))),
+                // Refused for another reason than room: evicting would not help.
+                Err(ReserveError::Exhausted { available, .. })
+                    if available >= take || !self.budget.growth_open() =>
+                {
+                    return Ok(None);
+                }
+                Err(ReserveError::Exhausted { available, .. }) => take - available,
+                Err(error) => return Err(error),
+            };
+            if self.trim(lacking) == 0 && !self.evict_one() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    fn ticket(self: &Arc<Self>, class: Option<usize>, bytes: usize, charge: Charge) -> Ticket {
+        let fits = |blocks: usize| (blocks < self.config.blocks_max).then_some(blocks + 1);
+        let kind = match class {
+            Some(class)
+                if self
+                    .blocks
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                    .is_ok() =>
+            {
+                let empty = PoolBlock {
+                    pool: Arc::clone(self),
+                    class: Some(class),
+                    block: None,
+                    charge: Some(charge),
+                };
+                Kind::Grow(class, empty)
+            }
+            _ => Kind::Direct(bytes, charge),
+        };
+        Ticket {
+            pool: Arc::clone(self),
+            kind,
+        }
+    }
+
+    fn evict_one(&self) -> bool {
+        self.make_room
+            .read()
+            .as_ref()
+            .is_some_and(|make_room| make_room())
+    }
+
+    fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
+        let (block, charge) = self.idle[class].lock().pop()?;
+        self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
+        self.publish();
+        let charge = Some(charge.transfer(Purpose::Textures));
+        Some(PoolBlock {
+            pool: Arc::clone(self),
+            class: Some(class),
+            block: Some(block),
+            charge,
+        })
+    }
+
+    fn put_idle(&self, class: usize, block: Block, charge: Charge) {
+        let charge = charge.transfer(Purpose::PoolIdle);
+        self.idle[class].lock().push((block, charge));
+        self.idle_blocks.fetch_add(1, Ordering::Relaxed);
+        self.publish();
+        // A load that waits for room can take this one, though nothing was released.
+        self.budget.poke();
+    }
+
+    /// Frees idle blocks until `bytes` are freed or none is left; returns the bytes freed. Largest first: fewest frees.
+    pub fn trim(&self, bytes: u64) -> u64 {
+        let mut freed = 0;
+        for class in (0..CLASSES.len()).rev() {
+            while freed < bytes {
+                let Some((block, charge)) = self.idle[class].lock().pop() else {
+                    break;
+                };
+                freed += charge.bytes();
+                self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
+                self.blocks.fetch_sub(1, Ordering::Relaxed);
+                drop(block);
+                drop(charge);
+            }
+        }
+        if freed > 0 {
+            self.publish();
+        }
+        freed
+    }
+
+    /// Bytes of blocks in use and idle, straight ones included.
+    pub fn held_bytes(&self) -> u64 {
+        self.arena.ledger_bytes()
+    }
+
+    /// Idle blocks, and all blocks of the pool.
+    pub fn counts(&self) -> (usize, usize) {
+        (
+            self.idle_blocks.load(Ordering::Relaxed),
+            self.blocks.load(Ordering::Relaxed),
+        )
+    }
+
+    fn publish(&self) {
+        let (idle, blocks) = self.counts();
+        self.metrics
+            .pool_blocks
+            .of(BlockState::Idle)
+            .set(idle as i64);
+        self.metrics
+            .pool_blocks
+            .of(BlockState::Used)
+            .set(blocks.saturating_sub(idle) as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::budget::BudgetConfig;
+
+    const FULL_HD: u64 = 1920 * 1080 * 4;
+    const MIB: u64 = 1 << 20;
+
+    fn pool(ceiling: u64, blocks_max: usize) -> (Arc<Pool>, Arc<Budget>, Arc<Arena>) {
+        let budget = Budget::new(BudgetConfig {
+            ceiling,
+            headroom_max: 0,
+            ..BudgetConfig::default()
+        });
+        let arena = Arena::new().expect("arena");
+        let pool = Pool::new(
+            Arc::clone(&arena),
+            Arc::clone(&budget),
+            Arc::new(Metrics::default()),
+            PoolConfig { blocks_max },
+        );
+        (pool, budget, arena)
+    }
+
+    fn take(pool: &Arc<Pool>, bytes: u64) -> Option<PoolBlock> {
+        pool.attempt(bytes)
+            .expect("never too large")
+            .map(|ticket| ticket.realise().expect("memory"))
+    }
+
+    #[test]
+    fn full_hd_takes_the_8_mib_class_and_a_charge_moves_but_never_doubles() {
+        let (pool, budget, arena) = pool(32 * MIB, 256);
+        let block = take(&pool, FULL_HD).expect("room");
+        assert_eq!(
+            (block.size(), block.bytes(FULL_HD as usize).len() as u64),
+            (8 * MIB, FULL_HD)
+        );
+        assert_eq!(
+            (
+                budget.used_by(Purpose::Textures),
+                budget.used_by(Purpose::PoolIdle)
+            ),
+            (8 * MIB, 0)
+        );
+        drop(block);
+        assert_eq!(
+            (
+                budget.used_by(Purpose::Textures),
+                budget.used_by(Purpose::PoolIdle)
+            ),
+            (0, 8 * MIB)
+        );
+        let again = take(&pool, FULL_HD).expect("room");
+        assert_eq!((budget.used(), pool.counts()), (8 * MIB, (0, 1)));
+        assert_eq!(arena.drift_bytes().expect("statistics"), 0);
+        drop(again);
+        assert_eq!(pool.trim(1), 8 * MIB);
+        assert_eq!(
+            (budget.used(), arena.ledger_bytes(), pool.counts()),
+            (0, 0, (0, 0))
+        );
+    }
+
+    #[test]
+    fn idle_blocks_of_another_class_make_room() {
+        let (pool, budget, _) = pool(8 * MIB, 256);
+        drop(take(&pool, 4 * MIB).expect("room"));
+        assert!(take(&pool, 8 * MIB).is_some());
+        assert!(budget.used() <= 8 * MIB);
+    }
+
+    #[test]
+    fn textures_are_evicted_one_by_one_and_only_until_it_fits() {
+        let (pool, _, _) = pool(24 * MIB, 256);
+        let held: Arc<Mutex<Vec<PoolBlock>>> = Arc::default();
+        for _ in 0..3 {
+            held.lock().push(take(&pool, FULL_HD).expect("room"));
+        }
+        let victims = Arc::clone(&held);
+        pool.set_make_room(move || {
+            let victim = victims.lock().pop();
+            victim.is_some()
+        });
+        let fourth = take(&pool, FULL_HD).expect("made room");
+        assert_eq!(held.lock().len(), 2, "one went");
+        assert_eq!(pool.counts(), (0, 3), "its block was reused");
+        drop(fourth);
+        assert!(
+            take(&pool, 20 * MIB).is_some(),
+            "larger than any class: from the arena"
+        );
+        assert_eq!(pool.counts().0, 0, "idle blocks went before textures");
+    }
+
+    #[test]
+    fn the_number_of_blocks_is_bounded_and_the_rest_is_direct() {
+        let (pool, budget, arena) = pool(64 * MIB, 2);
+        let blocks: Vec<PoolBlock> = (0..4)
+            .map(|_| take(&pool, FULL_HD).expect("room"))
+            .collect();
+        assert_eq!(pool.counts().1, 2);
+        drop(blocks);
+        assert_eq!(
+            (pool.counts(), budget.used(), arena.ledger_bytes()),
+            ((2, 2), 16 * MIB, 16 * MIB)
+        );
+    }
+
+    #[test]
+    fn a_dropped_ticket_gives_everything_back() {
+        let (pool, budget, _) = pool(64 * MIB, 2);
+        drop(pool.attempt(FULL_HD).expect("fits"));
+        assert_eq!((budget.used(), pool.counts()), (0, (0, 0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_when_a_block_falls_idle_or_time_runs_out() {
+        let (pool, budget, _) = pool(8 * MIB, 256);
+        let held = take(&pool, FULL_HD).expect("room");
+        let waiter = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move {
+                pool.acquire(FULL_HD, Duration::from_secs(5))
+                    .await
+                    .map(drop)
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert_eq!(waiter.await.expect("task"), Ok(()));
+        let _held = take(&pool, FULL_HD).expect("room");
+        let refused = pool
+            .acquire(FULL_HD, Duration::from_secs(1))
+            .await
+            .map(drop);
+        assert!(matches!(refused, Err(ReserveError::Exhausted { .. })));
+        assert!(matches!(
+            pool.acquire(FULL_HD * 10, Duration::ZERO).await.map(drop),
+            Err(ReserveError::TooLarge { .. })
+        ));
+        assert_eq!(budget.used(), 8 * MIB);
+    }
+}

@@ -1,0 +1,329 @@
+//! Which textures are resident, and how they leave: for room, under pressure, replaced or removed.
+//!
+//! The lock here is taken when a texture comes or goes, never by a lookup. Textures are taken out under it and dropped outside.
+//! Invariant: a slot is in the set exactly while its present texture can be leased.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::cell::{Cell, Left, Pin};
+use super::policy::Policy;
+use super::pool::Pool;
+use super::record::{AccessRecord, Event};
+use super::slot::{Control, Slot};
+use super::texture::Texture;
+use crate::failpoints;
+use crate::memory::budget::Budget;
+use crate::metrics::{EvictionReason, Label, Metrics};
+
+/// What a pass did. Sizes in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShrinkReport {
+    /// Textures that left.
+    pub evicted: u64,
+    /// Their bytes.
+    pub evicted_bytes: u64,
+    /// Bytes that went back to the kernel: of idle blocks and of the evicted.
+    pub freed_bytes: u64,
+    /// Textures that stayed because they are under a lease.
+    pub pinned: u64,
+    /// Their bytes.
+    pub pinned_bytes: u64,
+    /// Textures that were pinned between the look and the attempt.
+    pub skipped: u64,
+    /// Bytes held afterwards, idle blocks included.
+    pub held_bytes: u64,
+    /// Time of unlinking, during which textures cannot come or go (lookups are not affected).
+    pub unlink: Duration,
+    /// Time of the whole pass.
+    pub duration: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Resident {
+    slot: &'static Slot,
+    bytes: u64,
+}
+
+/// See the file's description.
+#[derive(Debug)]
+pub(super) struct Residents {
+    set: Mutex<BTreeMap<u32, Resident>>,
+    count: AtomicU64,
+    bytes: AtomicU64,
+    clock: AtomicU64,
+    policy: Box<dyn Policy>,
+    record: Option<AccessRecord>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+}
+
+impl Residents {
+    pub(super) fn new(
+        policy: Box<dyn Policy>,
+        record: usize,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            set: Mutex::default(),
+            count: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
+            policy,
+            record: (record > 0).then(|| AccessRecord::new(record)),
+            budget,
+            metrics,
+        }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn record(&self) -> Option<&AccessRecord> {
+        self.record.as_ref()
+    }
+
+    /// Notes an access: its place in the order, and in the record if there is one.
+    pub(super) fn touch(&self, slot: &Slot, event: Event) {
+        let tick = match &self.record {
+            Some(record) => record.push(slot.index, event, self.count()),
+            None => self.clock.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        slot.history.touch(tick);
+    }
+
+    /// Notes what is no access to a texture, which leaves the order as it is.
+    pub(super) fn note(&self, slot: &Slot, event: Event) {
+        if let Some(record) = &self.record {
+            record.push(slot.index, event, self.count());
+        }
+    }
+
+    /// Puts a texture in. The caller holds the slot's lock.
+    pub(super) fn install(
+        &self,
+        slot: &'static Slot,
+        control: &mut Control,
+        texture: Texture,
+    ) -> Result<Pin<Texture>, Texture> {
+        let bytes = texture.bytes();
+        let mut set = self.set.lock();
+        let pin = slot.install(control, texture)?;
+        set.insert(slot.index, Resident { slot, bytes });
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note(slot, Event::Loaded);
+        self.publish();
+        Ok(pin)
+    }
+
+    /// Takes a slot out of the set, if it is in it. Under the lock.
+    fn unlink(&self, set: &mut BTreeMap<u32, Resident>, slot: &Slot, reason: EvictionReason) {
+        let Some(resident) = set.remove(&slot.index) else {
+            return;
+        };
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
+        self.metrics.flyweight_evictions_total.of(reason).inc();
+        self.metrics
+            .flyweight_evicted_bytes_total
+            .inc_by(resident.bytes);
+        self.note(slot, Event::Evicted);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.metrics
+            .flyweight_resident_textures
+            .set(self.count() as i64);
+        self.metrics
+            .flyweight_resident_bytes
+            .set(self.bytes() as i64);
+    }
+
+    /// After a cell was retired: out of the set at once, and its texture out of it unless a lease still holds it.
+    pub(super) fn retired(
+        &self,
+        slot: &Slot,
+        cell: &Cell<Texture>,
+        reason: EvictionReason,
+    ) -> Option<Texture> {
+        let mut set = self.set.lock();
+        self.unlink(&mut set, slot, reason);
+        cell.try_take_condemned()
+    }
+
+    /// Lets go of a pin; the last one of a texture that was asked to go takes it along.
+    pub(super) fn release(&self, slot: &Slot, pin: Pin<Texture>) {
+        let cell = pin.cell();
+        match pin.release() {
+            Left::Pinned => {}
+            // Whoever waits for room can now have this texture evicted.
+            Left::Unpinned => self.budget.poke(),
+            Left::Condemned => drop(self.take_condemned(slot, cell)),
+        }
+    }
+
+    fn take_condemned(&self, slot: &Slot, cell: &'static Cell<Texture>) -> Option<Texture> {
+        let mut set = self.set.lock();
+        let texture = cell.try_take_condemned()?;
+        // A retired texture left the set before; its slot may by now hold another one in another cell.
+        if slot.cell().is_some_and(|active| std::ptr::eq(active, cell)) {
+            self.unlink(&mut set, slot, EvictionReason::Pressure);
+        }
+        Some(texture)
+    }
+
+    /// Evicts one slot's texture, or has it go with its last lease. True when it went at once.
+    pub(super) fn invalidate(&self, slot: &'static Slot) -> bool {
+        let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else {
+            return false;
+        };
+        self.take_condemned(slot, cell).is_some()
+    }
+
+    /// Evicts the one texture whose turn it is. False when all are under a lease.
+    pub(super) fn evict_one(&self) -> bool {
+        let mut set = self.set.lock();
+        // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
+        for _ in 0..set.len() + 64 {
+            let unpinned = set.values().filter(|resident| {
+                resident
+                    .slot
+                    .cell()
+                    .is_some_and(|cell| cell.look().pins == 0)
+            });
+            let Some(&victim) =
+                unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history))
+            else {
+                return false;
+            };
+            // Pinned since we looked: another one's turn.
+            let Some(texture) = victim.slot.cell().and_then(Cell::try_take) else {
+                continue;
+            };
+            self.unlink(&mut set, victim.slot, EvictionReason::Capacity);
+            drop(set);
+            drop(texture);
+            return true;
+        }
+        false
+    }
+
+    /// Takes textures out in policy order until `bytes` are reached or all others are pinned: one pass.
+    fn take_until(
+        &self,
+        bytes: u64,
+        reason: EvictionReason,
+        report: &mut ShrinkReport,
+    ) -> Vec<Texture> {
+        let mut taken = Vec::new();
+        let mut set = self.set.lock();
+        let mut order: Vec<(u64, Resident)> = set
+            .values()
+            .map(|resident| (self.policy.rank(&resident.slot.history), *resident))
+            .collect();
+        order.sort_unstable_by_key(|&(rank, resident)| (rank, resident.slot.index));
+        for (_, resident) in order {
+            let Some(cell) = resident.slot.cell() else {
+                continue;
+            };
+            if cell.look().pins > 0 {
+                report.pinned += 1;
+                report.pinned_bytes += resident.bytes;
+            } else if report.evicted_bytes < bytes {
+                let Some(texture) = cell.try_take() else {
+                    report.skipped += 1;
+                    continue;
+                };
+                self.unlink(&mut set, resident.slot, reason);
+                report.evicted += 1;
+                report.evicted_bytes += resident.bytes;
+                taken.push(texture);
+            }
+        }
+        taken
+    }
+
+    /// Brings what textures and idle blocks hold down to `target` bytes, as far as leases allow.
+    pub(super) fn shrink_to(
+        &self,
+        pool: &Pool,
+        target: u64,
+        reason: EvictionReason,
+    ) -> ShrinkReport {
+        let started = Instant::now();
+        let mut report = ShrinkReport::default();
+        let excess = |pool: &Pool| pool.held_bytes().saturating_sub(target);
+        report.freed_bytes += pool.trim(excess(pool));
+        if excess(pool) > 0 {
+            let unlinking = Instant::now();
+            let taken = self.take_until(excess(pool), reason, &mut report);
+            report.unlink = unlinking.elapsed();
+            failpoints::delay_blocking(failpoints::FLYWEIGHT_EVICT_DELAY);
+            drop(taken);
+            report.freed_bytes += pool.trim(excess(pool));
+        }
+        report.held_bytes = pool.held_bytes();
+        report.duration = started.elapsed();
+        self.metrics
+            .flyweight_pinned_bytes
+            .set(self.pinned_bytes() as i64);
+        log(&report, target, reason, self.policy.name());
+        report
+    }
+
+    /// Bytes of textures under a lease.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        let set = self.set.lock();
+        let pinned = set.values().filter(|resident| {
+            resident
+                .slot
+                .cell()
+                .is_some_and(|cell| cell.look().pins > 0)
+        });
+        pinned.map(|resident| resident.bytes).sum()
+    }
+
+    /// Frees `bytes` for a reservation that lacks them: idle blocks first, then one texture at a time.
+    pub(super) fn reclaim(&self, pool: &Pool, bytes: u64) -> u64 {
+        let mut freed = pool.trim(bytes);
+        while freed < bytes && self.evict_one() {
+            // The evicted texture's block fell idle, or was freed if it came straight from the arena.
+            match pool.trim(bytes - freed) {
+                0 => return bytes,
+                more => freed += more,
+            }
+        }
+        freed
+    }
+}
+
+fn log(report: &ShrinkReport, target: u64, reason: EvictionReason, policy: &str) {
+    tracing::info!(
+        reason = reason.name(),
+        policy,
+        target_bytes = target,
+        evicted = report.evicted,
+        evicted_bytes = report.evicted_bytes,
+        freed_bytes = report.freed_bytes,
+        pinned = report.pinned,
+        pinned_bytes = report.pinned_bytes,
+        archived = 0,
+        skipped = report.skipped,
+        held_bytes = report.held_bytes,
+        unlink_us = report.unlink.as_micros() as u64,
+        duration_us = report.duration.as_micros() as u64,
+        "textures shrunk"
+    );
+}

@@ -1,0 +1,145 @@
+//! A slot: one entry of the catalogue for as long as the process lives. What it shows (identity) and what it holds (residency)
+//! change apart from each other.
+//!
+//! A slot is live from its first version on and gone for ever once removed; a new background of the same id gets a new slot, so an
+//! index never names two backgrounds within an epoch. `status` answers a switch with one load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use super::cell::{Active, Cell, Pin};
+use super::flight::Flight;
+use super::policy::History;
+use super::texture::Texture;
+use super::{Identity, LeaseError, Unavailable};
+
+const LIVE: u64 = 1 << 32;
+const GONE: u64 = 1 << 33;
+/// Old versions that may be pinned at once beside the present one; more means that leases are never returned.
+const CELLS_MAX: usize = 64;
+
+/// A load that failed lately.
+#[derive(Debug)]
+pub(super) struct Negative {
+    pub(super) version: u32,
+    pub(super) until: Instant,
+    pub(super) error: LeaseError,
+}
+
+/// What only changes under the slot's lock.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    pub(super) flight: Option<Arc<Flight>>,
+    pub(super) negative: Option<Negative>,
+    cells: Vec<&'static Cell<Texture>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) index: u32,
+    pub(super) history: History,
+    pub(super) control: Mutex<Control>,
+    status: AtomicU64,
+    identity: ArcSwapOption<Identity>,
+    active: Active<Texture>,
+}
+
+impl Slot {
+    pub(super) fn vacant(index: u32) -> Self {
+        Self {
+            index,
+            history: History::default(),
+            control: Mutex::default(),
+            status: AtomicU64::new(0),
+            identity: ArcSwapOption::empty(),
+            active: Active::none(),
+        }
+    }
+
+    /// The present version: one load, no lock.
+    pub(super) fn version(&self) -> Result<u32, Unavailable> {
+        let status = self.status.load(Ordering::Acquire);
+        match status & (LIVE | GONE) {
+            LIVE => Ok(status as u32),
+            0 => Err(Unavailable::Unknown),
+            _ => Err(Unavailable::Gone),
+        }
+    }
+
+    pub(super) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
+    }
+
+    /// Shows a new version and bars the old texture from new leases. `unlink` empties its cell, still under the slot's lock, so that
+    /// no load of the new version comes in between; what it took is returned, to be dropped outside.
+    pub(super) fn show(
+        &self,
+        identity: Arc<Identity>,
+        unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
+    ) -> Option<Texture> {
+        let mut control = self.control.lock();
+        let version = identity.stored.version;
+        self.identity.store(Some(identity));
+        self.status
+            .store(LIVE | u64::from(version), Ordering::Release);
+        control.negative = None;
+        self.retire_active().and_then(unlink)
+    }
+
+    /// Ends the slot: every later look says `Gone`.
+    pub(super) fn end(
+        &self,
+        unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
+    ) -> Option<Texture> {
+        let mut control = self.control.lock();
+        self.status.fetch_or(GONE, Ordering::AcqRel);
+        self.identity.store(None);
+        control.negative = None;
+        self.retire_active().and_then(unlink)
+    }
+
+    fn retire_active(&self) -> Option<&'static Cell<Texture>> {
+        self.active.get().filter(|cell| cell.retire())
+    }
+
+    pub(super) fn cell(&self) -> Option<&'static Cell<Texture>> {
+        self.active.get()
+    }
+
+    pub(super) fn try_pin(&self) -> Option<Pin<Texture>> {
+        self.active.get()?.try_pin()
+    }
+
+    /// Puts a loaded texture in, if its version is still the present one; else gives it back.
+    pub(super) fn install(
+        &self,
+        control: &mut Control,
+        texture: Texture,
+    ) -> Result<Pin<Texture>, Texture> {
+        if self.version() != Ok(texture.version()) {
+            return Err(texture);
+        }
+        let mut texture = texture;
+        for cell in &control.cells {
+            match cell.install(texture) {
+                Ok(pin) => {
+                    self.active.set(cell);
+                    return Ok(pin);
+                }
+                Err(back) => texture = back,
+            }
+        }
+        if control.cells.len() >= CELLS_MAX {
+            return Err(texture);
+        }
+        let cell = Cell::leaked();
+        control.cells.push(cell);
+        let pin = cell.install(texture)?;
+        self.active.set(cell);
+        Ok(pin)
+    }
+}

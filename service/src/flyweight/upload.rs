@@ -1,0 +1,210 @@
+//! Backgrounds in and out: upload, removal, and recovery at start.
+//!
+//! An upload is checked completely (header, then every pixel), kept durably, and only then shown: nothing is acknowledged that is not
+//! on disk, and nothing shown that could not be loaded again. Writers of the same id take turns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::MutexGuard;
+
+use super::loader::LoadError;
+use super::{CatalogueError, Flyweights, Registered};
+use crate::store::{Damaged, StoreError, Stored, checksum, valid_id};
+
+/// What a writer wants to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precondition {
+    /// Anything.
+    #[default]
+    None,
+    /// This version.
+    Version(u32),
+    /// Any version, but one.
+    Exists,
+    /// No such background.
+    Absent,
+}
+
+impl Precondition {
+    fn holds(self, current: Option<u32>) -> bool {
+        match self {
+            Precondition::None => true,
+            Precondition::Version(version) => current == Some(version),
+            Precondition::Exists => current.is_some(),
+            Precondition::Absent => current.is_none(),
+        }
+    }
+}
+
+/// Why an upload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The catalogue's reason.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The picture, the memory for it, or the threads.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The background is at another version.
+    #[error("the background is not at the expected version")]
+    Precondition {
+        /// Its version, if there is one.
+        current: Option<u32>,
+    },
+    /// The task that keeps it ended early: the service is stopping.
+    #[error("the upload was cut short")]
+    Interrupted,
+}
+
+/// Why a background was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// There is none of that id.
+    #[error("no such background")]
+    NotFound,
+    /// The background is at another version.
+    #[error("the background is not at the expected version")]
+    Precondition {
+        /// Its version.
+        current: Option<u32>,
+    },
+    /// The removal could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task ended early: the service is stopping.
+    #[error("the removal was cut short")]
+    Interrupted,
+}
+
+/// What start-up found in the store.
+#[derive(Debug, Default)]
+pub struct RecoveryReport {
+    /// Backgrounds taken in.
+    pub live: usize,
+    /// Sound entries that did not fit the catalogue's bounds.
+    pub refused: Vec<(String, CatalogueError)>,
+    /// Entries that were passed over.
+    pub damaged: Vec<Damaged>,
+}
+
+impl Flyweights {
+    async fn turn(&self, id: &str) -> MutexGuard<'_, ()> {
+        self.writers[checksum(id.as_bytes()) as usize % self.writers.len()]
+            .lock()
+            .await
+    }
+
+    fn current(&self, id: &str) -> Option<u32> {
+        self.resolve(id).and_then(|index| self.check(index).ok())
+    }
+
+    /// Takes an encoded picture as the next version of `id`. Durable when it returns. The caller has charged `image`.
+    pub async fn upload(
+        self: &Arc<Self>,
+        id: &str,
+        image: Bytes,
+        wanted: Precondition,
+    ) -> Result<Registered, UploadError> {
+        if !valid_id(id) {
+            return Err(CatalogueError::BadId(id.to_owned()).into());
+        }
+        self.check_precondition(id, wanted)?;
+        let inspected = self.loader.inspect(&image).await?;
+        let (flyweights, id) = (Arc::clone(self), id.to_owned());
+        // From here on in a task of its own: a caller that goes away must not leave the disk ahead of the catalogue.
+        let keep = async move {
+            let _turn = flyweights.turn(&id).await;
+            flyweights.check_precondition(&id, wanted)?;
+            let stored = Stored {
+                version: flyweights.catalogue.next_version(&id)?,
+                id,
+                format: inspected.header.format,
+                size: inspected.header.size,
+                bytes: image.len() as u64,
+                checksum: checksum(&image),
+                thumbnail: inspected.thumbnail.into(),
+            };
+            flyweights.loader.store.put(&stored, image).await?;
+            Ok(flyweights.insert_or_replace(stored)?)
+        };
+        tokio::spawn(keep)
+            .await
+            .unwrap_or(Err(UploadError::Interrupted))
+    }
+
+    fn check_precondition(&self, id: &str, wanted: Precondition) -> Result<(), UploadError> {
+        let current = self.current(id);
+        if wanted.holds(current) {
+            Ok(())
+        } else {
+            Err(UploadError::Precondition { current })
+        }
+    }
+
+    /// Removes a background from store and catalogue. Durable when it returns.
+    pub async fn delete(
+        self: &Arc<Self>,
+        id: &str,
+        wanted: Precondition,
+    ) -> Result<u32, RemoveError> {
+        let (flyweights, id) = (Arc::clone(self), id.to_owned());
+        let removal = async move {
+            let _turn = flyweights.turn(&id).await;
+            let current = flyweights.current(&id).ok_or(RemoveError::NotFound)?;
+            if !wanted.holds(Some(current)) {
+                return Err(RemoveError::Precondition {
+                    current: Some(current),
+                });
+            }
+            flyweights.loader.store.delete(&id, current).await?;
+            flyweights.remove(&id).ok_or(RemoveError::NotFound)
+        };
+        tokio::spawn(removal)
+            .await
+            .unwrap_or(Err(RemoveError::Interrupted))
+    }
+
+    /// The source bytes of the present version.
+    pub async fn read_source(
+        &self,
+        id: &str,
+    ) -> Result<(Arc<super::Identity>, Bytes), RemoveError> {
+        let index = self.resolve(id).ok_or(RemoveError::NotFound)?;
+        let identity = self.identity(index).map_err(|_| RemoveError::NotFound)?;
+        let bytes = self.loader.store.get(&identity.stored).await?;
+        Ok((identity, bytes))
+    }
+
+    /// Takes in what the store kept. Damaged entries are reported and passed over.
+    pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
+        let found = self.loader.store.recover().await?;
+        let mut report = RecoveryReport {
+            damaged: found.damaged,
+            ..RecoveryReport::default()
+        };
+        for (id, version) in found.last_versions {
+            if let Err(error) = self.catalogue.remember(&id, version) {
+                report.refused.push((id, error));
+            }
+        }
+        for stored in found.live {
+            let id = stored.id.clone();
+            match self.insert_or_replace(stored) {
+                Ok(_) => report.live += 1,
+                Err(error) => report.refused.push((id, error)),
+            }
+        }
+        for damaged in &report.damaged {
+            tracing::warn!(
+                path = damaged.path,
+                what = damaged.what,
+                "stored entry passed over"
+            );
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,357 @@
+//! What one frame is made of: source, lease, view, render, encode.
+//!
+//! Leases are taken on the async side, where waiting for a load costs nothing; the CPU work runs on a pool of its own
+//! (see [`worker`]), so that no tokio worker ever renders. Memory is reserved first: encoded output before a frame is queued,
+//! a thread's buffers before they grow. The charge of the output travels with the frame's bytes and ends when they do.
+//!
+//! When pixels cannot be had (memory is critical, the load found no room or takes too long) the source answers with the
+//! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
+
+mod draw;
+mod nice;
+pub mod source;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use source::{Access, Pixels, Resident, Source, SourceError, Textures, Thumbnail};
+
+use crate::codec::{self, CodecError, Size};
+use crate::failpoints;
+use crate::memory::{Budget, Charge, Purpose, ReserveError, State};
+use crate::metrics::{Metrics, RenderResult, ShedReason};
+pub use crate::render::View;
+use worker::{Job, Material, Pool};
+
+/// Settings of this part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FramesConfig {
+    /// Threads that draw and encode.
+    pub threads: usize,
+    /// Frames that may wait for a thread; the next one is shed.
+    pub queue_max: usize,
+    /// Longest side of a frame, in pixels.
+    pub side_max: u32,
+    /// Longest wait for memory before a frame is shed.
+    pub reserve_wait: Duration,
+    /// What a shed caller is told to wait.
+    pub retry_after: Duration,
+    /// Buffers that a thread keeps between frames, in bytes; what a larger frame took is given back after it.
+    pub keep_bytes: u64,
+    /// Added to the niceness of the drawing threads: switches come first.
+    pub nice: i32,
+}
+
+impl Default for FramesConfig {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
+            queue_max: 256,
+            side_max: 4096,
+            reserve_wait: Duration::from_millis(250),
+            retry_after: Duration::from_secs(1),
+            keep_bytes: 4 * 1024 * 1024,
+            nice: 5,
+        }
+    }
+}
+
+impl FramesConfig {
+    /// Says what is wrong with these settings, if anything.
+    pub fn validate(&self) -> Result<(), String> {
+        let bounds = [
+            ("threads", self.threads as u64, 1, 1024),
+            ("queue_max", self.queue_max as u64, 1, 1 << 20),
+            ("side_max", u64::from(self.side_max), 1, 65_535),
+        ];
+        for (name, value, low, high) in bounds {
+            if !(low..=high).contains(&value) {
+                return Err(format!("frames: {name} must be between {low} and {high}, not {value}"));
+            }
+        }
+        if !(0..=19).contains(&self.nice) {
+            return Err(format!("frames: nice must be between 0 and 19, not {}", self.nice));
+        }
+        Ok(())
+    }
+}
+
+/// What a frame is delivered as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FrameFormat {
+    /// Baseline JPEG, over black where the view is transparent.
+    Jpeg {
+        /// 30 to 95; others are clamped.
+        quality: u8,
+    },
+    /// PNG with alpha.
+    Png,
+    /// Raw RGBA8, rows from the top, no padding.
+    Rgba,
+}
+
+impl FrameFormat {
+    /// Media type of the bytes.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Jpeg { .. } => "image/jpeg",
+            Self::Png => "image/png",
+            Self::Rgba => "application/octet-stream",
+        }
+    }
+
+    /// Upper bound of the encoded bytes.
+    fn bytes_max(self, size: Size) -> u64 {
+        match self {
+            Self::Jpeg { quality } => codec::jpeg_bytes_max(size, quality),
+            Self::Png => codec::png_bytes_max(size),
+            Self::Rgba => size.bytes(),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameRequest {
+    /// Size of the frame.
+    pub size: Size,
+    /// How it is delivered.
+    pub format: FrameFormat,
+    /// Which part of the background.
+    pub view: View,
+    /// When the answer is of no use any more. Waiting of every kind counts.
+    pub deadline: Instant,
+}
+
+/// A finished frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// The encoded picture. Its memory stays charged until the last clone of these bytes is gone.
+    pub bytes: Bytes,
+    /// Media type of `bytes`.
+    pub content_type: &'static str,
+    /// Size of the picture.
+    pub size: Size,
+    /// Flyweight that was drawn.
+    pub index: u32,
+    /// Version of its pixels.
+    pub version: u32,
+    /// How the pixels were come by.
+    pub access: Access,
+}
+
+/// Why there is no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The size is zero or over the limit.
+    #[error("a frame of {size} is outside of 1x1 to {side_max}x{side_max}")]
+    Size {
+        /// What was asked for.
+        size: Size,
+        /// Longest side.
+        side_max: u32,
+    },
+    /// More memory than the service could ever give.
+    #[error("the frame needs {bytes} bytes, more than can ever be reserved")]
+    TooLarge {
+        /// What it would take.
+        bytes: u64,
+    },
+    /// Not now: come back later.
+    #[error("shed ({reason:?})")]
+    Shed {
+        /// What was short.
+        reason: ShedReason,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The flyweight was removed.
+    #[error("the background is gone")]
+    Gone,
+    /// There is no such flyweight.
+    #[error("no such background")]
+    Unknown,
+    /// The source could not be loaded.
+    #[error("the background cannot be loaded: {0}")]
+    Load(String),
+    /// The picture could not be encoded, or its thumbnail not decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A thread of the pool failed.
+    #[error("rendering failed: {0}")]
+    Internal(&'static str),
+}
+
+type StateReader = dyn Fn() -> State + Send + Sync;
+
+/// The part itself: hand it textures and requests, get frames.
+pub struct Frames {
+    config: FramesConfig,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    state: Box<StateReader>,
+    pool: Pool,
+}
+
+impl Frames {
+    /// Starts the threads. `state` says what a refusal is put down to; it must be cheap.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn start(
+        config: FramesConfig,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        state: impl Fn() -> State + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let pool = Pool::start(&config, &budget, &metrics)?;
+        Ok(Self { config, budget, metrics, state: Box::new(state), pool })
+    }
+
+    /// A frame of flyweight `index`: from its texture, loaded if need be, or from its thumbnail.
+    pub async fn preview(
+        &self,
+        textures: &impl Textures,
+        index: u32,
+        request: &FrameRequest,
+    ) -> Result<Frame, FrameError> {
+        let outcome = self.preview_uncounted(textures, index, request).await;
+        self.count(outcome)
+    }
+
+    /// A frame of pixels that the caller holds, such as a session's own texture.
+    pub async fn draw(&self, resident: Resident, request: &FrameRequest) -> Result<Frame, FrameError> {
+        let outcome = match self.check(request) {
+            Ok(()) => self.queue(Drawing::of(resident), request).await,
+            Err(error) => Err(error),
+        };
+        self.count(outcome)
+    }
+
+    async fn preview_uncounted(
+        &self,
+        textures: &impl Textures,
+        index: u32,
+        request: &FrameRequest,
+    ) -> Result<Frame, FrameError> {
+        self.check(request)?;
+        match textures.source(index, self.load_deadline(request)).await {
+            Ok(Source::Resident(resident)) => self.queue(Drawing::of(resident), request).await,
+            Ok(Source::Thumbnail(thumbnail)) => self.queue(Drawing::degraded(index, thumbnail), request).await,
+            Err(SourceError::Exhausted) => Err(self.shed(self.shortage())),
+            Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
+            Err(SourceError::Gone) => Err(FrameError::Gone),
+            Err(SourceError::Unknown) => Err(FrameError::Unknown),
+            Err(SourceError::TooLarge { bytes }) => Err(FrameError::TooLarge { bytes }),
+            Err(SourceError::Load(cause)) => Err(FrameError::Load(cause)),
+        }
+    }
+
+    /// A load may take three quarters of the time, so that the thumbnail can still be drawn in its place.
+    fn load_deadline(&self, request: &FrameRequest) -> Instant {
+        let now = Instant::now();
+        now + request.deadline.saturating_duration_since(now) * 3 / 4
+    }
+
+    fn check(&self, request: &FrameRequest) -> Result<(), FrameError> {
+        let (size, side_max) = (request.size, self.config.side_max);
+        if size.is_empty() || size.width.max(size.height) > side_max {
+            return Err(FrameError::Size { size, side_max });
+        }
+        Ok(())
+    }
+
+    /// Reserves the output, queues the work and waits for it until the deadline.
+    async fn queue(&self, drawing: Drawing, request: &FrameRequest) -> Result<Frame, FrameError> {
+        let work = async {
+            failpoints::delay(failpoints::FRAMES_RENDER_DELAY).await;
+            let charge = self.reserve_output(request).await?;
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            let job = Job { material: drawing.material, request: *request, charge, reply };
+            self.pool.push(job).map_err(|reason| self.shed(reason))?;
+            answer.await.unwrap_or(Err(worker::Failure::Stopped)).map_err(|failure| self.failed(failure))
+        };
+        let deadline = tokio::time::Instant::from_std(request.deadline);
+        let late = |_| self.shed(ShedReason::Queue);
+        let bytes = tokio::time::timeout_at(deadline, work).await.map_err(late)??;
+        Ok(Frame {
+            bytes,
+            content_type: request.format.content_type(),
+            size: request.size,
+            index: drawing.index,
+            version: drawing.version,
+            access: drawing.access,
+        })
+    }
+
+    async fn reserve_output(&self, request: &FrameRequest) -> Result<Charge, FrameError> {
+        let bytes = request.format.bytes_max(request.size);
+        let reserved = self.budget.reserve(Purpose::Encode, bytes, self.config.reserve_wait).await;
+        reserved.map_err(|refusal| match refusal {
+            ReserveError::TooLarge { requested, .. } => FrameError::TooLarge { bytes: requested },
+            ReserveError::Exhausted { .. } => self.shed(ShedReason::Budget),
+        })
+    }
+
+    fn failed(&self, failure: worker::Failure) -> FrameError {
+        match failure {
+            worker::Failure::Late => self.shed(ShedReason::Queue),
+            worker::Failure::Stopped => self.shed(ShedReason::Draining),
+            worker::Failure::Reserve(ReserveError::TooLarge { requested, .. }) => {
+                FrameError::TooLarge { bytes: requested }
+            }
+            worker::Failure::Reserve(ReserveError::Exhausted { .. }) => self.shed(ShedReason::Budget),
+            worker::Failure::Codec(error) => FrameError::Codec(error),
+            worker::Failure::Injected => FrameError::Internal("injected"),
+            worker::Failure::Panicked => FrameError::Internal("a render panicked"),
+        }
+    }
+
+    fn shortage(&self) -> ShedReason {
+        if (self.state)() == State::Critical { ShedReason::Governor } else { ShedReason::Budget }
+    }
+
+    fn shed(&self, reason: ShedReason) -> FrameError {
+        FrameError::Shed { reason, retry_after: self.config.retry_after }
+    }
+
+    fn count(&self, outcome: Result<Frame, FrameError>) -> Result<Frame, FrameError> {
+        let result = match &outcome {
+            Ok(frame) if frame.access == Access::Degraded => Some(RenderResult::Degraded),
+            Ok(_) => Some(RenderResult::Ok),
+            Err(FrameError::Shed { .. }) => Some(RenderResult::Shed),
+            // The caller's mistakes are no renders.
+            Err(FrameError::Size { .. } | FrameError::TooLarge { .. } | FrameError::Gone | FrameError::Unknown) => None,
+            Err(_) => Some(RenderResult::Error),
+        };
+        if let Some(result) = result {
+            self.metrics.renders_total.of(result).inc();
+        }
+        outcome
+    }
+}
+
+/// What is drawn, and what the frame will say about it.
+struct Drawing {
+    material: Material,
+    index: u32,
+    version: u32,
+    access: Access,
+}
+
+impl Drawing {
+    fn of(resident: Resident) -> Self {
+        let Resident { pixels, index, version, access } = resident;
+        Self { material: Material::Pixels(pixels), index, version, access }
+    }
+
+    fn degraded(index: u32, thumbnail: Thumbnail) -> Self {
+        let Thumbnail { bytes, version } = thumbnail;
+        Self { material: Material::Thumbnail(bytes), index, version, access: Access::Degraded }
+    }
+}

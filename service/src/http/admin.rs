@@ -1,0 +1,305 @@
+//! The admin listener: metrics, memory, the access record, and failpoints where they are built in.
+//!
+//! Loopback by default and without tokens: whoever reaches it may do all of this.
+
+use super::admission::{BodyLimits, read_body};
+use super::problem::{Kind, Problem};
+use super::respond::{self, Answer};
+use super::{Service, query_value};
+use crate::failpoints;
+use crate::memory::Purpose;
+use crate::metrics::Route;
+use crate::sessions::Sessions;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Clock ticks of a second in `/proc`: the kernel's ABI fixes `USER_HZ` at 100.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[derive(Serialize)]
+struct MemoryJson {
+    limit_bytes: u64,
+    limit_source: String,
+    usage_bytes: u64,
+    pressure_bytes: u64,
+    foreign_bytes: u64,
+    rss_bytes: u64,
+    elevated_bytes: u64,
+    critical_bytes: u64,
+    baseline_bytes: u64,
+    state: &'static str,
+    samples: u64,
+    reclaims: u64,
+    budget: BudgetJson,
+    allocator: AllocatorJson,
+    textures: TexturesJson,
+    sessions: SessionsJson,
+    transitions: Vec<TransitionJson>,
+}
+
+#[derive(Serialize)]
+struct BudgetJson {
+    ceiling_bytes: u64,
+    used_bytes: u64,
+    peak_bytes: u64,
+    by_purpose: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct AllocatorJson {
+    allocated_bytes: u64,
+    resident_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct TexturesJson {
+    ledger_bytes: u64,
+    arena_bytes: u64,
+    drift_bytes: i64,
+    resident: u64,
+    resident_bytes: u64,
+    pinned_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct SessionsJson {
+    count: u64,
+    capacity: u32,
+    bytes_per_session: usize,
+}
+
+#[derive(Serialize)]
+struct TransitionJson {
+    at_unix_ms: u64,
+    from: &'static str,
+    to: &'static str,
+    pressure_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShrinkBody {
+    to_bytes: Option<u64>,
+    by_bytes: Option<u64>,
+    bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ShrinkJson {
+    evicted: u64,
+    evicted_bytes: u64,
+    freed_bytes: u64,
+    pinned: u64,
+    pinned_bytes: u64,
+    skipped: u64,
+    held_bytes: u64,
+    unlink_us: u64,
+    duration_us: u64,
+}
+
+fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
+    let json = serde_json::to_vec(value).map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    Ok(respond::json(json))
+}
+
+/// User and system time from the text of `/proc/self/stat`. The name in it may hold spaces and parentheses.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
+async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem> {
+    let limits = BodyLimits {
+        bytes_max: 4096,
+        time_max: service.config.body_timeout,
+        reserve_wait: service.config.reserve_wait,
+        purpose: Purpose::Body,
+        factor: 1,
+    };
+    Ok(read_body(body, limits, &service.budget).await?.bytes.to_vec())
+}
+
+impl Service {
+    /// Answers one request of the admin listener.
+    pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let handled = Box::pin(self.handle_admin(request)).await;
+        let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
+        self.metrics.http_requests_total.of(Route::Admin, super::class_of(answer.status())).inc();
+        answer
+    }
+
+    async fn handle_admin(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        if let Some(rest) = path.strip_prefix("/debug/failpoints") {
+            return failpoint(self, &parts.method, rest.strip_prefix('/'), body).await;
+        }
+        match (&parts.method, path) {
+            (&Method::GET, "/metrics") => self.exposition(),
+            (&Method::GET, "/debug/memory") => to_json(&self.memory_json()),
+            (&Method::GET, "/debug/accesses") => {
+                let reset = query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
+                Ok(respond::full(StatusCode::OK, respond::OCTETS, self.flyweights.accesses(reset)))
+            }
+            (&Method::POST, "/debug/shrink") => {
+                let body = read_text(self, body).await?;
+                self.shrink(&body).await
+            }
+            (&Method::GET, "/healthz") => Ok(respond::json("{\"status\":\"ok\"}\n")),
+            (_, "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/shrink" | "/healthz") => {
+                Err(Kind::MethodNotAllowed.into())
+            }
+            _ => Err(Kind::NotFound.into()),
+        }
+    }
+
+    fn exposition(&self) -> Result<Answer, Problem> {
+        if let Some(seconds) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+            self.metrics.set_process_cpu_seconds(seconds);
+        }
+        self.metrics.set_failpoint_triggers(&failpoints::triggers());
+        self.flyweights.pinned_bytes();
+        let text = self.metrics.render().map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+        Ok(respond::full(StatusCode::OK, respond::OPEN_METRICS, text))
+    }
+
+    fn memory_json(&self) -> MemoryJson {
+        let report = self.memory.report();
+        let snapshot = report.snapshot;
+        let by_purpose = Purpose::ALL.iter().map(|purpose| purpose.as_str()).zip(report.budget.by_purpose).collect();
+        let transitions = report.transitions.iter().map(|transition| TransitionJson {
+            at_unix_ms: transition.at_unix_ms,
+            from: transition.from.as_str(),
+            to: transition.to.as_str(),
+            pressure_bytes: transition.pressure,
+        });
+        MemoryJson {
+            limit_bytes: snapshot.reading.limit,
+            limit_source: report.source,
+            usage_bytes: snapshot.reading.usage,
+            pressure_bytes: snapshot.reading.pressure,
+            foreign_bytes: snapshot.reading.foreign(),
+            rss_bytes: snapshot.reading.rss,
+            elevated_bytes: snapshot.elevated,
+            critical_bytes: snapshot.critical,
+            baseline_bytes: snapshot.baseline,
+            state: snapshot.state.as_str(),
+            samples: report.samples,
+            reclaims: report.reclaims,
+            budget: BudgetJson {
+                ceiling_bytes: report.budget.ceiling,
+                used_bytes: report.budget.used,
+                peak_bytes: report.budget.peak,
+                by_purpose,
+            },
+            allocator: AllocatorJson {
+                allocated_bytes: snapshot.allocator.allocated,
+                resident_bytes: snapshot.allocator.resident,
+            },
+            textures: TexturesJson {
+                ledger_bytes: snapshot.arena_ledger,
+                arena_bytes: snapshot.arena_allocated,
+                drift_bytes: snapshot.drift(),
+                resident: self.flyweights.resident(),
+                resident_bytes: self.flyweights.resident_bytes(),
+                pinned_bytes: self.flyweights.pinned_bytes(),
+            },
+            sessions: SessionsJson {
+                count: self.sessions.count(),
+                capacity: self.sessions.capacity(),
+                bytes_per_session: Sessions::bytes_per_session(),
+            },
+            transitions: transitions.collect(),
+        }
+    }
+
+    async fn shrink(&self, body: &[u8]) -> Result<Answer, Problem> {
+        let body: ShrinkBody =
+            serde_json::from_slice(body).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
+        let target = match (body.to_bytes, body.by_bytes.or(body.bytes)) {
+            (Some(to), None) => to,
+            (None, Some(by)) => self.flyweights.held_bytes().saturating_sub(by),
+            _ => return Err(Problem::new(Kind::BadRequest, "give either to_bytes or by_bytes")),
+        };
+        let flyweights = Arc::clone(&self.flyweights);
+        // Freeing takes milliseconds: not on a worker.
+        let report = tokio::task::spawn_blocking(move || flyweights.shrink_to(target)).await;
+        let report = report.map_err(|_| Problem::new(Kind::Internal, "the pass did not end"))?;
+        to_json(&ShrinkJson {
+            evicted: report.evicted,
+            evicted_bytes: report.evicted_bytes,
+            freed_bytes: report.freed_bytes,
+            pinned: report.pinned,
+            pinned_bytes: report.pinned_bytes,
+            skipped: report.skipped,
+            held_bytes: report.held_bytes,
+            unlink_us: report.unlink.as_micros() as u64,
+            duration_us: report.duration.as_micros() as u64,
+        })
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+async fn failpoint(_: &Service, _: &Method, _: Option<&str>, _: Incoming) -> Result<Answer, Problem> {
+    Err(Problem::new(Kind::NotBuiltWithFailpoints, "build the service with the feature failpoints"))
+}
+
+#[cfg(feature = "failpoints")]
+async fn failpoint(
+    service: &Service,
+    method: &Method,
+    name: Option<&str>,
+    body: Incoming,
+) -> Result<Answer, Problem> {
+    #[derive(Serialize)]
+    struct Row {
+        name: &'static str,
+        action: String,
+        triggers: u64,
+    }
+    let refused = |error: failpoints::ConfigureError| match error {
+        failpoints::ConfigureError::UnknownName(_) => Problem::new(Kind::NotFound, error.to_string()),
+        failpoints::ConfigureError::BadAction(_) => Problem::new(Kind::BadRequest, error.to_string()),
+    };
+    match (method, name) {
+        (&Method::GET, None) => {
+            let actions: BTreeMap<String, String> = failpoints::actions().into_iter().collect();
+            let rows = failpoints::triggers().into_iter().map(|(name, triggers)| {
+                let action = actions.get(name).cloned().unwrap_or_else(|| "off".to_owned());
+                Row { name, action, triggers }
+            });
+            to_json(&serde_json::json!({ "failpoints": rows.collect::<Vec<_>>() }))
+        }
+        (&Method::PUT, Some(name)) => {
+            let body = read_text(service, body).await?;
+            let action = String::from_utf8_lossy(&body).trim().to_owned();
+            failpoints::configure(name, &action).map_err(refused)?;
+            tracing::warn!(name, action, "failpoint set");
+            Ok(respond::empty(StatusCode::NO_CONTENT))
+        }
+        (&Method::DELETE, Some(name)) => {
+            failpoints::remove(name).map_err(refused)?;
+            tracing::warn!(name, "failpoint removed");
+            Ok(respond::empty(StatusCode::NO_CONTENT))
+        }
+        _ => Err(Kind::MethodNotAllowed.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_read_past_any_name() {
+        let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 4 0 100 0 0";
+        assert_eq!(cpu_seconds(stat), Some(4.0));
+        assert_eq!(cpu_seconds("nonsense"), None);
+    }
+}

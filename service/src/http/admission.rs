@@ -1,0 +1,135 @@
+//! What is let in: bodies within their size, their time and the budget.
+//!
+//! A body is reserved before it is read, so that a flood of uploads is shed and never a surprise. Small bodies are not:
+//! they are bounded by connections times [`FREE_BODY_BYTES`], and a batch of switches must not touch the budget's lock.
+
+use super::problem::{Kind, Problem};
+use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bodies up to this size are not charged.
+pub const FREE_BODY_BYTES: u64 = 16 * 1024;
+
+/// How a body without a stated length grows its reservation.
+const STEP_BYTES: u64 = 256 * 1024;
+
+/// Limits of one body.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Most bytes.
+    pub bytes_max: u64,
+    /// Time for all of it to arrive.
+    pub time_max: Duration,
+    /// Time that a reservation may wait.
+    pub reserve_wait: Duration,
+    /// What it is charged as.
+    pub purpose: Purpose,
+    /// Bytes reserved for each byte of the body: what parsing makes of it.
+    pub factor: u64,
+}
+
+/// A body and its charge; bytes live no longer than the charge.
+#[derive(Debug)]
+pub struct Received {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// None for a small one.
+    pub charge: Option<Charge>,
+}
+
+/// The problem that a refused reservation is.
+#[must_use]
+pub fn refused(error: &ReserveError) -> Problem {
+    match error {
+        ReserveError::TooLarge { .. } => {
+            Problem::new(Kind::BodyTooLarge, "this would need more memory than the service may ever use for it")
+        }
+        ReserveError::Exhausted { .. } => Kind::BudgetExhausted.into(),
+    }
+}
+
+fn too_large(limit: u64) -> Problem {
+    Problem::new(Kind::BodyTooLarge, format!("send at most {limit} bytes"))
+}
+
+/// Reads a body within its limits.
+///
+/// # Errors
+/// 413 before anything was read if the stated length is too large, else where the limit is passed; 408; 503.
+pub async fn read_body(body: Incoming, limits: BodyLimits, budget: &Arc<Budget>) -> Result<Received, Problem> {
+    let stated = body.size_hint().exact();
+    if stated.is_some_and(|stated| stated > limits.bytes_max) {
+        return Err(too_large(limits.bytes_max));
+    }
+    let charge = match stated {
+        Some(stated) if stated <= FREE_BODY_BYTES => None,
+        _ => {
+            let first = stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) * limits.factor;
+            let reserved = budget.reserve(limits.purpose, first, limits.reserve_wait).await;
+            Some(reserved.map_err(|error| refused(&error))?)
+        }
+    };
+    let reading = collect(body, stated, charge, limits);
+    tokio::time::timeout(limits.time_max, reading).await.unwrap_or_else(|_| Err(Kind::BodyTimeout.into()))
+}
+
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Problem::new(Kind::BadRequest, "the body ended before its stated length")),
+            // Trailers carry nothing for us.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+async fn collect(
+    mut body: Incoming,
+    stated: Option<u64>,
+    mut charge: Option<Charge>,
+    limits: BodyLimits,
+) -> Result<Received, Problem> {
+    let Some(first) = next_data(&mut body).await? else {
+        return Ok(Received { bytes: Bytes::new(), charge });
+    };
+    // The usual batch arrives whole with its head: it is used where it lies.
+    if stated == Some(first.len() as u64) {
+        return Ok(Received { bytes: first, charge });
+    }
+    let mut bytes = BytesMut::with_capacity(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) as usize);
+    let mut next = Some(first);
+    while let Some(data) = next {
+        let total = (bytes.len() + data.len()) as u64;
+        if total > limits.bytes_max {
+            return Err(too_large(limits.bytes_max));
+        }
+        grow(&mut bytes, total, &mut charge, limits)?;
+        bytes.extend_from_slice(&data);
+        next = next_data(&mut body).await?;
+    }
+    Ok(Received { bytes: bytes.freeze(), charge })
+}
+
+/// Makes room for `total` bytes, charging the new capacity before it is allocated.
+fn grow(bytes: &mut BytesMut, total: u64, charge: &mut Option<Charge>, limits: BodyLimits) -> Result<(), Problem> {
+    if total <= bytes.capacity() as u64 {
+        return Ok(());
+    }
+    let capacity = total.max(2 * bytes.capacity() as u64).min(limits.bytes_max);
+    if let Some(charge) = charge {
+        // Old and new buffer stand side by side while one is copied into the other.
+        let both = (capacity + bytes.len() as u64) * limits.factor;
+        charge.resize(both).map_err(|error| refused(&error))?;
+    }
+    bytes.reserve(capacity as usize - bytes.len());
+    Ok(())
+}

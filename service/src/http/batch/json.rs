@@ -1,0 +1,395 @@
+//! The readable batch form. Parsing is lenient entry by entry: an entry of the wrong shape is one bad entry and never
+//! fails its neighbours; only a body that is no JSON object with the expected list fails as a whole.
+//!
+//! Entries are read in one pass into compact values that borrow from the body, at most as many as are allowed.
+
+use super::{Code, Operation};
+use crate::http::problem::{Kind, Problem};
+use crate::http::respond::parse_hex;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+
+/// A value whose type is judged later.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Loose<'a> {
+    /// Absent or null.
+    #[default]
+    Nothing,
+    /// A string.
+    Text(Cow<'a, str>),
+    /// A number without sign and fraction.
+    Number(u64),
+    /// Anything else.
+    Other,
+}
+
+struct LooseVisitor;
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Loose::Number(number))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Loose::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Loose::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Loose::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Loose::Other)
+    }
+}
+
+impl<'de> Deserialize<'de> for Loose<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+/// The background that an entry names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Target<'a> {
+    /// None.
+    #[default]
+    Nothing,
+    /// By index.
+    Index(u32),
+    /// By id.
+    Name(Cow<'a, str>),
+}
+
+/// One entry, as far as it was well-formed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry<'a> {
+    /// Session, if the entry has one that reads as an id.
+    pub session: Option<u64>,
+    /// Background.
+    pub target: Target<'a>,
+    /// User; 0 where none is given.
+    pub user: u64,
+    /// Something was of the wrong type.
+    pub bad: bool,
+}
+
+impl<'a> Entry<'a> {
+    fn set_session(&mut self, value: &Loose<'a>) {
+        match value {
+            Loose::Text(text) => match parse_hex(text.as_bytes()) {
+                Some(session) => self.session = Some(session),
+                None => self.bad = true,
+            },
+            Loose::Nothing => {}
+            Loose::Number(_) | Loose::Other => self.bad = true,
+        }
+    }
+
+    fn set(&mut self, key: &Loose<'a>, value: Loose<'a>) {
+        let Loose::Text(key) = key else { return };
+        match (key.as_ref(), value) {
+            ("session", value) => self.set_session(&value),
+            ("background" | "flyweight" | "user", Loose::Nothing) => {}
+            ("background", Loose::Text(name)) => self.target = Target::Name(name),
+            ("flyweight", Loose::Number(index)) => match u32::try_from(index) {
+                Ok(index) => self.target = Target::Index(index),
+                Err(_) => self.bad = true,
+            },
+            ("user", Loose::Number(user)) => self.user = user,
+            ("background" | "flyweight" | "user", _) => self.bad = true,
+            _ => {}
+        }
+    }
+}
+
+struct EntryVisitor;
+
+impl<'de> Visitor<'de> for EntryVisitor {
+    type Value = Entry<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        let session = parse_hex(text.as_bytes());
+        Ok(Entry { session, bad: session.is_none(), ..Entry::default() })
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Entry { bad: true, ..Entry::default() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entry = Entry::default();
+        while let Some((key, value)) = map.next_entry::<Loose<'de>, Loose<'de>>()? {
+            entry.set(&key, value);
+        }
+        Ok(entry)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+/// A parsed body.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// Epoch that the caller's indices belong to, if it says so.
+    pub epoch: Option<u64>,
+    /// Number of like sessions to create.
+    pub count: Option<u64>,
+    /// Background of the sessions that `count` creates.
+    pub target: Target<'a>,
+    /// The entries.
+    pub entries: Option<Vec<Entry<'a>>>,
+}
+
+/// Marks the error of a list that is too long, since a visitor can only fail with a message.
+const TOO_MANY: &str = "too many entries";
+
+struct EntriesSeed(usize);
+
+impl<'de> DeserializeSeed<'de> for EntriesSeed {
+    type Value = Vec<Entry<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntriesSeed {
+    type Value = Vec<Entry<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = seq.next_element()? {
+            if entries.len() == self.0 {
+                return Err(A::Error::custom(TOO_MANY));
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+}
+
+struct BatchVisitor {
+    list: &'static str,
+    entries_max: usize,
+}
+
+fn number(value: &Loose<'_>) -> Option<u64> {
+    match value {
+        Loose::Number(number) => Some(*number),
+        Loose::Text(text) => text.parse().ok(),
+        Loose::Nothing | Loose::Other => None,
+    }
+}
+
+impl BatchVisitor {
+    fn set<'a>(batch: &mut Batch<'a>, key: &str, value: Loose<'a>) -> Result<(), &'static str> {
+        match (key, value) {
+            (_, Loose::Nothing) => {}
+            ("epoch", value) => batch.epoch = Some(number(&value).ok_or("epoch must be a decimal string")?),
+            ("count", Loose::Number(count)) => batch.count = Some(count),
+            ("background", Loose::Text(name)) => batch.target = Target::Name(name),
+            ("flyweight", Loose::Number(index)) => {
+                batch.target = Target::Index(u32::try_from(index).map_err(|_| "flyweight must fit 32 bits")?);
+            }
+            ("count" | "background" | "flyweight", _) => return Err("count, background or flyweight is of the wrong type"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for BatchVisitor {
+    type Value = Batch<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with the list {:?}", self.list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut batch = Batch::default();
+        while let Some(key) = map.next_key::<Loose<'de>>()? {
+            match key {
+                Loose::Text(key) if key == self.list => {
+                    batch.entries = Some(map.next_value_seed(EntriesSeed(self.entries_max))?);
+                }
+                Loose::Text(key) => Self::set(&mut batch, &key, map.next_value()?).map_err(A::Error::custom)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// Name of an operation's list of entries.
+const fn list_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Switch => "switches",
+        Operation::Read | Operation::Create | Operation::Delete => "sessions",
+    }
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// 400 for what is no JSON of the expected shape, 413 for too many entries.
+pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Batch<'_>, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let visitor = BatchVisitor { list: list_of(operation), entries_max };
+    let parsed = deserializer.deserialize_map(visitor).and_then(|batch| deserializer.end().map(|()| batch));
+    let batch = parsed.map_err(|error| {
+        let detail = error.to_string();
+        let kind = if detail.starts_with(TOO_MANY) { Kind::BatchTooLarge } else { Kind::BadBatch };
+        Problem::new(kind, detail)
+    })?;
+    if batch.entries.is_none() && !(operation == Operation::Create && batch.count.is_some()) {
+        return Err(Problem::new(Kind::BadBatch, format!("the list {:?} is missing", list_of(operation))));
+    }
+    if batch.count.is_some_and(|count| count > entries_max as u64) {
+        return Err(Problem::new(Kind::BatchTooLarge, format!("ask for at most {entries_max} sessions at once")));
+    }
+    Ok(batch)
+}
+
+/// Opens an answer: `{"epoch":"…"`.
+#[must_use]
+pub fn open(epoch: u64, room: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + room);
+    out.extend_from_slice(b"{\"epoch\":\"");
+    crate::http::respond::push_decimal(&mut out, epoch);
+    out.push(b'"');
+    out
+}
+
+/// Appends `,"codes":[…]` and closes the object.
+pub fn close_with_codes(out: &mut Vec<u8>, codes: &[Code]) {
+    out.extend_from_slice(b",\"codes\":[");
+    for (at, code) in codes.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(code.name().as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"]}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_entry_leaves_its_neighbours_alone() {
+        let body = br#"{"epoch":"12","switches":[
+            {"session":"00000001000000ff","background":"beach"},
+            {"session":5,"background":"beach"}, 7, null, [1,{"a":2}], "x",
+            {"session":"00000001000000fe","flyweight":3,"extra":{"deep":[1]}},
+            {"session":"0000000100\u0030000fd","flyweight":4294967296}]}"#;
+        let batch = parse(body, Operation::Switch, 10).expect("well-formed");
+        assert_eq!(batch.epoch, Some(12));
+        let entries = batch.entries.expect("listed");
+        let bad: Vec<bool> = entries.iter().map(|entry| entry.bad).collect();
+        assert_eq!(bad, [false, true, true, true, true, true, false, true]);
+        assert_eq!(entries[0].target, Target::Name("beach".into()));
+        assert_eq!((entries[6].session, &entries[6].target), (Some(0x1_0000_00fe), &Target::Index(3)));
+        assert_eq!(entries[7].session, Some(0x1_0000_00fd));
+    }
+
+    #[test]
+    fn names_borrow_from_the_body() {
+        let batch = parse(br#"{"switches":[{"background":"beach"}]}"#, Operation::Switch, 1).expect("well-formed");
+        let entries = batch.entries.expect("listed");
+        assert!(matches!(entries[0].target, Target::Name(Cow::Borrowed("beach"))));
+    }
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert!(size_of::<Entry<'_>>() <= 64);
+    }
+
+    #[test]
+    fn reads_lists_of_ids_and_counts() {
+        let batch = parse(br#"{"sessions":["00000001000000ff","nope"]}"#, Operation::Read, 2).expect("well-formed");
+        let entries = batch.entries.expect("listed");
+        assert_eq!((entries[0].session, entries[1].bad), (Some(0x1_0000_00ff), true));
+        let batch = parse(br#"{"count":5,"background":"a"}"#, Operation::Create, 5).expect("well-formed");
+        assert_eq!((batch.count, batch.target), (Some(5), Target::Name("a".into())));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_batch() {
+        let kind = |body: &str, operation| parse(body.as_bytes(), operation, 2).err().map(|problem| problem.kind());
+        for body in ["", "[]", "{", "{}", r#"{"switches":5}"#, r#"{"switches":[]} x"#, r#"{"epoch":{},"switches":[]}"#] {
+            assert_eq!(kind(body, Operation::Switch), Some(Kind::BadBatch), "{body}");
+        }
+        assert_eq!(kind(r#"{"switches":[1,2,3]}"#, Operation::Switch), Some(Kind::BatchTooLarge));
+        assert_eq!(kind(r#"{"count":3}"#, Operation::Create), Some(Kind::BatchTooLarge));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(body: String) {
+            drop(parse(body.as_bytes(), Operation::Switch, 8));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The public and the admin listener: who may ask what, and in which form it is answered.
+//!
+//! Handlers translate between bytes and the parts below; they hold no state but [`Service`]. Routing is a match on bytes
+//! and the path of a batch of switches has no boxed layer, no log line and no allocation for an entry.
+
+pub mod admin;
+pub mod admission;
+pub mod auth;
+pub mod backgrounds;
+pub mod batch;
+pub mod frame;
+pub mod io;
+pub mod limits;
+mod owned;
+pub mod problem;
+pub mod respond;
+pub mod routes;
+pub mod server;
+pub mod session;
+
+use crate::flyweight::Flyweights;
+use crate::frames::Frames;
+use crate::memory::{Budget, Memory};
+use crate::metrics::{Metrics, Route, StatusClass};
+use crate::sessions::Sessions;
+use crate::sessions::exclusive::Exclusive;
+use auth::{Auth, Caller};
+use batch::Operation;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+use limits::HttpConfig;
+use problem::{Kind, Problem};
+use respond::Answer;
+use routes::Target;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The API document, as `/openapi.json` serves it.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// All that handlers work with. Wired in `app`.
+pub struct Service {
+    /// Bounds.
+    pub config: HttpConfig,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Who calls.
+    pub auth: Auth,
+    /// The table of sessions.
+    pub sessions: Sessions,
+    /// Textures of sessions that own theirs; none when textures are shared.
+    pub exclusive: Option<Exclusive>,
+    /// Backgrounds.
+    pub flyweights: Arc<Flyweights>,
+    /// Frames.
+    pub frames: Frames,
+    /// Memory as watched.
+    pub memory: Arc<Memory>,
+    /// Memory as reserved.
+    pub budget: Arc<Budget>,
+    /// Set once start-up is over.
+    pub ready: AtomicBool,
+    /// Set when the service is told to stop.
+    pub draining: AtomicBool,
+}
+
+const fn class_of(status: StatusCode) -> StatusClass {
+    match status.as_u16() {
+        ..300 => StatusClass::Success,
+        300..400 => StatusClass::Redirection,
+        400..500 => StatusClass::ClientError,
+        500.. => StatusClass::ServerError,
+    }
+}
+
+impl Service {
+    /// Answers one request of the public listener, within its time.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let start = Instant::now();
+        let (parts, body) = request.into_parts();
+        let time_max = self.config.body_timeout + self.config.request_timeout;
+        let (route, handled) = match routes::find(&parts.method, parts.uri.path()) {
+            Target::Route(route, part) => {
+                let handling = tokio::time::timeout(time_max, self.handle(route, part, &parts, body));
+                (route, handling.await.unwrap_or_else(|_| Err(Kind::Timeout.into())))
+            }
+            Target::MethodNotAllowed => (Route::Unknown, Err(Kind::MethodNotAllowed.into())),
+            Target::NotFound => (Route::Unknown, Err(Kind::NotFound.into())),
+        };
+        let answer = handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
+        self.metrics.http_requests_total.of(route, class_of(answer.status())).inc();
+        self.metrics.http_request_duration_seconds.of(route).observe(start.elapsed().as_secs_f64());
+        answer
+    }
+
+    fn refuse(&self, problem: &Problem, path: &str) -> Answer {
+        let mut answer = problem.answer(&self.metrics);
+        if problem.kind() == Kind::MethodNotAllowed {
+            answer.headers_mut().insert(ALLOW, allowed(path));
+        }
+        answer
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        route: Route,
+        part: &str,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Answer, Problem> {
+        if routes::is_probe(route) {
+            return self.probe(route);
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Kind::Draining.into());
+        }
+        let caller = self.auth.caller(&parts.headers)?;
+        let operation = match route {
+            Route::BatchSwitch => Operation::Switch,
+            Route::BatchRead => Operation::Read,
+            Route::BatchCreate => Operation::Create,
+            Route::BatchDelete => Operation::Delete,
+            Route::SessionSwitch => return session::switch(self, caller, part, body).await,
+            // Larger futures are boxed, so that the hot ones stay small.
+            _ => return Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
+        };
+        batch::answer(self, operation, caller, &parts.headers, body).await
+    }
+
+    async fn handle_rarer(
+        self: &Arc<Self>,
+        route: Route,
+        part: &str,
+        parts: &Parts,
+        body: Incoming,
+        caller: Caller,
+    ) -> Result<Answer, Problem> {
+        match route {
+            Route::SessionCreate => session::create(self, caller, body).await,
+            Route::SessionRead => session::read(self, caller, part),
+            Route::SessionDelete => session::delete(self, caller, part),
+            Route::SessionView => session::patch_view(self, caller, part, body).await,
+            Route::SessionFrame => frame::preview(self, caller, part, parts).await,
+            Route::BackgroundPut => backgrounds::put(self, caller, part, &parts.headers, body).await,
+            Route::BackgroundRead => backgrounds::read(self, part, parts).await,
+            Route::BackgroundDelete => backgrounds::delete(self, caller, part, &parts.headers).await,
+            Route::BackgroundList => backgrounds::list(self, parts.uri.query().unwrap_or_default()),
+            _ => Err(Kind::NotFound.into()),
+        }
+    }
+
+    fn probe(&self, route: Route) -> Result<Answer, Problem> {
+        match route {
+            Route::Ready if self.draining.load(Ordering::Relaxed) => {
+                Err(Problem::new(Kind::NotReady, "the service is draining"))
+            }
+            Route::Ready if !self.ready.load(Ordering::Relaxed) => {
+                Err(Problem::new(Kind::NotReady, "the service is starting"))
+            }
+            Route::OpenApi => Ok(respond::json(OPENAPI)),
+            _ => Ok(respond::json("{\"status\":\"ok\"}\n")),
+        }
+    }
+}
+
+/// Methods that a path takes, for `Allow`.
+fn allowed(path: &str) -> HeaderValue {
+    use hyper::Method;
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let taken = methods.iter().filter(|method| matches!(routes::find(method, path), Target::Route(..)));
+    let names: Vec<&str> = taken.map(Method::as_str).collect();
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// One parameter of a query string. Values hold nothing that is percent-encoded: ids and numbers.
+pub(crate) fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// A number out of a query string.
+pub(crate) fn query_number<T: std::str::FromStr>(query: &str, key: &str, default: T) -> Result<T, Problem> {
+    match query_value(query, key) {
+        None => Ok(default),
+        Some(text) => {
+            text.parse().map_err(|_| Problem::new(Kind::BadRequest, format!("{key} is no number in range")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_queries() {
+        assert_eq!(query_value("width=640&height=360", "height"), Some("360"));
+        assert_eq!(query_value("xwidth=640", "width"), None);
+        assert_eq!(query_number("limit=5", "limit", 100).ok(), Some(5));
+        assert_eq!(query_number("", "limit", 100).ok(), Some(100));
+        assert!(query_number::<u8>("limit=256", "limit", 1).is_err());
+    }
+
+    #[test]
+    fn says_which_methods_a_path_takes() {
+        assert_eq!(allowed("/v1/backgrounds/a"), "GET, HEAD, PUT, DELETE");
+        assert_eq!(allowed("/v1/sessions:batchSwitch"), "POST");
+    }
+}

@@ -1,0 +1,62 @@
+//! Creation and switch where each session owns its texture: as the shared path, with a load in between.
+
+use super::Service;
+use super::batch::Code;
+use crate::flyweight::{LeaseError, Texture};
+use crate::sessions::{NO_FLYWEIGHT, SessionId, TenantId};
+
+fn code_of(error: &LeaseError) -> Code {
+    match error {
+        LeaseError::Unavailable(unavailable) => (*unavailable).into(),
+        LeaseError::TooLarge(_) => Code::Shed,
+        overload if overload.is_overload() => Code::Shed,
+        fault => {
+            tracing::debug!(error = %fault, "private load failed");
+            Code::Internal
+        }
+    }
+}
+
+impl Service {
+    async fn own_texture(&self, flyweight: u32) -> Result<Texture, Code> {
+        self.flyweights.load_private(flyweight).await.map_err(|error| code_of(&error))
+    }
+
+    fn keep_texture(&self, tenant: TenantId, id: SessionId, texture: Texture) {
+        let Some(exclusive) = &self.exclusive else { return };
+        exclusive.keep(id, texture);
+        // The session may have ended between its switch and here; nobody else would free the texture then.
+        if self.sessions.peek(id, tenant).is_err() {
+            exclusive.release(id);
+        }
+    }
+
+    /// Loads first: a session that cannot own its texture keeps the background it has.
+    pub(super) async fn switch_exclusive(&self, tenant: TenantId, id: SessionId, flyweight: u32) -> Code {
+        if let Err(error) = self.sessions.peek(id, tenant) {
+            return error.into();
+        }
+        let texture = match self.own_texture(flyweight).await {
+            Ok(texture) => texture,
+            Err(code) => return code,
+        };
+        match self.sessions.switch(id, tenant, flyweight) {
+            Ok(_) => {
+                self.keep_texture(tenant, id, texture);
+                Code::Ok
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    /// A session with a background exists only together with its texture.
+    pub(super) async fn create_exclusive(&self, tenant: TenantId, user: u64, flyweight: u32) -> Result<SessionId, Code> {
+        if flyweight == NO_FLYWEIGHT {
+            return Ok(self.sessions.create(tenant, user, flyweight)?);
+        }
+        let texture = self.own_texture(flyweight).await?;
+        let id = self.sessions.create(tenant, user, flyweight)?;
+        self.keep_texture(tenant, id, texture);
+        Ok(id)
+    }
+}

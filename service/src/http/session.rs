@@ -1,0 +1,236 @@
+//! One session: create, read, delete, switch, view. Answers in JSON.
+
+use super::Service;
+use super::admission::{BodyLimits, Received, read_body};
+use super::auth::Caller;
+use super::batch::Code;
+use super::batch::json::Target;
+use super::problem::{Kind, Problem};
+use super::respond::{self, Answer};
+use crate::flyweight::Entry;
+use crate::memory::budget::Purpose;
+use crate::sessions::{Crop, NO_FLYWEIGHT, Session, SessionId, View, ViewPatch};
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::io::Write as _;
+
+/// Bytes of a body about one session.
+const BODY_BYTES_MAX: u64 = 4096;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody<'a> {
+    user: Option<u64>,
+    #[serde(borrow)]
+    background: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchBody<'a> {
+    #[serde(borrow)]
+    background: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CropBody {
+    x: f32,
+    y: f32,
+    width: f32,
+    height: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ViewBody {
+    crop: Option<CropBody>,
+    scale: Option<f32>,
+    uv_offset: Option<[f32; 2]>,
+    alpha: Option<f32>,
+}
+
+impl From<ViewBody> for ViewPatch {
+    fn from(body: ViewBody) -> Self {
+        let crop = body.crop.map(|crop| Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height });
+        Self { crop, scale: body.scale, uv_offset: body.uv_offset, alpha: body.alpha }
+    }
+}
+
+/// The problem that a failed entry is when it was asked for alone.
+fn problem_of(code: Code) -> Problem {
+    match code {
+        Code::SessionNotFound => Kind::SessionNotFound.into(),
+        Code::FlyweightUnknown => Kind::BackgroundNotFound.into(),
+        Code::Gone => Kind::Gone.into(),
+        Code::Shed => Kind::BudgetExhausted.into(),
+        Code::BadEntry => Kind::BadRequest.into(),
+        Code::Ok | Code::Internal => Problem::new(Kind::Internal, "the operation failed, nothing was applied"),
+    }
+}
+
+/// The id in a path. A text that is no id names no session.
+///
+/// # Errors
+/// [`Kind::SessionNotFound`].
+pub fn id_of(part: &str) -> Result<SessionId, Problem> {
+    respond::parse_hex(part.as_bytes()).map(SessionId).ok_or_else(|| Kind::SessionNotFound.into())
+}
+
+async fn read_small(service: &Service, body: Incoming) -> Result<Received, Problem> {
+    let limits = BodyLimits {
+        bytes_max: BODY_BYTES_MAX,
+        time_max: service.config.body_timeout,
+        reserve_wait: service.config.reserve_wait,
+        purpose: Purpose::Body,
+        factor: 1,
+    };
+    read_body(body, limits, &service.budget).await
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))
+}
+
+/// Appends `,"background":…,"flyweight":…,"version":…`: all null (version 0) without a background, the index alone
+/// where it was removed.
+pub fn push_background(out: &mut Vec<u8>, service: &Service, flyweight: u32) {
+    out.extend_from_slice(b",\"background\":");
+    let identity = match service.flyweights.entry(flyweight) {
+        Entry::Live(identity) => Some(identity),
+        Entry::Gone | Entry::Unknown => None,
+    };
+    match &identity {
+        // An id holds nothing that JSON would escape.
+        Some(identity) => {
+            out.push(b'"');
+            out.extend_from_slice(identity.stored.id.as_bytes());
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"flyweight\":");
+    if flyweight == NO_FLYWEIGHT {
+        out.extend_from_slice(b"null");
+    } else {
+        respond::push_decimal(out, u64::from(flyweight));
+    }
+    out.extend_from_slice(b",\"version\":");
+    respond::push_decimal(out, identity.map_or(0, |identity| u64::from(identity.stored.version)));
+}
+
+fn push_view(out: &mut Vec<u8>, view: &View) {
+    let Crop { x, y, width, height } = view.crop();
+    let [u, v] = view.uv_offset();
+    let alpha = f32::from(view.alpha()) / 255.0;
+    let written = write!(
+        out,
+        r#"{{"crop":{{"x":{x},"y":{y},"width":{width},"height":{height}}},"scale":{},"uv_offset":[{u},{v}],"alpha":{alpha}}}"#,
+        view.scale()
+    );
+    debug_assert!(written.is_ok(), "writing to memory does not fail");
+}
+
+fn session_json(service: &Service, session: &Session) -> Vec<u8> {
+    let mut out = Vec::with_capacity(384);
+    out.extend_from_slice(b"{\"session\":\"");
+    respond::push_hex(&mut out, session.id.0);
+    out.extend_from_slice(b"\",\"user\":");
+    respond::push_decimal(&mut out, session.user);
+    push_background(&mut out, service, session.flyweight);
+    out.extend_from_slice(b",\"switches\":");
+    respond::push_decimal(&mut out, u64::from(session.switches));
+    out.extend_from_slice(b",\"epoch\":\"");
+    respond::push_decimal(&mut out, service.flyweights.epoch());
+    out.extend_from_slice(b"\",\"view\":");
+    push_view(&mut out, &session.view);
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+fn read_json(service: &Service, caller: Caller, id: SessionId) -> Result<Vec<u8>, Problem> {
+    let session = service.sessions.read(id, caller.tenant).map_err(|error| problem_of(error.into()))?;
+    Ok(session_json(service, &session))
+}
+
+/// `POST /v1/sessions`.
+///
+/// # Errors
+/// As the table of problems says.
+pub async fn create(service: &Service, caller: Caller, body: Incoming) -> Result<Answer, Problem> {
+    let received = read_small(service, body).await?;
+    let body: CreateBody<'_> =
+        if received.bytes.is_empty() { CreateBody::default() } else { parse(&received.bytes)? };
+    let target = body.background.map_or(Target::Nothing, Target::Name);
+    let flyweight = service.index_of(&target).map_err(problem_of)?;
+    let user = body.user.unwrap_or(0);
+    let made = if service.exclusive.is_some() {
+        service.create_exclusive(caller.tenant, user, flyweight).await.map_err(problem_of)?
+    } else {
+        service.check_optional(flyweight).map_err(problem_of)?;
+        service.sessions.create(caller.tenant, user, flyweight).map_err(|error| match error {
+            crate::sessions::SessionError::Full => Kind::SessionsFull.into(),
+            other => problem_of(other.into()),
+        })?
+    };
+    let json = read_json(service, caller, made)?;
+    Ok(respond::full(StatusCode::CREATED, respond::JSON, json))
+}
+
+/// `GET /v1/sessions/{session}`.
+///
+/// # Errors
+/// [`Kind::SessionNotFound`].
+pub fn read(service: &Service, caller: Caller, part: &str) -> Result<Answer, Problem> {
+    Ok(respond::json(read_json(service, caller, id_of(part)?)?))
+}
+
+/// `DELETE /v1/sessions/{session}`.
+///
+/// # Errors
+/// [`Kind::SessionNotFound`].
+pub fn delete(service: &Service, caller: Caller, part: &str) -> Result<Answer, Problem> {
+    match service.delete_entry(caller.tenant, id_of(part)?) {
+        Code::Ok => Ok(respond::empty(StatusCode::NO_CONTENT)),
+        code => Err(problem_of(code)),
+    }
+}
+
+/// `PUT /v1/sessions/{session}/background`.
+///
+/// # Errors
+/// As the table of problems says; nothing is applied then.
+pub async fn switch(service: &Service, caller: Caller, part: &str, body: Incoming) -> Result<Answer, Problem> {
+    let id = id_of(part)?;
+    let received = read_small(service, body).await?;
+    let body: SwitchBody<'_> = parse(&received.bytes)?;
+    let code = match service.index_of(&Target::Name(body.background)) {
+        Ok(flyweight) => service.switch_one(caller.tenant, id, flyweight).await,
+        Err(code) => code,
+    };
+    service.count_switch(code);
+    match code {
+        Code::Ok => Ok(respond::json(read_json(service, caller, id)?)),
+        code => Err(problem_of(code)),
+    }
+}
+
+/// `PATCH /v1/sessions/{session}/view`.
+///
+/// # Errors
+/// As the table of problems says; nothing is applied then.
+pub async fn patch_view(service: &Service, caller: Caller, part: &str, body: Incoming) -> Result<Answer, Problem> {
+    let id = id_of(part)?;
+    let received = read_small(service, body).await?;
+    let patch: ViewPatch = parse::<ViewBody>(&received.bytes)?.into();
+    let patched = service.sessions.patch_view(id, caller.tenant, &patch);
+    let view = patched
+        .map_err(|error| problem_of(error.into()))?
+        .map_err(|error| Problem::new(Kind::OutOfRange, error.to_string()))?;
+    let mut out = Vec::with_capacity(192);
+    push_view(&mut out, &view);
+    out.push(b'\n');
+    Ok(respond::json(out))
+}

@@ -1,0 +1,942 @@
+//! The budget: every allocation that scales with input is reserved here before it is made.
+//!
+//! A reservation either fits under the ceiling or is refused; nothing is ever allocated first and counted later. The charge is
+//! RAII, so a lost charge is a lost value and shows in a type check rather than in a leak. What to evict when a reservation does
+//! not fit is a closure; this file knows bytes and purposes only.
+//!
+//! Two limits hold at once: the sum never exceeds the *ceiling*, and what stays (textures, idle blocks, sessions, thumbnails) never
+//! exceeds the ceiling less a *headroom* for what comes and goes (decode scratch, bodies, encode output). Without the second rule a
+//! full cache would evict an 8 MiB texture for every 2 MiB of scratch, and its capacity would wobble with the load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::failpoints;
+
+/// What a charge is for. A closed set: each is a label of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Decoded pixels that a background owns.
+    Textures,
+    /// Blocks of the frame pool that nobody owns at the moment.
+    PoolIdle,
+    /// Source bytes and scratch of a decode.
+    Decode,
+    /// An upload being checked.
+    Upload,
+    /// Output of an encoder.
+    Encode,
+    /// Output pixels of a render.
+    Render,
+    /// Chunks of the session table.
+    Sessions,
+    /// Request bodies.
+    Body,
+    /// Always-resident thumbnails.
+    Thumbnails,
+}
+
+impl Purpose {
+    /// Number of purposes.
+    pub const COUNT: usize = 9;
+    /// Every purpose, in the order of its discriminant.
+    pub const ALL: [Purpose; Self::COUNT] = [
+        Purpose::Textures,
+        Purpose::PoolIdle,
+        Purpose::Decode,
+        Purpose::Upload,
+        Purpose::Encode,
+        Purpose::Render,
+        Purpose::Sessions,
+        Purpose::Body,
+        Purpose::Thumbnails,
+    ];
+
+    /// Label value in metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Textures => "textures",
+            Purpose::PoolIdle => "pool_idle",
+            Purpose::Decode => "decode",
+            Purpose::Upload => "upload",
+            Purpose::Encode => "encode",
+            Purpose::Render => "render",
+            Purpose::Sessions => "sessions",
+            Purpose::Body => "body",
+            Purpose::Thumbnails => "thumbnails",
+        }
+    }
+
+    /// Whether charges of this purpose stay, as opposed to those that end with a request.
+    pub fn stays(self) -> bool {
+        matches!(
+            self,
+            Purpose::Textures | Purpose::PoolIdle | Purpose::Sessions | Purpose::Thumbnails
+        )
+    }
+
+    /// Whether it is refused while growth is closed (Critical): loads and uploads, but not the serving of what is resident.
+    pub fn grows(self) -> bool {
+        matches!(self, Purpose::Textures | Purpose::Decode | Purpose::Upload)
+    }
+}
+
+/// Why a reservation was refused. Sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// Could never fit, however long one waits.
+    #[error("{requested} bytes for {} can never fit {ceiling}", purpose.as_str())]
+    TooLarge {
+        /// What it was for.
+        purpose: Purpose,
+        /// Size asked for.
+        requested: u64,
+        /// Largest size that could be granted.
+        ceiling: u64,
+    },
+    /// Does not fit now: shed, and say when to come again.
+    #[error("{requested} bytes for {} do not fit now ({available} free)", purpose.as_str())]
+    Exhausted {
+        /// What it was for.
+        purpose: Purpose,
+        /// Size asked for.
+        requested: u64,
+        /// Bytes that were free for this purpose.
+        available: u64,
+    },
+}
+
+/// Settings of a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// Bytes that may be charged in total, until `set_ceiling` says otherwise.
+    pub ceiling: u64,
+    /// `false` only counts and refuses nothing: for a control experiment.
+    pub enforce: bool,
+    /// Callers that may wait at once; the next is refused without waiting.
+    pub waiters_max: usize,
+    /// Least bytes kept free of what stays: the headroom is an eighth of the ceiling, within these bounds.
+    pub headroom_min: u64,
+    /// Most bytes kept free of what stays.
+    pub headroom_max: u64,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self {
+            ceiling: 256 << 20,
+            enforce: true,
+            waiters_max: 8192,
+            headroom_min: 0,
+            headroom_max: 64 << 20,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ledger {
+    ceiling: u64,
+    nominal: u64,
+    headroom_min: u64,
+    headroom_max: u64,
+    used: u64,
+    staying: u64,
+    peak: u64,
+    by_purpose: [u64; Purpose::COUNT],
+}
+
+impl Ledger {
+    fn headroom(&self, ceiling: u64) -> u64 {
+        (ceiling / 8)
+            .max(self.headroom_min)
+            .min(self.headroom_max)
+            .min(ceiling)
+    }
+
+    fn largest(&self, purpose: Purpose) -> u64 {
+        self.nominal
+            - if purpose.stays() {
+                self.headroom(self.nominal)
+            } else {
+                0
+            }
+    }
+
+    fn available(&self, purpose: Purpose) -> u64 {
+        let total = self.ceiling.saturating_sub(self.used);
+        match purpose.stays() {
+            true => {
+                total.min((self.ceiling - self.headroom(self.ceiling)).saturating_sub(self.staying))
+            }
+            false => total,
+        }
+    }
+
+    fn add(&mut self, purpose: Purpose, bytes: u64) {
+        self.used += bytes;
+        self.peak = self.peak.max(self.used);
+        self.by_purpose[purpose as usize] += bytes;
+        if purpose.stays() {
+            self.staying += bytes;
+        }
+    }
+
+    fn sub(&mut self, purpose: Purpose, bytes: u64) {
+        self.used -= bytes;
+        self.by_purpose[purpose as usize] -= bytes;
+        if purpose.stays() {
+            self.staying -= bytes;
+        }
+    }
+}
+
+/// A queue of callers that wait for room. The head tries, all others wait for their turn: first come, first served.
+#[derive(Debug, Default)]
+struct Lane {
+    turn: tokio::sync::Mutex<()>,
+    changed: Notify,
+}
+
+/// A look at the budget's books, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetReport {
+    /// Present ceiling.
+    pub ceiling: u64,
+    /// Charged in total.
+    pub used: u64,
+    /// Highest total ever charged.
+    pub peak: u64,
+    /// Charged per purpose, in the order of [`Purpose::ALL`].
+    pub by_purpose: [u64; Purpose::COUNT],
+    /// Reservations that had to wait.
+    pub waits: u64,
+    /// Reservations refused because they did not fit in time.
+    pub sheds: u64,
+}
+
+type Reclaimer = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
+
+/// The books. Cheap to share; all methods take `&self`.
+pub struct Budget {
+    ledger: Mutex<Ledger>,
+    enforce: bool,
+    growth_open: AtomicBool,
+    waiters_max: usize,
+    waiting: AtomicUsize,
+    staying: Lane,
+    passing: Lane,
+    reclaimer: RwLock<Option<Reclaimer>>,
+    waits: AtomicU64,
+    sheds: AtomicU64,
+}
+
+impl std::fmt::Debug for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budget")
+            .field("ledger", &self.ledger)
+            .field("enforce", &self.enforce)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reclaim passes tried for one reservation before it is refused; another caller may take what a pass freed.
+const RECLAIM_PASSES_MAX: usize = 4;
+
+impl Budget {
+    /// Opens the books.
+    pub fn new(config: BudgetConfig) -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Mutex::new(Ledger {
+                ceiling: config.ceiling,
+                nominal: config.ceiling,
+                headroom_min: config.headroom_min,
+                headroom_max: config.headroom_max,
+                used: 0,
+                staying: 0,
+                peak: 0,
+                by_purpose: [0; Purpose::COUNT],
+            }),
+            enforce: config.enforce,
+            growth_open: AtomicBool::new(true),
+            waiters_max: config.waiters_max,
+            waiting: AtomicUsize::new(0),
+            staying: Lane::default(),
+            passing: Lane::default(),
+            reclaimer: RwLock::new(None),
+            waits: AtomicU64::new(0),
+            sheds: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether reservations can be refused at all.
+    pub fn enforces(&self) -> bool {
+        self.enforce
+    }
+
+    /// Sets the present ceiling. Below what is in use nothing more is granted until enough was released.
+    pub fn set_ceiling(&self, ceiling: u64) {
+        let raised = {
+            let mut ledger = self.ledger.lock();
+            let raised = ceiling > ledger.ceiling;
+            ledger.ceiling = ceiling;
+            ledger.nominal = ledger.nominal.max(ceiling);
+            raised
+        };
+        if raised {
+            self.poke();
+        }
+    }
+
+    /// Sets what the ceiling would be without pressure: the measure for "can never fit".
+    pub fn set_nominal(&self, nominal: u64) {
+        let mut ledger = self.ledger.lock();
+        ledger.nominal = nominal.max(ledger.ceiling);
+    }
+
+    /// Opens or closes growth: while closed, loads and uploads are refused without waiting.
+    pub fn set_growth_open(&self, open: bool) {
+        if self.growth_open.swap(open, Ordering::SeqCst) != open && open {
+            self.poke();
+        }
+    }
+
+    /// Whether loads and uploads are admitted at all.
+    pub fn growth_open(&self) -> bool {
+        self.growth_open.load(Ordering::Relaxed)
+    }
+
+    /// Sets what is called, outside every lock, when a reservation lacks `n` bytes; it returns the bytes it released.
+    /// It must not reserve.
+    pub fn set_reclaimer(&self, reclaimer: impl Fn(u64) -> u64 + Send + Sync + 'static) {
+        *self.reclaimer.write() = Some(Arc::new(reclaimer));
+    }
+
+    /// Bytes charged now.
+    pub fn used(&self) -> u64 {
+        self.ledger.lock().used
+    }
+
+    /// Bytes charged now for one purpose.
+    pub fn used_by(&self, purpose: Purpose) -> u64 {
+        self.ledger.lock().by_purpose[purpose as usize]
+    }
+
+    /// Bytes that a reservation for `purpose` could get without reclaiming.
+    pub fn available(&self, purpose: Purpose) -> u64 {
+        self.ledger.lock().available(purpose)
+    }
+
+    /// All figures at one instant.
+    pub fn report(&self) -> BudgetReport {
+        let ledger = self.ledger.lock();
+        BudgetReport {
+            ceiling: ledger.ceiling,
+            used: ledger.used,
+            peak: ledger.peak,
+            by_purpose: ledger.by_purpose,
+            waits: self.waits.load(Ordering::Relaxed),
+            sheds: self.sheds.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reserves without waiting and without reclaiming.
+    pub fn try_reserve_free(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Charge, ReserveError> {
+        self.admit(purpose, bytes)?;
+        Ok(Charge {
+            budget: Arc::clone(self),
+            purpose,
+            bytes,
+        })
+    }
+
+    /// Reserves without waiting. When it does not fit, the reclaimer is asked for what is lacking.
+    pub fn try_reserve(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Charge, ReserveError> {
+        self.admit_reclaiming(purpose, bytes)
+            .inspect_err(|_| self.count_shed())?;
+        Ok(Charge {
+            budget: Arc::clone(self),
+            purpose,
+            bytes,
+        })
+    }
+
+    /// Reserves, waiting up to `wait` for room. Cancel-safe: dropping the future leaves nothing charged.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Charge, ReserveError> {
+        match self.admit_reclaiming(purpose, bytes) {
+            Ok(()) => {
+                return Ok(Charge {
+                    budget: Arc::clone(self),
+                    purpose,
+                    bytes,
+                });
+            }
+            Err(refusal)
+                if matches!(refusal, ReserveError::TooLarge { .. })
+                    || !self.may_wait(purpose, wait) =>
+            {
+                self.count_shed();
+                return Err(refusal);
+            }
+            Err(_) => {}
+        }
+        let granted = self
+            .wait_for(purpose, wait, || {
+                let admitted = self.admit_reclaiming(purpose, bytes).ok();
+                admitted.map(|()| Charge {
+                    budget: Arc::clone(self),
+                    purpose,
+                    bytes,
+                })
+            })
+            .await;
+        granted.ok_or_else(|| {
+            self.count_shed();
+            ReserveError::Exhausted {
+                purpose,
+                requested: bytes,
+                available: self.available(purpose),
+            }
+        })
+    }
+
+    fn may_wait(&self, purpose: Purpose, wait: Duration) -> bool {
+        !wait.is_zero() && (self.growth_open() || !purpose.grows())
+    }
+
+    /// Repeats `attempt` whenever room may have appeared, first come first served, for at most `wait`. `None` when time ran out or
+    /// too many wait already.
+    ///
+    /// No wake-up is lost: whoever makes room does so before it looks whether anybody waits, and a waiter counts itself before it
+    /// looks for room; and a notification that comes between attempt and wait is kept by `Notify`.
+    pub async fn wait_for<T>(
+        &self,
+        purpose: Purpose,
+        wait: Duration,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let lane = if purpose.stays() {
+            &self.staying
+        } else {
+            &self.passing
+        };
+        let _waiting = Waiting::enter(&self.waiting, self.waiters_max)?;
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        let turn = async {
+            let _turn = lane.turn.lock().await;
+            loop {
+                if let Some(value) = attempt() {
+                    return value;
+                }
+                lane.changed.notified().await;
+            }
+        };
+        tokio::time::timeout(wait, turn).await.ok()
+    }
+
+    /// Tells waiters that room may have appeared other than by a release: a pin was dropped, a block fell idle.
+    pub fn poke(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.staying.changed.notify_one();
+            self.passing.changed.notify_one();
+        }
+    }
+
+    fn count_shed(&self) {
+        self.sheds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn admit_reclaiming(&self, purpose: Purpose, bytes: u64) -> Result<(), ReserveError> {
+        for _ in 0..RECLAIM_PASSES_MAX {
+            match self.admit(purpose, bytes) {
+                Err(ReserveError::Exhausted { available, .. })
+                    if available < bytes && self.may_reclaim(purpose) =>
+                {
+                    if self.reclaim(bytes - available) == 0 {
+                        break;
+                    }
+                }
+                other => return other,
+            }
+        }
+        self.admit(purpose, bytes)
+    }
+
+    fn may_reclaim(&self, purpose: Purpose) -> bool {
+        self.growth_open() || !purpose.grows()
+    }
+
+    fn reclaim(&self, lacking: u64) -> u64 {
+        let reclaimer = self.reclaimer.read().clone();
+        reclaimer.map_or(0, |reclaimer| reclaimer(lacking.max(1)))
+    }
+
+    fn admit(&self, purpose: Purpose, bytes: u64) -> Result<(), ReserveError> {
+        let mut ledger = self.ledger.lock();
+        if !self.enforce {
+            ledger.add(purpose, bytes);
+            return Ok(());
+        }
+        if bytes > ledger.largest(purpose) {
+            return Err(ReserveError::TooLarge {
+                purpose,
+                requested: bytes,
+                ceiling: ledger.largest(purpose),
+            });
+        }
+        let available = ledger.available(purpose);
+        if bytes > available || (purpose.grows() && !self.growth_open()) || exhausted_on_purpose() {
+            return Err(ReserveError::Exhausted {
+                purpose,
+                requested: bytes,
+                available: available.min(bytes),
+            });
+        }
+        ledger.add(purpose, bytes);
+        Ok(())
+    }
+
+    fn release(&self, purpose: Purpose, bytes: u64) {
+        if bytes > 0 {
+            self.ledger.lock().sub(purpose, bytes);
+            self.poke();
+        }
+    }
+}
+
+fn exhausted_on_purpose() -> bool {
+    failpoints::hit(failpoints::MEMORY_RESERVE_EXHAUSTED)
+}
+
+/// One caller in the count of those that wait.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize, max: usize) -> Option<Self> {
+        if count.fetch_add(1, Ordering::SeqCst) >= max {
+            count.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Self(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Bytes reserved for a purpose, given back on drop.
+#[must_use = "a dropped charge is given back at once"]
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    purpose: Purpose,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Bytes charged.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Grows (which may be refused, and then changes nothing) or gives a part back.
+    pub fn resize(&mut self, bytes: u64) -> Result<(), ReserveError> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self
+                .budget
+                .admit_reclaiming(self.purpose, more)
+                .inspect_err(|_| self.budget.count_shed())?,
+            None => self.budget.release(self.purpose, self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Takes `bytes` of it (or all, if less) into a charge of its own.
+    pub fn split(&mut self, bytes: u64) -> Charge {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Charge {
+            budget: Arc::clone(&self.budget),
+            purpose: self.purpose,
+            bytes,
+        }
+    }
+
+    /// Adds another charge of the same budget; it takes this one's purpose.
+    pub fn merge(&mut self, other: Charge) {
+        debug_assert!(
+            Arc::ptr_eq(&self.budget, &other.budget),
+            "charges of two budgets"
+        );
+        let mut other = other.transfer(self.purpose);
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// The same bytes under another purpose. Never refused: nothing is allocated by it.
+    pub fn transfer(mut self, purpose: Purpose) -> Charge {
+        if purpose != self.purpose {
+            let mut ledger = self.budget.ledger.lock();
+            ledger.sub(self.purpose, self.bytes);
+            ledger.add(purpose, self.bytes);
+            drop(ledger);
+            self.purpose = purpose;
+        }
+        self
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.release(self.purpose, self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget(ceiling: u64) -> Arc<Budget> {
+        Budget::new(BudgetConfig {
+            ceiling,
+            ..BudgetConfig::default()
+        })
+    }
+
+    #[test]
+    fn purposes_stand_in_the_order_of_their_numbers() {
+        for (number, purpose) in Purpose::ALL.iter().enumerate() {
+            assert_eq!(*purpose as usize, number);
+        }
+    }
+
+    #[test]
+    fn a_charge_is_given_back_when_dropped_and_splits_and_merges_without_loss() {
+        let budget = budget(1000);
+        let mut charge = budget.try_reserve(Purpose::Decode, 600).expect("fits");
+        let mut part = charge.split(200);
+        assert_eq!(
+            (charge.bytes(), part.bytes(), budget.used()),
+            (400, 200, 600)
+        );
+        part.resize(300).expect("fits");
+        assert_eq!(budget.used(), 700);
+        assert!(part.resize(700).is_err());
+        assert_eq!(
+            (part.bytes(), budget.used()),
+            (300, 700),
+            "a refused growth changes nothing"
+        );
+        charge.merge(part);
+        assert_eq!(charge.bytes(), 700);
+        charge.resize(100).expect("shrinks");
+        let moved = charge.transfer(Purpose::Encode);
+        assert_eq!(
+            (
+                budget.used_by(Purpose::Decode),
+                budget.used_by(Purpose::Encode)
+            ),
+            (0, 100)
+        );
+        drop(moved);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_never_fits_is_told_from_what_does_not_fit_now() {
+        let budget = budget(1000);
+        let held = budget.try_reserve(Purpose::Body, 900).expect("fits");
+        assert_eq!(
+            budget.try_reserve(Purpose::Body, 200).err(),
+            Some(ReserveError::Exhausted {
+                purpose: Purpose::Body,
+                requested: 200,
+                available: 100
+            })
+        );
+        assert!(matches!(
+            budget.try_reserve(Purpose::Body, 1001),
+            Err(ReserveError::TooLarge { ceiling: 1000, .. })
+        ));
+        drop(held);
+        budget.set_ceiling(500);
+        assert!(
+            matches!(
+                budget.try_reserve(Purpose::Body, 600),
+                Err(ReserveError::Exhausted { .. })
+            ),
+            "it fits without pressure"
+        );
+        budget.set_nominal(500);
+        assert!(matches!(
+            budget.try_reserve(Purpose::Body, 600),
+            Err(ReserveError::TooLarge { .. })
+        ));
+        assert_eq!(budget.report().sheds, 4);
+    }
+
+    #[test]
+    fn what_stays_leaves_a_headroom_to_what_passes() {
+        let budget = budget(800);
+        assert!(budget.try_reserve(Purpose::Textures, 701).is_err());
+        let _textures = budget
+            .try_reserve(Purpose::Textures, 700)
+            .expect("up to seven eighths");
+        assert!(budget.try_reserve(Purpose::Sessions, 1).is_err());
+        let _scratch = budget
+            .try_reserve(Purpose::Decode, 100)
+            .expect("the headroom");
+        assert!(budget.try_reserve(Purpose::Decode, 1).is_err());
+    }
+
+    #[test]
+    fn the_reclaimer_is_asked_for_exactly_what_is_lacking() {
+        let budget = budget(800);
+        let held = Arc::new(Mutex::new(vec![
+            budget.try_reserve(Purpose::Body, 400).expect("fits"),
+            budget.try_reserve(Purpose::Body, 300).expect("fits"),
+        ]));
+        let (asked, victims) = (Arc::new(AtomicU64::new(0)), Arc::clone(&held));
+        let seen = Arc::clone(&asked);
+        budget.set_reclaimer(move |lacking| {
+            seen.store(lacking, Ordering::Relaxed);
+            let victim = victims.lock().pop();
+            victim.map_or(0, |charge| charge.bytes())
+        });
+        let _charge = budget
+            .try_reserve(Purpose::Encode, 350)
+            .expect("room was made");
+        assert_eq!((asked.load(Ordering::Relaxed), held.lock().len()), (250, 1));
+    }
+
+    #[test]
+    fn closed_growth_refuses_loads_and_uploads_but_not_what_serves() {
+        let budget = budget(1000);
+        budget.set_reclaimer(|_| panic!("nothing is evicted for what is refused anyway"));
+        budget.set_growth_open(false);
+        for purpose in [Purpose::Textures, Purpose::Decode, Purpose::Upload] {
+            assert!(matches!(
+                budget.try_reserve(purpose, 1),
+                Err(ReserveError::Exhausted { .. })
+            ));
+        }
+        assert!(budget.try_reserve(Purpose::Render, 1).is_ok());
+        budget.set_growth_open(true);
+        assert!(budget.try_reserve(Purpose::Textures, 1).is_ok());
+    }
+
+    #[test]
+    fn without_enforcement_it_only_counts() {
+        let budget = Budget::new(BudgetConfig {
+            ceiling: 10,
+            enforce: false,
+            ..BudgetConfig::default()
+        });
+        budget.set_growth_open(false);
+        let charge = budget
+            .try_reserve(Purpose::Textures, 1 << 40)
+            .expect("never refused");
+        assert_eq!(budget.used(), 1 << 40);
+        drop(charge);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiters_are_served_first_come_first_served_and_time_out() {
+        let budget = budget(100);
+        let held = budget.try_reserve(Purpose::Body, 100).expect("fits");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let waiters: Vec<_> = (0..3)
+            .map(|number| {
+                let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
+                tokio::spawn(async move {
+                    let charge = budget
+                        .reserve(Purpose::Body, 60, Duration::from_secs(5))
+                        .await;
+                    order.lock().push(number);
+                    tokio::task::yield_now().await;
+                    charge.map(drop)
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        drop(held);
+        for waiter in waiters {
+            assert_eq!(waiter.await.expect("task"), Ok(()));
+        }
+        assert_eq!(*order.lock(), [0, 1, 2]);
+        let _held = budget.try_reserve(Purpose::Body, 100).expect("fits");
+        let late = budget
+            .reserve(Purpose::Body, 1, Duration::from_secs(5))
+            .await;
+        assert!(matches!(late, Err(ReserveError::Exhausted { .. })));
+        assert_eq!(budget.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_goes_away_leaves_nothing_and_blocks_nobody() {
+        let budget = budget(100);
+        let held = budget.try_reserve(Purpose::Body, 100).expect("fits");
+        let gone = tokio::spawn({
+            let budget = Arc::clone(&budget);
+            async move {
+                budget
+                    .reserve(Purpose::Body, 50, Duration::from_secs(60))
+                    .await
+                    .map(drop)
+            }
+        });
+        tokio::task::yield_now().await;
+        gone.abort();
+        assert!(gone.await.is_err());
+        let next = tokio::spawn({
+            let budget = Arc::clone(&budget);
+            async move {
+                budget
+                    .reserve(Purpose::Body, 100, Duration::from_secs(1))
+                    .await
+                    .map(drop)
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(held);
+        assert_eq!(next.await.expect("task"), Ok(()));
+        assert_eq!(
+            (budget.used(), budget.waiting.load(Ordering::Relaxed)),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_waiters_is_bounded() {
+        let budget = Budget::new(BudgetConfig {
+            ceiling: 10,
+            waiters_max: 1,
+            ..BudgetConfig::default()
+        });
+        let _held = budget.try_reserve(Purpose::Body, 10).expect("fits");
+        let first = budget.reserve(Purpose::Body, 1, Duration::from_secs(9));
+        let second = budget.reserve(Purpose::Body, 1, Duration::from_secs(9));
+        let started = tokio::time::Instant::now();
+        let (first, second) = tokio::join!(first, async {
+            let refused = second.await;
+            (refused, started.elapsed())
+        });
+        assert!(first.is_err() && second.0.is_err());
+        assert_eq!(second.1, Duration::ZERO, "refused without waiting");
+    }
+
+    /// Many tasks on few bytes over real threads: if a wake-up were lost, one of them would run into its (long) limit.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_wake_up_is_lost() {
+        let budget = budget(64);
+        let tasks: Vec<_> = (0..64u64)
+            .map(|number| {
+                let budget = Arc::clone(&budget);
+                tokio::spawn(async move {
+                    for round in 0..50u64 {
+                        let bytes = 1 + (number * 7 + round * 13) % 64;
+                        let charge = budget
+                            .reserve(Purpose::Encode, bytes, Duration::from_secs(600))
+                            .await
+                            .expect("in time");
+                        assert!(budget.used() <= 64);
+                        tokio::task::yield_now().await;
+                        drop(charge);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("task");
+        }
+        assert_eq!((budget.used(), budget.report().sheds), (0, 0));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Reserve(usize, u64),
+        Resize(usize, u64),
+        Split(usize, u64),
+        Merge(usize, usize),
+        Transfer(usize, usize),
+        Drop(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let (charge, bytes, purpose) = (0usize..8, 0u64..600, 0..Purpose::COUNT);
+        prop_oneof![
+            (purpose.clone(), bytes.clone())
+                .prop_map(|(purpose, bytes)| Op::Reserve(purpose, bytes)),
+            (charge.clone(), bytes.clone()).prop_map(|(charge, bytes)| Op::Resize(charge, bytes)),
+            (charge.clone(), bytes).prop_map(|(charge, bytes)| Op::Split(charge, bytes)),
+            (charge.clone(), charge.clone()).prop_map(|(one, other)| Op::Merge(one, other)),
+            (charge.clone(), purpose).prop_map(|(charge, purpose)| Op::Transfer(charge, purpose)),
+            charge.prop_map(Op::Drop),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn never_above_the_ceiling_always_the_sum_of_its_charges_and_zero_at_the_end(
+            ops in prop::collection::vec(op(), 1..120),
+            ceiling in 100u64..1500,
+        ) {
+            let budget = budget(ceiling);
+            let mut charges: Vec<Charge> = Vec::new();
+            for op in ops {
+                let at = |index: usize| if charges.is_empty() { None } else { Some(index % charges.len()) };
+                match op {
+                    Op::Reserve(purpose, bytes) => charges.extend(budget.try_reserve(Purpose::ALL[purpose], bytes).ok()),
+                    Op::Resize(index, bytes) => if let Some(index) = at(index) { drop(charges[index].resize(bytes)) },
+                    Op::Split(index, bytes) => if let Some(index) = at(index) {
+                        let part = charges[index].split(bytes);
+                        charges.push(part);
+                    },
+                    Op::Merge(one, other) => if let (Some(one), Some(other)) = (at(one), at(other)) && one != other {
+                        let other = std::mem::replace(&mut charges[other], budget.try_reserve(Purpose::Body, 0).expect("nothing"));
+                        charges[one].merge(other);
+                    },
+                    Op::Transfer(index, purpose) => if let Some(index) = at(index) {
+                        let charge = charges.swap_remove(index);
+                        charges.push(charge.transfer(Purpose::ALL[purpose]));
+                    },
+                    Op::Drop(index) => if let Some(index) = at(index) { drop(charges.swap_remove(index)) },
+                }
+                let report = budget.report();
+                prop_assert!(report.used <= ceiling);
+                prop_assert_eq!(report.used, charges.iter().map(Charge::bytes).sum::<u64>());
+                prop_assert_eq!(report.used, report.by_purpose.iter().sum::<u64>());
+            }
+            drop(charges);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}

@@ -1,0 +1,748 @@
+//! The governor: from samples of memory to decisions, as a pure state machine on a clock that is passed in.
+//!
+//! It reads no file, owns no thread and knows no texture. `Normal → Elevated → Critical` by watermarks on the pressure seen at the
+//! limit, back by lower watermarks held for a dwell time. Every exit depends on pressure alone, and every decision outside Normal
+//! asks for a reclaim and a purge while pressure is above the exit: so once foreign usage leaves room, purging alone leads back.
+//!
+//! Where the shares come from: 80 % for the budget, 85 % and 95 % as watermarks are the design's; exits lie 5 points below their
+//! entries, so that the growth between two samples cannot flip the state.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Settings. Shares are of the limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GovernorConfig {
+    /// `false`: never leaves Normal and never asks for a reclaim (a control experiment).
+    pub enabled: bool,
+    /// Share of the limit that own usage may reach by the budget, baseline included.
+    pub ceiling: f64,
+    /// Entry of Elevated.
+    pub elevated: f64,
+    /// Exit of Elevated.
+    pub elevated_exit: f64,
+    /// Entry of Critical.
+    pub critical: f64,
+    /// Exit of Critical.
+    pub critical_exit: f64,
+    /// Distance kept below a watermark that is aimed at.
+    pub slack: f64,
+    /// Least bytes worth a reclaim pass.
+    pub reclaim_min: f64,
+    /// How long pressure must stay below an exit, and the least time between two changes (but Critical is entered at once).
+    pub dwell: Duration,
+    /// Least time between two reclaim passes: until usage has followed the last one.
+    pub reclaim_interval: Duration,
+    /// Least time between two purges of the allocator.
+    pub purge_interval: Duration,
+    /// For how long the highest untracked usage is remembered.
+    pub baseline_window: Duration,
+}
+
+impl Default for GovernorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ceiling: 0.80,
+            elevated: 0.85,
+            elevated_exit: 0.80,
+            critical: 0.95,
+            critical_exit: 0.90,
+            slack: 0.02,
+            reclaim_min: 0.02,
+            dwell: Duration::from_millis(250),
+            reclaim_interval: Duration::from_millis(30),
+            purge_interval: Duration::from_millis(250),
+            baseline_window: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A setting of the governor that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GovernorConfigError {
+    /// Shares must rise: exit of Elevated, Elevated, exit of Critical, Critical, 1.
+    #[error(
+        "governor shares must rise: elevated_exit < elevated <= critical_exit < critical < 1, and ceiling <= elevated_exit"
+    )]
+    Order,
+    /// The slack must fit below the lowest watermark.
+    #[error("governor slack and reclaim_min must be between 0 and 0.2")]
+    Slack,
+}
+
+impl GovernorConfig {
+    /// Checks what the state machine relies on.
+    pub fn validate(&self) -> Result<(), GovernorConfigError> {
+        let rising = [0.1, self.elevated_exit, self.elevated, self.critical];
+        let ordered = rising.windows(2).all(|pair| pair[0] < pair[1])
+            && self.elevated <= self.critical_exit
+            && self.critical_exit < self.critical
+            && self.critical < 1.0
+            && self.ceiling <= self.elevated_exit
+            && self.ceiling > 0.0;
+        if !ordered {
+            return Err(GovernorConfigError::Order);
+        }
+        let small = |share: f64| (0.0..=0.2).contains(&share);
+        if small(self.slack) && small(self.reclaim_min) {
+            Ok(())
+        } else {
+            Err(GovernorConfigError::Slack)
+        }
+    }
+
+    /// Ceiling before anything was measured.
+    pub fn initial_ceiling(&self, limit: u64) -> u64 {
+        share(limit, self.ceiling).saturating_sub(share(limit, 0.10))
+    }
+}
+
+/// How hard memory presses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// The budget alone rules.
+    Normal,
+    /// Something outside the budget presses: give memory back.
+    Elevated,
+    /// Close to the kernel's limit: no loads, no uploads.
+    Critical,
+}
+
+impl State {
+    /// Label value in metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Normal => "normal",
+            State::Elevated => "elevated",
+            State::Critical => "critical",
+        }
+    }
+
+    /// From the number that metrics carry; anything unknown is Critical.
+    pub fn from_number(number: u8) -> State {
+        match number {
+            0 => State::Normal,
+            1 => State::Elevated,
+            _ => State::Critical,
+        }
+    }
+}
+
+/// What was measured, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The limit in force.
+    pub limit: u64,
+    /// Pressure at the level of the limit: all that the kernel cannot simply drop, own and foreign.
+    pub pressure: u64,
+    /// Own share of it.
+    pub own: u64,
+    /// Bytes charged to the budget.
+    pub charged: u64,
+    /// Bytes charged to the budget since the sample before that pages may not show yet.
+    pub growth: u64,
+    /// Of the charged: textures and idle blocks, the part that can be given back.
+    pub reclaimable: u64,
+}
+
+impl Sample {
+    /// Pressure including what was reserved since the last sample and is about to be touched; never more than the books could
+    /// explain.
+    fn projected(&self, baseline: u64) -> u64 {
+        let foreign = self.foreign();
+        let explained = (self.charged + baseline + foreign).max(self.pressure);
+        (self.pressure + self.growth).min(explained)
+    }
+
+    /// Usage under the same limit that is not ours.
+    pub fn foreign(&self) -> u64 {
+        self.pressure.saturating_sub(self.own)
+    }
+}
+
+/// One change of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+}
+
+/// A demand to give memory back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reclaim {
+    /// Textures and idle blocks are to be at most this, in bytes.
+    pub to_bytes: u64,
+    /// Purge the allocator too.
+    pub purge: bool,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// State from now on.
+    pub state: State,
+    /// Set when it just changed.
+    pub transition: Option<Transition>,
+    /// Ceiling of the budget.
+    pub ceiling: u64,
+    /// Ceiling that would hold without pressure.
+    pub nominal: u64,
+    /// Untracked usage assumed.
+    pub baseline: u64,
+    /// Whether loads and uploads are admitted.
+    pub growth_open: bool,
+    /// Memory to give back.
+    pub reclaim: Option<Reclaim>,
+}
+
+fn share(limit: u64, share: f64) -> u64 {
+    (limit as f64 * share) as u64
+}
+
+/// The highest untracked usage of the last window: rises at once, falls only when a whole window stayed below.
+#[derive(Debug)]
+struct Baseline {
+    window: Duration,
+    peaks: VecDeque<(Duration, u64)>,
+}
+
+impl Baseline {
+    fn observe(&mut self, now: Duration, untracked: u64) -> u64 {
+        while self
+            .peaks
+            .back()
+            .is_some_and(|&(_, bytes)| bytes <= untracked)
+        {
+            self.peaks.pop_back();
+        }
+        self.peaks.push_back((now, untracked));
+        while self
+            .peaks
+            .front()
+            .is_some_and(|&(at, _)| at + self.window < now)
+            && self.peaks.len() > 1
+        {
+            self.peaks.pop_front();
+        }
+        // A strictly falling series would keep every sample: past this many, the newest stands for its neighbours.
+        if self.peaks.len() > 1024 {
+            self.peaks.remove(1);
+        }
+        self.peaks.front().map_or(untracked, |&(_, bytes)| bytes)
+    }
+}
+
+/// The state machine. Times are since any fixed instant and must not run backwards.
+#[derive(Debug)]
+pub struct Governor {
+    config: GovernorConfig,
+    state: State,
+    changed_at: Option<Duration>,
+    below_exit_since: Option<Duration>,
+    reclaimed_at: Option<Duration>,
+    purged_at: Option<Duration>,
+    baseline: Baseline,
+    ceiling: Option<u64>,
+}
+
+impl Governor {
+    /// Starts in Normal.
+    pub fn new(config: GovernorConfig) -> Self {
+        let window = config.baseline_window;
+        Self {
+            config,
+            state: State::Normal,
+            changed_at: None,
+            below_exit_since: None,
+            reclaimed_at: None,
+            purged_at: None,
+            baseline: Baseline {
+                window,
+                peaks: VecDeque::new(),
+            },
+            ceiling: None,
+        }
+    }
+
+    /// Present state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Takes a sample in and says what to do.
+    pub fn observe(&mut self, now: Duration, sample: &Sample) -> Decision {
+        let baseline = self
+            .baseline
+            .observe(now, sample.own.saturating_sub(sample.charged));
+        let pressure = sample.projected(baseline);
+        let transition = if self.config.enabled {
+            self.step(now, sample.limit, pressure)
+        } else {
+            None
+        };
+        let nominal = share(sample.limit, self.config.ceiling).saturating_sub(baseline);
+        Decision {
+            state: self.state,
+            transition,
+            ceiling: self.ceiling(sample, baseline, nominal),
+            nominal,
+            baseline,
+            growth_open: self.state != State::Critical,
+            reclaim: self.reclaim(now, sample, pressure),
+        }
+    }
+
+    fn step(&mut self, now: Duration, limit: u64, pressure: u64) -> Option<Transition> {
+        let above = |at: f64| pressure >= share(limit, at);
+        let exit = match self.state {
+            State::Normal => None,
+            State::Elevated => Some((self.config.elevated_exit, State::Normal)),
+            State::Critical => Some((self.config.critical_exit, State::Elevated)),
+        };
+        let dwelt = self
+            .changed_at
+            .is_none_or(|at| now >= at + self.config.dwell);
+        if self.state != State::Critical && above(self.config.critical) {
+            return self.change(now, State::Critical);
+        }
+        if self.state == State::Normal && above(self.config.elevated) {
+            return if dwelt {
+                self.change(now, State::Elevated)
+            } else {
+                None
+            };
+        }
+        let (watermark, next) = exit?;
+        if above(watermark) {
+            self.below_exit_since = None;
+            return None;
+        }
+        let since = *self.below_exit_since.get_or_insert(now);
+        if dwelt && now >= since + self.config.dwell {
+            self.change(now, next)
+        } else {
+            None
+        }
+    }
+
+    fn change(&mut self, now: Duration, to: State) -> Option<Transition> {
+        let from = std::mem::replace(&mut self.state, to);
+        self.changed_at = Some(now);
+        self.below_exit_since = None;
+        Some(Transition { from, to })
+    }
+
+    /// Bytes of pressure that are aimed at while memory presses.
+    fn target(&self, limit: u64) -> u64 {
+        share(limit, self.config.elevated_exit - self.config.slack)
+    }
+
+    /// In Normal the cache may grow up to its share, or to just below Elevated where foreign usage has taken room; else up to the target.
+    /// It sinks at once and rises in steps, so that noise in the baseline does not move the cache's capacity.
+    fn ceiling(&mut self, sample: &Sample, baseline: u64, nominal: u64) -> u64 {
+        let edge = match self.state {
+            State::Normal => share(sample.limit, self.config.elevated - self.config.slack),
+            State::Elevated | State::Critical => self.target(sample.limit),
+        };
+        let wanted = match self.config.enabled {
+            true => nominal.min(edge.saturating_sub(sample.foreign() + baseline)),
+            false => nominal,
+        };
+        let step = share(sample.limit, self.config.slack);
+        let ceiling = match self.ceiling {
+            Some(held) if wanted > held && wanted < held + step => held,
+            _ => wanted,
+        };
+        self.ceiling = Some(ceiling);
+        ceiling
+    }
+
+    fn reclaim(&mut self, now: Duration, sample: &Sample, pressure: u64) -> Option<Reclaim> {
+        let due =
+            |last: Option<Duration>, interval: Duration| last.is_none_or(|at| now >= at + interval);
+        let pressed = self.state != State::Normal
+            && pressure >= share(sample.limit, self.config.elevated_exit);
+        if !pressed || !due(self.reclaimed_at, self.config.reclaim_interval) {
+            return None;
+        }
+        self.reclaimed_at = Some(now);
+        let purge = due(self.purged_at, self.config.purge_interval);
+        if purge {
+            self.purged_at = Some(now);
+        }
+        let excess = pressure - self.target(sample.limit).min(pressure);
+        let bytes = excess.max(share(sample.limit, self.config.reclaim_min));
+        Some(Reclaim {
+            to_bytes: sample.reclaimable.saturating_sub(bytes),
+            purge,
+        })
+    }
+}
+
+/// What the configuration promises: the fastest growth of usage that is still caught between Critical and the limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReactionBound {
+    /// Room between the Critical watermark and the limit, in bytes.
+    pub room_bytes: u64,
+    /// Longest time from crossing the watermark until usage has fallen.
+    pub reaction: Duration,
+    /// Allocation rate that fills the room in that time, in bytes per second. Slower growth is always caught.
+    pub rate_bytes_per_second: f64,
+}
+
+/// `rate × (sample + decision + fall) < limit − critical watermark`, solved for the rate.
+pub fn reaction_bound(
+    config: &GovernorConfig,
+    limit: u64,
+    sample: Duration,
+    decision: Duration,
+    fall: Duration,
+) -> ReactionBound {
+    let room_bytes = limit - share(limit, config.critical).min(limit);
+    let reaction = sample + decision + fall;
+    ReactionBound {
+        room_bytes,
+        reaction,
+        rate_bytes_per_second: room_bytes as f64 / reaction.as_secs_f64().max(1e-6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: u64 = 400 << 20;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn sample(share_of_limit: f64) -> Sample {
+        let pressure = share(LIMIT, share_of_limit);
+        Sample {
+            limit: LIMIT,
+            pressure,
+            own: pressure,
+            charged: pressure,
+            growth: 0,
+            reclaimable: pressure / 2,
+        }
+    }
+
+    #[test]
+    fn watermarks_lead_up_and_exits_lead_down_after_the_dwell() {
+        let mut governor = Governor::new(GovernorConfig::default());
+        assert_eq!(governor.observe(at(0), &sample(0.84)).state, State::Normal);
+        let up = governor.observe(at(10), &sample(0.86));
+        assert_eq!(
+            up.transition,
+            Some(Transition {
+                from: State::Normal,
+                to: State::Elevated
+            })
+        );
+        assert!(up.reclaim.is_some_and(|reclaim| reclaim.purge));
+        let critical = governor.observe(at(20), &sample(0.96));
+        assert_eq!(
+            (critical.state, critical.growth_open),
+            (State::Critical, false),
+            "critical is entered at once"
+        );
+        assert_eq!(
+            governor.observe(at(30), &sample(0.89)).state,
+            State::Critical
+        );
+        assert_eq!(
+            governor.observe(at(290), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(300), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(540), &sample(0.79)).state,
+            State::Elevated,
+            "dwell counts from the change"
+        );
+        assert_eq!(
+            governor.observe(at(550), &sample(0.79)).state,
+            State::Normal
+        );
+    }
+
+    #[test]
+    fn a_bounce_above_the_exit_restarts_the_dwell() {
+        let mut governor = Governor::new(GovernorConfig::default());
+        governor.observe(at(0), &sample(0.86));
+        governor.observe(at(100), &sample(0.79));
+        governor.observe(at(200), &sample(0.82));
+        governor.observe(at(300), &sample(0.79));
+        assert_eq!(
+            governor.observe(at(500), &sample(0.79)).state,
+            State::Elevated
+        );
+        assert_eq!(
+            governor.observe(at(551), &sample(0.79)).state,
+            State::Normal
+        );
+    }
+
+    #[test]
+    fn ceiling_is_the_share_less_the_untracked_baseline() {
+        let mut governor = Governor::new(GovernorConfig::default());
+        let sample = Sample {
+            limit: LIMIT,
+            pressure: 100 << 20,
+            own: 100 << 20,
+            charged: 70 << 20,
+            growth: 0,
+            reclaimable: 0,
+        };
+        let decision = governor.observe(at(0), &sample);
+        assert_eq!(decision.baseline, 30 << 20);
+        assert_eq!(decision.ceiling, (320 - 30) << 20);
+        let lower = Sample {
+            charged: 90 << 20,
+            ..sample
+        };
+        assert_eq!(
+            governor.observe(at(5_000), &lower).baseline,
+            30 << 20,
+            "remembered for a window"
+        );
+        assert_eq!(governor.observe(at(10_100), &lower).baseline, 10 << 20);
+    }
+
+    #[test]
+    fn foreign_growth_lowers_the_target_so_that_own_usage_falls() {
+        let mut governor = Governor::new(GovernorConfig::default());
+        let own = 280u64 << 20;
+        let with = |foreign: u64| Sample {
+            limit: LIMIT,
+            pressure: own + foreign,
+            own,
+            charged: own - (20 << 20),
+            growth: 0,
+            reclaimable: 200 << 20,
+        };
+        let alone = governor.observe(at(0), &with(0));
+        assert!(alone.reclaim.is_none());
+        let pressed = governor.observe(at(10), &with(80 << 20));
+        assert_eq!(pressed.state, State::Elevated);
+        let target = share(LIMIT, 0.78);
+        assert_eq!(pressed.ceiling, target - (80 << 20) - (20 << 20));
+        assert_eq!(
+            pressed.reclaim.expect("a reclaim").to_bytes,
+            (200 << 20) - (own + (80 << 20) - target)
+        );
+    }
+
+    #[test]
+    fn growth_since_the_sample_counts_but_never_beyond_the_books() {
+        let mut governor = Governor::new(GovernorConfig::default());
+        let quiet = Sample {
+            limit: LIMIT,
+            pressure: 300 << 20,
+            own: 300 << 20,
+            charged: 300 << 20,
+            growth: 60 << 20,
+            reclaimable: 0,
+        };
+        assert_eq!(
+            governor.observe(at(0), &quiet).state,
+            State::Normal,
+            "the charges are in the pages already"
+        );
+        let about_to = Sample {
+            charged: 350 << 20,
+            ..quiet
+        };
+        assert_eq!(governor.observe(at(10), &about_to).state, State::Elevated);
+    }
+
+    #[test]
+    fn disabled_it_never_leaves_normal() {
+        let mut governor = Governor::new(GovernorConfig {
+            enabled: false,
+            ..GovernorConfig::default()
+        });
+        let decision = governor.observe(at(0), &sample(0.99));
+        assert_eq!(
+            (decision.state, decision.reclaim, decision.growth_open),
+            (State::Normal, None, true)
+        );
+    }
+
+    #[test]
+    fn reaction_bound_is_the_room_over_the_time() {
+        let bound = reaction_bound(&GovernorConfig::default(), 1_000_000, at(10), at(1), at(39));
+        assert_eq!(bound.room_bytes, 50_000);
+        assert!((bound.rate_bytes_per_second - 1_000_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn bad_orders_are_refused() {
+        assert!(GovernorConfig::default().validate().is_ok());
+        let crossed = GovernorConfig {
+            elevated_exit: 0.9,
+            ..GovernorConfig::default()
+        };
+        assert_eq!(crossed.validate(), Err(GovernorConfigError::Order));
+        let wide = GovernorConfig {
+            slack: 0.5,
+            ..GovernorConfig::default()
+        };
+        assert_eq!(wide.validate(), Err(GovernorConfigError::Slack));
+    }
+
+    /// A process with textures it gives back when told, beside a foreign load; untracked memory that only a purge returns.
+    struct Plant {
+        textures: u64,
+        fixed: u64,
+        dirty: u64,
+        foreign: u64,
+    }
+
+    impl Plant {
+        fn sample(&self) -> Sample {
+            let own = self.textures + self.fixed + self.dirty;
+            Sample {
+                limit: LIMIT,
+                pressure: own + self.foreign,
+                own,
+                charged: self.textures + self.fixed,
+                growth: 0,
+                reclaimable: self.textures,
+            }
+        }
+
+        fn obey(&mut self, decision: &Decision, load: u64) {
+            if let Some(reclaim) = decision.reclaim {
+                self.textures = self.textures.min(reclaim.to_bytes);
+                if reclaim.purge {
+                    self.dirty = 0;
+                }
+            }
+            if decision.growth_open && self.textures + self.fixed + load <= decision.ceiling {
+                self.textures += load;
+            }
+        }
+    }
+
+    #[test]
+    fn a_hog_makes_room_for_itself_and_the_service_recovers_after_it() {
+        let mut plant = Plant {
+            textures: 200 << 20,
+            fixed: 60 << 20,
+            dirty: 20 << 20,
+            foreign: 0,
+        };
+        let mut governor = Governor::new(GovernorConfig::default());
+        let mut worst = 0;
+        for tick in 0..3_000u64 {
+            plant.foreign = match tick {
+                0..500 => 0,
+                500..1500 => (tick - 500) * (200 << 20) / 1000,
+                1500..2000 => 200 << 20,
+                _ => 0,
+            };
+            let decision = governor.observe(at(tick * 10), &plant.sample());
+            plant.obey(&decision, 8 << 20);
+            worst = worst.max(plant.sample().pressure);
+        }
+        assert!(
+            worst < share(LIMIT, 0.95),
+            "a ramp of 20 MiB/s never reaches Critical, got {}",
+            worst >> 20
+        );
+        assert_eq!(governor.state(), State::Normal);
+        assert!(
+            plant.textures >= 200 << 20,
+            "the cache grew back, to {}",
+            plant.textures >> 20
+        );
+    }
+
+    #[test]
+    fn purging_alone_leads_out_of_critical() {
+        let mut plant = Plant {
+            textures: 0,
+            fixed: 100 << 20,
+            dirty: 150 << 20,
+            foreign: 140 << 20,
+        };
+        let mut governor = Governor::new(GovernorConfig::default());
+        for tick in 0..200u64 {
+            let decision = governor.observe(at(tick * 10), &plant.sample());
+            plant.obey(&decision, 0);
+        }
+        assert_eq!(governor.state(), State::Normal);
+    }
+
+    proptest! {
+        #[test]
+        fn at_an_edge_load_there_is_at_most_one_change_per_dwell(
+            edge in prop::sample::select(vec![0.80, 0.85, 0.90]),
+            noise in prop::collection::vec(-0.03f64..0.03, 50..400),
+        ) {
+            let config = GovernorConfig::default();
+            let dwell = config.dwell;
+            let mut governor = Governor::new(config);
+            let mut last: Option<Duration> = None;
+            for (tick, noise) in noise.iter().enumerate() {
+                let now = at(tick as u64 * 10);
+                if governor.observe(now, &sample(edge + noise)).transition.is_some() {
+                    prop_assert!(last.is_none_or(|last| now >= last + dwell), "two changes within a dwell at {now:?}");
+                    last = Some(now);
+                }
+            }
+        }
+
+        #[test]
+        fn it_recovers_once_the_load_stops(storm in prop::collection::vec(0.3f64..1.1, 0..300)) {
+            let mut governor = Governor::new(GovernorConfig::default());
+            let mut now = 0;
+            for pressure in &storm {
+                now += 10;
+                governor.observe(at(now), &sample(*pressure));
+            }
+            for _ in 0..80 {
+                now += 10;
+                governor.observe(at(now), &sample(0.5));
+            }
+            prop_assert_eq!(governor.state(), State::Normal);
+        }
+
+        #[test]
+        fn whatever_a_hog_does_own_usage_yields_and_no_state_latches(
+            peaks in prop::collection::vec(0u64..260, 1..6),
+            load in 1u64..10,
+        ) {
+            let mut plant = Plant { textures: 0, fixed: 60 << 20, dirty: 10 << 20, foreign: 0 };
+            let mut governor = Governor::new(GovernorConfig::default());
+            let mut tick = 0;
+            for peak in peaks.iter().copied().chain([0]) {
+                for _ in 0..400 {
+                    tick += 1;
+                    // The hog moves by at most 1 MiB a tick: 100 MiB/s.
+                    let (goal, step) = (peak << 20, 1 << 20);
+                    plant.foreign = match plant.foreign < goal {
+                        true => (plant.foreign + step).min(goal),
+                        false => plant.foreign.saturating_sub(step).max(goal),
+                    };
+                    let decision = governor.observe(at(tick * 10), &plant.sample());
+                    plant.obey(&decision, load << 20);
+                    prop_assert!(plant.sample().pressure <= LIMIT, "over the limit at tick {}", tick);
+                }
+            }
+            prop_assert_eq!(governor.state(), State::Normal);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Memory: where pixels live (`arena`), who may allocate how much (`budget`), what the kernel says (`cgroup`), and what to do
+//! about it (`governor`, driven by `sampler`).
+//!
+//! Nothing here knows textures, sessions or HTTP: what must be shrunk is handed in as closures.
+
+pub mod arena;
+pub mod budget;
+pub mod cgroup;
+pub mod governor;
+pub mod sampler;
+
+pub use arena::{Arena, Block};
+pub use budget::{Budget, BudgetConfig, Charge, Purpose, ReserveError};
+pub use governor::{GovernorConfig, State};
+pub use sampler::{Hooks, Memory, MemoryConfig, MemoryReport};

@@ -1,0 +1,759 @@
+//! The sampler: reads the kernel and the allocator, drives the governor, and has its decisions carried out.
+//!
+//! Two threads of its own, because both must work when every tokio worker is busy: one samples and decides, the other gives memory
+//! back (which may take milliseconds, during which sampling goes on). What is shrunk is known only as closures.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::arena::{self, AllocatorStats, Arena};
+use super::budget::{Budget, BudgetReport, Purpose};
+use super::cgroup::{Probe, ProbeError, Reading};
+use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
+
+use super::governor::{
+    Decision, Governor, GovernorConfig, GovernorConfigError, ReactionBound, Reclaim, Sample, State,
+    reaction_bound,
+};
+
+/// Transitions that are remembered for the report.
+const TRANSITIONS_KEPT: usize = 64;
+
+/// Settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryConfig {
+    /// A limit in bytes instead of the cgroup's or the host's.
+    pub limit: Option<u64>,
+    /// The state machine's.
+    pub governor: GovernorConfig,
+    /// Time between samples while pressure is above `fast_above`.
+    pub fast: Duration,
+    /// Time between samples otherwise.
+    pub slow: Duration,
+    /// Share of the limit.
+    pub fast_above: f64,
+    /// Time between looks at the allocator and at where the limit comes from.
+    pub allocator: Duration,
+    /// Assumed time from decision until usage has fallen, for the reaction bound.
+    pub fall: Duration,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            limit: None,
+            governor: GovernorConfig::default(),
+            fast: Duration::from_millis(10),
+            slow: Duration::from_millis(25),
+            fast_above: 0.70,
+            allocator: Duration::from_millis(100),
+            fall: Duration::from_millis(30),
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryConfigError {
+    /// The state machine's.
+    #[error(transparent)]
+    Governor(#[from] GovernorConfigError),
+    /// A period that is not between 1 ms and 1 s, or fast above slow.
+    #[error(
+        "memory sampling periods must lie between 1 ms and 1 s, and the fast one not above the slow one"
+    )]
+    Period,
+    /// Too small to run in at all.
+    #[error("memory limit must be at least 32 MiB, got {0} bytes")]
+    Limit(u64),
+}
+
+impl MemoryConfig {
+    /// Checks what the threads rely on.
+    pub fn validate(&self) -> Result<(), MemoryConfigError> {
+        self.governor.validate()?;
+        let sane = |period: Duration| {
+            (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period)
+        };
+        if ![self.fast, self.slow, self.allocator].into_iter().all(sane) || self.fast > self.slow {
+            return Err(MemoryConfigError::Period);
+        }
+        match self.limit {
+            Some(bytes) if bytes < 32 << 20 => Err(MemoryConfigError::Limit(bytes)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why watching could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Neither cgroup nor `/proc` could be read.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A thread could not be started.
+    #[error("cannot start thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// How memory is given back. Called on the reclaim thread only.
+pub struct Hooks {
+    /// Brings textures and idle blocks down to this many bytes; returns the bytes freed.
+    pub shrink: Box<dyn Fn(u64) -> u64 + Send + Sync>,
+    /// Frees what is idle; returns the bytes freed.
+    pub trim: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Returns the allocator's dirty pages to the kernel.
+    pub purge: Box<dyn Fn() + Send + Sync>,
+}
+
+/// One change of state with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransitionRecord {
+    /// Milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Pressure that caused it, in bytes.
+    pub pressure: u64,
+}
+
+/// The latest figures, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The kernel's.
+    pub reading: Reading,
+    /// The allocator's.
+    pub allocator: AllocatorStats,
+    /// Pixel arena by its own ledger.
+    pub arena_ledger: u64,
+    /// Pixel arena by the allocator's statistics.
+    pub arena_allocated: u64,
+    /// Entry of Elevated.
+    pub elevated: u64,
+    /// Entry of Critical.
+    pub critical: u64,
+    /// Untracked usage assumed.
+    pub baseline: u64,
+    /// Ceiling of the budget.
+    pub ceiling: u64,
+    /// State.
+    pub state: State,
+    /// Set on the sample that changed the state.
+    pub changed: Option<State>,
+}
+
+impl Snapshot {
+    /// Allocator's count of the pixel arena less its ledger.
+    pub fn drift(&self) -> i64 {
+        self.arena_allocated as i64 - self.arena_ledger as i64
+    }
+}
+
+/// Everything `/debug/memory` says about memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// Latest figures.
+    pub snapshot: Snapshot,
+    /// The books.
+    pub budget: BudgetReport,
+    /// Latest changes of state, oldest first.
+    pub transitions: Vec<TransitionRecord>,
+    /// Samples taken.
+    pub samples: u64,
+    /// Reclaim passes asked for.
+    pub reclaims: u64,
+    /// Where the limit comes from.
+    pub source: String,
+}
+
+struct Shared {
+    config: MemoryConfig,
+    budget: Arc<Budget>,
+    arena: Arc<Arena>,
+    metrics: Arc<Metrics>,
+    hooks: Hooks,
+    state: AtomicU8,
+    snapshot: Mutex<Snapshot>,
+    transitions: Mutex<VecDeque<TransitionRecord>>,
+    samples: AtomicU64,
+    reclaims: AtomicU64,
+    stop: AtomicBool,
+    tick: (Mutex<()>, Condvar),
+    mailbox: (Mutex<Option<Reclaim>>, Condvar),
+}
+
+/// Watches memory until dropped.
+pub struct Memory {
+    shared: Arc<Shared>,
+    source: String,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("source", &self.source)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// Takes the first sample (so that the budget's ceiling is right from the start) and starts both threads.
+    pub fn start(
+        config: MemoryConfig,
+        probe: Probe,
+        budget: Arc<Budget>,
+        arena: Arc<Arena>,
+        metrics: Arc<Metrics>,
+        hooks: Hooks,
+    ) -> Result<Self, MemoryError> {
+        let bound = reaction_bound(
+            &config.governor,
+            probe.limit(),
+            config.fast,
+            Duration::from_millis(1),
+            config.fall,
+        );
+        let source = probe.source();
+        log_start(&config, probe.limit(), &source, &bound);
+        let mut sampler = Sampler::new(&config, probe, &arena)?;
+        let shared = Arc::new(Shared {
+            snapshot: Mutex::new(sampler.snapshot),
+            config,
+            budget,
+            arena,
+            metrics,
+            hooks,
+            state: AtomicU8::new(State::Normal as u8),
+            transitions: Mutex::new(VecDeque::with_capacity(TRANSITIONS_KEPT)),
+            samples: AtomicU64::new(0),
+            reclaims: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            tick: (Mutex::new(()), Condvar::new()),
+            mailbox: (Mutex::new(None), Condvar::new()),
+        });
+        sampler.sample(&shared);
+        let mut memory = Self {
+            shared: Arc::clone(&shared),
+            source,
+            threads: Vec::with_capacity(2),
+        };
+        let sampling = Arc::clone(&shared);
+        memory.spawn("memory-sampler", move || sampler.run(&sampling))?;
+        memory.spawn("memory-reclaim", move || reclaim_loop(&shared))?;
+        Ok(memory)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), MemoryError> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(body)
+            .map_err(MemoryError::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Present state: one atomic load.
+    pub fn state(&self) -> State {
+        State::from_number(self.shared.state.load(Ordering::Relaxed))
+    }
+
+    /// Latest figures.
+    pub fn snapshot(&self) -> Snapshot {
+        *self.shared.snapshot.lock()
+    }
+
+    /// All figures.
+    pub fn report(&self) -> MemoryReport {
+        MemoryReport {
+            snapshot: self.snapshot(),
+            budget: self.shared.budget.report(),
+            transitions: self.shared.transitions.lock().iter().copied().collect(),
+            samples: self.shared.samples.load(Ordering::Relaxed),
+            reclaims: self.shared.reclaims.load(Ordering::Relaxed),
+            source: self.source.clone(),
+        }
+    }
+
+    /// What the configuration promises under the present limit.
+    pub fn reaction_bound(&self) -> ReactionBound {
+        let config = &self.shared.config;
+        reaction_bound(
+            &config.governor,
+            self.snapshot().reading.limit,
+            config.fast,
+            Duration::from_millis(1),
+            config.fall,
+        )
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        // Taking each lock once closes the gap between a thread's look at `stop` and its wait.
+        drop(self.shared.tick.0.lock());
+        drop(self.shared.mailbox.0.lock());
+        self.shared.tick.1.notify_all();
+        self.shared.mailbox.1.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a memory thread panicked");
+            }
+        }
+    }
+}
+
+fn log_start(config: &MemoryConfig, limit: u64, source: &str, bound: &ReactionBound) {
+    tracing::info!(
+        limit_bytes = limit,
+        source,
+        elevated = config.governor.elevated,
+        critical = config.governor.critical,
+        governor = config.governor.enabled,
+        "memory is watched"
+    );
+    tracing::info!(
+        room_bytes = bound.room_bytes,
+        reaction_ms = bound.reaction.as_secs_f64() * 1e3,
+        rate_mib_per_second = (bound.rate_bytes_per_second / (1u64 << 20) as f64).floor(),
+        "reaction bound: growth slower than this rate is caught between critical and the limit"
+    );
+}
+
+struct Sampler {
+    probe: Probe,
+    governor: Governor,
+    snapshot: Snapshot,
+    started: Instant,
+    allocator_at: Option<Instant>,
+    charged: u64,
+    waits: u64,
+    sheds: u64,
+    books_due: bool,
+    failed: bool,
+}
+
+impl Sampler {
+    fn new(config: &MemoryConfig, probe: Probe, arena: &Arena) -> Result<Self, MemoryError> {
+        let reading = probe.read()?;
+        let snapshot = Snapshot {
+            reading,
+            allocator: AllocatorStats::default(),
+            arena_ledger: arena.ledger_bytes(),
+            arena_allocated: arena.ledger_bytes(),
+            elevated: 0,
+            critical: 0,
+            baseline: 0,
+            ceiling: 0,
+            state: State::Normal,
+            changed: None,
+        };
+        let governor = Governor::new(config.governor.clone());
+        Ok(Self {
+            probe,
+            governor,
+            snapshot,
+            started: Instant::now(),
+            allocator_at: None,
+            charged: 0,
+            waits: 0,
+            sheds: 0,
+            books_due: true,
+            failed: false,
+        })
+    }
+
+    fn run(mut self, shared: &Shared) {
+        loop {
+            let period = self.period(&shared.config);
+            let mut gate = shared.tick.0.lock();
+            if !shared.stop.load(Ordering::SeqCst) {
+                shared.tick.1.wait_for(&mut gate, period);
+            }
+            drop(gate);
+            if shared.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            self.sample(shared);
+        }
+    }
+
+    fn period(&self, config: &MemoryConfig) -> Duration {
+        let reading = &self.snapshot.reading;
+        let pressed = reading.pressure as f64 >= reading.limit as f64 * config.fast_above;
+        if pressed || self.snapshot.state != State::Normal {
+            config.fast
+        } else {
+            config.slow
+        }
+    }
+
+    fn sample(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        if self
+            .allocator_at
+            .is_none_or(|at| now >= at + shared.config.allocator)
+        {
+            self.allocator_at = Some(now);
+            self.look_at_allocator(shared);
+            self.books_due = true;
+        }
+        match self.probe.read() {
+            Ok(reading) => {
+                self.snapshot.reading = reading;
+                self.failed = false;
+            }
+            // The last figures stay in force: to forget them would be to forget the pressure.
+            Err(error) if !self.failed => {
+                self.failed = true;
+                tracing::warn!(%error, "memory cannot be read");
+            }
+            Err(_) => {}
+        }
+        let sample = self.assemble(shared);
+        let decision = self.governor.observe(now - self.started, &sample);
+        self.apply(shared, &sample, &decision);
+        shared.samples.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn look_at_allocator(&mut self, shared: &Shared) {
+        if let Err(error) = self.probe.refresh_limit() {
+            tracing::debug!(%error, "limit cannot be read again");
+        }
+        if let Ok(stats) = arena::allocator_stats() {
+            self.snapshot.allocator = stats;
+        }
+        // Ledger before and after: a drift is reported only when no block came or went in between.
+        let before = shared.arena.ledger_bytes();
+        if let Ok(allocated) = shared.arena.allocated_bytes()
+            && before == shared.arena.ledger_bytes()
+        {
+            self.snapshot.arena_ledger = before;
+            self.snapshot.arena_allocated = allocated;
+        }
+    }
+
+    fn assemble(&mut self, shared: &Shared) -> Sample {
+        let reading = &self.snapshot.reading;
+        let books = shared.budget.report();
+        let growth = books.used.saturating_sub(self.charged);
+        self.charged = books.used;
+        Sample {
+            limit: reading.limit,
+            pressure: reading.pressure,
+            own: reading.own,
+            charged: books.used,
+            growth,
+            reclaimable: books.by_purpose[Purpose::Textures as usize]
+                + books.by_purpose[Purpose::PoolIdle as usize],
+        }
+    }
+
+    fn apply(&mut self, shared: &Shared, sample: &Sample, decision: &Decision) {
+        shared.budget.set_ceiling(decision.ceiling);
+        shared.budget.set_nominal(decision.nominal);
+        shared.budget.set_growth_open(decision.growth_open);
+        shared.state.store(decision.state as u8, Ordering::Relaxed);
+        if let Some(change) = decision.transition {
+            record_transition(shared, change.from, change.to, sample);
+        }
+        if let Some(reclaim) = decision.reclaim {
+            post(shared, reclaim);
+        }
+        let limit = sample.limit as f64;
+        self.snapshot.elevated = (limit * shared.config.governor.elevated) as u64;
+        self.snapshot.critical = (limit * shared.config.governor.critical) as u64;
+        self.snapshot.baseline = decision.baseline;
+        self.snapshot.ceiling = decision.ceiling;
+        self.snapshot.state = decision.state;
+        self.snapshot.changed = decision.transition.map(|change| change.to);
+        *shared.snapshot.lock() = self.snapshot;
+        publish(&shared.metrics, &self.snapshot);
+        if self.books_due {
+            self.books_due = false;
+            self.publish_books(shared);
+        }
+    }
+
+    /// The books go out at the allocator's pace, not with every sample.
+    fn publish_books(&mut self, shared: &Shared) {
+        let books = shared.budget.report();
+        for (purpose, label) in Purpose::ALL.iter().zip(BudgetPurpose::ALL) {
+            let bytes = books.by_purpose[*purpose as usize];
+            shared
+                .metrics
+                .memory_budget_used_bytes
+                .of(*label)
+                .set(bytes as i64);
+        }
+        shared
+            .metrics
+            .memory_budget_waits_total
+            .inc_by(books.waits - self.waits);
+        shared
+            .metrics
+            .memory_budget_shed_total
+            .inc_by(books.sheds - self.sheds);
+        (self.waits, self.sheds) = (books.waits, books.sheds);
+    }
+}
+
+fn publish(metrics: &Metrics, snapshot: &Snapshot) {
+    let reading = &snapshot.reading;
+    metrics.memory_limit_bytes.set(reading.limit as i64);
+    metrics.memory_usage_bytes.set(reading.usage as i64);
+    metrics.memory_pressure_bytes.set(reading.pressure as i64);
+    metrics.memory_foreign_bytes.set(reading.foreign() as i64);
+    metrics.memory_rss_bytes.set(reading.rss as i64);
+    metrics
+        .memory_allocator_resident_bytes
+        .set(snapshot.allocator.resident as i64);
+    metrics
+        .memory_allocator_allocated_bytes
+        .set(snapshot.allocator.allocated as i64);
+    metrics
+        .memory_watermark_bytes
+        .of(Watermark::Elevated)
+        .set(snapshot.elevated as i64);
+    metrics
+        .memory_watermark_bytes
+        .of(Watermark::Critical)
+        .set(snapshot.critical as i64);
+    metrics
+        .memory_budget_ceiling_bytes
+        .set(snapshot.ceiling as i64);
+    metrics.memory_arena_drift_bytes.set(snapshot.drift());
+    metrics.governor_state.set(snapshot.state as i64);
+    if let Some(entered) = snapshot.changed {
+        metrics
+            .governor_transitions_total
+            .of(GovernorState::ALL[entered as usize])
+            .inc();
+    }
+}
+
+fn record_transition(shared: &Shared, from: State, to: State, sample: &Sample) {
+    let at_unix_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let mut transitions = shared.transitions.lock();
+    if transitions.len() == TRANSITIONS_KEPT {
+        transitions.pop_front();
+    }
+    transitions.push_back(TransitionRecord {
+        at_unix_ms,
+        from,
+        to,
+        pressure: sample.pressure,
+    });
+    drop(transitions);
+    tracing::warn!(
+        from = from.as_str(),
+        to = to.as_str(),
+        pressure_bytes = sample.pressure,
+        foreign_bytes = sample.foreign(),
+        limit_bytes = sample.limit,
+        charged_bytes = sample.charged,
+        "memory state changed"
+    );
+}
+
+/// Hands a demand to the reclaim thread; demands that it has not taken yet are joined.
+fn post(shared: &Shared, reclaim: Reclaim) {
+    let mut slot = shared.mailbox.0.lock();
+    *slot = Some(match *slot {
+        Some(waiting) => Reclaim {
+            to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
+            purge: waiting.purge || reclaim.purge,
+        },
+        None => reclaim,
+    });
+    drop(slot);
+    shared.reclaims.fetch_add(1, Ordering::Relaxed);
+    shared.mailbox.1.notify_one();
+}
+
+fn reclaim_loop(shared: &Shared) {
+    loop {
+        let mut slot = shared.mailbox.0.lock();
+        let demand = loop {
+            if shared.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            match slot.take() {
+                Some(demand) => break demand,
+                None => shared.mailbox.1.wait(&mut slot),
+            }
+        };
+        drop(slot);
+        // Idle blocks first: they cost nobody anything, and with luck no texture has to go.
+        (shared.hooks.trim)();
+        (shared.hooks.shrink)(demand.to_bytes);
+        (shared.hooks.trim)();
+        if demand.purge {
+            (shared.hooks.purge)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::super::budget::BudgetConfig;
+    use super::super::cgroup::Version;
+    use super::super::cgroup::drawn::Host;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    /// Far beyond any scheduling delay: running into it means that it never happens.
+    const NEVER: Duration = Duration::from_secs(60);
+
+    /// A cgroup of 400 MiB in which the service and a neighbour use so much.
+    fn draw(host: &Host, own: u64, foreign: u64) {
+        let stat = "total_active_file 0\ntotal_inactive_file 0\n";
+        host.write("cg/run/memory.stat", stat);
+        host.write("cg/run/service/memory.stat", stat);
+        host.write("cg/run/service/memory.usage_in_bytes", &own.to_string());
+        host.write("cg/run/memory.usage_in_bytes", &(own + foreign).to_string());
+    }
+
+    fn host() -> Host {
+        let host = Host::new(Version::V1);
+        host.write("proc/meminfo", "MemTotal: 8000000 kB\n");
+        host.write("cg/run/memory.limit_in_bytes", &(400 * MIB).to_string());
+        draw(&host, 200 * MIB, 0);
+        host
+    }
+
+    struct Watched {
+        memory: Memory,
+        budget: Arc<Budget>,
+        metrics: Arc<Metrics>,
+        shrinks: Receiver<u64>,
+        purges: Receiver<()>,
+    }
+
+    fn watch(host: &Host, governor: GovernorConfig) -> Watched {
+        let budget = Budget::new(BudgetConfig::default());
+        let metrics = Arc::new(Metrics::default());
+        let (shrink, shrinks) = channel();
+        let (purge, purges) = channel();
+        let hooks = Hooks {
+            shrink: Box::new(move |bytes| {
+                let _ = shrink.send(bytes);
+                0
+            }),
+            trim: Box::new(|| 0),
+            purge: Box::new(move || {
+                let _ = purge.send(());
+            }),
+        };
+        let config = MemoryConfig { governor, ..MemoryConfig::default() };
+        let arena = Arena::new().expect("arena");
+        let memory =
+            Memory::start(config, host.probe(None), Arc::clone(&budget), arena, Arc::clone(&metrics), hooks).expect("threads");
+        Watched { memory, budget, metrics, shrinks, purges }
+    }
+
+    fn until(what: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + NEVER;
+        while !done() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_ceiling_is_right_from_the_start() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        let ceiling = watched.budget.report().ceiling;
+        assert_eq!(ceiling, (320 - 200) * MIB, "four fifths of the limit less what nobody charged");
+        let snapshot = watched.memory.snapshot();
+        assert_eq!((snapshot.elevated, snapshot.critical), (340 * MIB, 380 * MIB));
+        assert_eq!((snapshot.reading.own, snapshot.reading.foreign()), (200 * MIB, 0));
+        assert!(watched.memory.reaction_bound().rate_bytes_per_second > 0.0);
+    }
+
+    #[test]
+    fn a_neighbour_that_grows_has_memory_given_back_until_it_leaves() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        let textures = watched.budget.try_reserve(Purpose::Textures, 100 * MIB).expect("fits");
+        draw(&host, 200 * MIB, 150 * MIB);
+        let to = watched.shrinks.recv_timeout(NEVER).expect("a demand to shrink");
+        assert!(to < 100 * MIB, "{to}");
+        watched.purges.recv_timeout(NEVER).expect("a purge");
+        until("elevated", || watched.memory.state() == State::Elevated);
+        assert!(watched.budget.growth_open());
+        draw(&host, 200 * MIB, 190 * MIB);
+        until("critical", || watched.memory.state() == State::Critical);
+        until("growth closed", || !watched.budget.growth_open());
+        draw(&host, 100 * MIB, 0);
+        until("normal again", || watched.memory.state() == State::Normal);
+        until("growth open", || watched.budget.growth_open());
+        let report = watched.memory.report();
+        let path: Vec<State> = report.transitions.iter().map(|transition| transition.to).collect();
+        assert_eq!(path.first(), Some(&State::Elevated));
+        assert_eq!(path.last(), Some(&State::Normal));
+        assert!(path.contains(&State::Critical));
+        assert!(report.transitions.iter().all(|transition| transition.at_unix_ms > 0));
+        until("published", || watched.metrics.governor_transitions_total.of(GovernorState::Normal).get() > 0);
+        assert!(watched.metrics.governor_transitions_total.of(GovernorState::Elevated).get() > 0);
+        drop(textures);
+    }
+
+    #[test]
+    fn a_limit_that_moves_is_followed() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        host.write("cg/run/memory.limit_in_bytes", &(240 * MIB).to_string());
+        until("the new limit", || watched.memory.snapshot().reading.limit == 240 * MIB);
+        until("critical or elevated", || watched.memory.state() != State::Normal);
+    }
+
+    #[test]
+    fn switched_off_it_watches_and_does_nothing() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig { enabled: false, ..GovernorConfig::default() });
+        draw(&host, 200 * MIB, 195 * MIB);
+        until("the pressure", || watched.memory.snapshot().reading.pressure == 395 * MIB);
+        until("another sample", {
+            let before = watched.memory.report().samples;
+            move || watched.memory.report().samples > before + 3 && watched.memory.state() == State::Normal
+        });
+    }
+
+    #[test]
+    fn files_that_vanish_keep_the_last_figures_in_force() {
+        let host = host();
+        let watched = watch(&host, GovernorConfig::default());
+        host.write("cg/run/memory.usage_in_bytes", "nonsense");
+        let before = watched.memory.report().samples;
+        until("more samples", || watched.memory.report().samples > before + 3);
+        assert_eq!(watched.memory.snapshot().reading.usage, 200 * MIB);
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        assert!(MemoryConfig::default().validate().is_ok());
+        let slow = MemoryConfig { fast: Duration::from_secs(2), ..MemoryConfig::default() };
+        assert_eq!(slow.validate(), Err(MemoryConfigError::Period));
+        let small = MemoryConfig { limit: Some(1), ..MemoryConfig::default() };
+        assert_eq!(small.validate(), Err(MemoryConfigError::Limit(1)));
+    }
+}

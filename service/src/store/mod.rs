@@ -1,0 +1,302 @@
+//! The store: encoded backgrounds and what is known of them, kept across restarts.
+//!
+//! A chain of tiers behind one type; today it has one link, the [`origin`]. It knows files and checksums, neither pixels nor slots.
+//! Invariants: what `put` acknowledged is on disk and is found again; a version number of an id is never used twice, not even after
+//! a delete; an entry that is torn or corrupt is reported and passed over, never served.
+
+pub mod origin;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{Format, Size};
+use origin::Origin;
+
+/// Settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Directory that everything lies under.
+    pub dir: PathBuf,
+    /// Keep uploads in memory only and lose them on exit: for a control experiment.
+    pub volatile: bool,
+    /// Read every image at start and compare its checksum, not only its size.
+    pub verify: bool,
+    /// Most ids, deleted ones included, that are read at start.
+    pub ids_max: usize,
+}
+
+impl StoreConfig {
+    /// Defaults for a directory.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            volatile: false,
+            verify: true,
+            ids_max: 65_536,
+        }
+    }
+}
+
+/// What is kept of one version of a background beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Id, already validated by [`valid_id`].
+    pub id: String,
+    /// Version, from 1.
+    pub version: u32,
+    /// Format by signature.
+    pub format: Format,
+    /// Size in pixels.
+    pub size: Size,
+    /// Length of the source in bytes.
+    pub bytes: u64,
+    /// XXH3-64 of the source.
+    pub checksum: u64,
+    /// Small JPEG that is always at hand.
+    pub thumbnail: Bytes,
+}
+
+/// The sidecar file: [`Stored`] as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sidecar {
+    schema: u32,
+    id: String,
+    version: u32,
+    format: String,
+    width: u32,
+    height: u32,
+    bytes: u64,
+    checksum: String,
+    thumbnail: String,
+}
+
+const SIDECAR_SCHEMA: u32 = 1;
+
+impl Stored {
+    fn to_sidecar(&self) -> Result<Vec<u8>, StoreError> {
+        let sidecar = Sidecar {
+            schema: SIDECAR_SCHEMA,
+            id: self.id.clone(),
+            version: self.version,
+            format: self.format.name().to_owned(),
+            width: self.size.width,
+            height: self.size.height,
+            bytes: self.bytes,
+            checksum: checksum_text(self.checksum),
+            thumbnail: to_hex(&self.thumbnail),
+        };
+        serde_json::to_vec(&sidecar).map_err(|cause| self.corrupt(cause.to_string()))
+    }
+
+    fn from_sidecar(text: &[u8]) -> Option<Self> {
+        let sidecar: Sidecar = serde_json::from_slice(text).ok()?;
+        if sidecar.schema != SIDECAR_SCHEMA || sidecar.version == 0 || !valid_id(&sidecar.id) {
+            return None;
+        }
+        Some(Self {
+            id: sidecar.id,
+            version: sidecar.version,
+            format: Format::from_name(&sidecar.format)?,
+            size: Size::new(sidecar.width, sidecar.height),
+            bytes: sidecar.bytes,
+            checksum: u64::from_str_radix(&sidecar.checksum, 16).ok()?,
+            thumbnail: from_hex(&sidecar.thumbnail)?.into(),
+        })
+    }
+
+    fn corrupt(&self, what: String) -> StoreError {
+        StoreError::Corrupt {
+            id: self.id.clone(),
+            version: self.version,
+            what,
+        }
+    }
+
+    /// Compares bytes with what they should be.
+    fn check(&self, image: &[u8]) -> Result<(), StoreError> {
+        if image.len() as u64 != self.bytes {
+            return Err(self.corrupt(format!("{} bytes instead of {}", image.len(), self.bytes)));
+        }
+        let found = checksum(image);
+        if found != self.checksum {
+            return Err(self.corrupt(format!(
+                "checksum {} instead of {}",
+                checksum_text(found),
+                checksum_text(self.checksum)
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// XXH3-64 of a source.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+/// A checksum as it is shown: 16 lowercase hex digits.
+pub fn checksum_text(checksum: u64) -> String {
+    format!("{checksum:016x}")
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| DIGITS[nibble as usize] as char)
+        .collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs
+        .iter()
+        .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?))
+        .collect()
+}
+
+/// `[a-z0-9][a-z0-9._-]{0,63}`: safe as a file name and in a URL, and never `.` or `..`.
+pub fn valid_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = id.as_bytes();
+    (1..=64).contains(&bytes.len())
+        && plain(bytes[0])
+        && bytes
+            .iter()
+            .all(|&byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// An entry that was passed over at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// File or directory concerned.
+    pub path: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// What was found at start.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The newest sound version of every live id, in order of ids.
+    pub live: Vec<Stored>,
+    /// For every id ever seen, the highest version number used, sound or not.
+    pub last_versions: Vec<(String, u32)>,
+    /// What was passed over.
+    pub damaged: Vec<Damaged>,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such version.
+    #[error("background {id} has no version {version} in the store")]
+    NotFound {
+        /// Id.
+        id: String,
+        /// Version.
+        version: u32,
+    },
+    /// The bytes are not what was put.
+    #[error("background {id} version {version} is corrupt: {what}")]
+    Corrupt {
+        /// Id.
+        id: String,
+        /// Version.
+        version: u32,
+        /// In what way.
+        what: String,
+    },
+    /// The disk or what lies behind it failed.
+    #[error("store failed: {0}")]
+    Io(String),
+}
+
+/// The chain of tiers.
+#[derive(Debug)]
+pub struct Store {
+    origin: Origin,
+}
+
+impl Store {
+    /// Opens, and makes the directory if it is not there. Nothing is read yet.
+    pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        Ok(Self {
+            origin: Origin::open(config)?,
+        })
+    }
+
+    /// Keeps a version. When it returns, the bytes and their sidecar are on disk; older versions are then removed.
+    pub async fn put(&self, entry: &Stored, image: Bytes) -> Result<(), StoreError> {
+        debug_assert!(valid_id(&entry.id), "ids are validated at the edge");
+        self.origin.put(entry, image).await
+    }
+
+    /// The bytes of a version, checked against its checksum.
+    pub async fn get(&self, entry: &Stored) -> Result<Bytes, StoreError> {
+        let image = self.origin.get(&entry.id, entry.version).await?;
+        entry.check(&image)?;
+        Ok(image)
+    }
+
+    /// Removes an id whose newest version was `version`, and remembers that number. Durable when it returns.
+    pub async fn delete(&self, id: &str, version: u32) -> Result<(), StoreError> {
+        self.origin.delete(id, version).await
+    }
+
+    /// Reads what is there. Torn and corrupt entries are reported, not fatal.
+    pub async fn recover(&self) -> Result<Recovered, StoreError> {
+        self.origin.recover().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_strict() {
+        for good in ["a", "0", "sample-0001", "a.b_c-d", &"x".repeat(64)] {
+            assert!(valid_id(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "A",
+            "a/b",
+            "ä",
+            "a b",
+            "a%2e",
+            &"x".repeat(65),
+        ] {
+            assert!(!valid_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hex_is_its_own_inverse() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
+        assert_eq!(from_hex("abc"), None);
+        assert_eq!(from_hex("zz"), None);
+    }
+
+    #[test]
+    fn checksum_text_has_sixteen_digits() {
+        assert_eq!(checksum_text(0xab), "00000000000000ab");
+        assert_eq!(
+            checksum_text(checksum(b"")),
+            "2d06800538d394c2",
+            "XXH3-64 of nothing, from its reference"
+        );
+    }
+}

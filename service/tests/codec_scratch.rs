@@ -1,0 +1,109 @@
+//! What a header promises about memory holds: a decode's peak stays within `scratch_bytes`.
+//!
+//! Measured by jemalloc, which keeps each thread's peak (to 64 KiB or so).
+
+use backdrop_service::codec::{self, Limits, PixelsMut, Size};
+
+/// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
+mod peak {
+    /// Starts a measurement.
+    pub fn reset() {
+        // SAFETY: the control takes and gives nothing.
+        let failed = unsafe {
+            let none = std::ptr::null_mut();
+            tikv_jemalloc_sys::mallctl(c"thread.peak.reset".as_ptr(), none, none.cast(), none, 0)
+        };
+        assert_eq!(failed, 0);
+    }
+
+    /// Most bytes held beyond those at the reset.
+    pub fn bytes() -> u64 {
+        // SAFETY: the control reads a `uint64_t` by jemalloc's manual.
+        unsafe { tikv_jemalloc_ctl::raw::read(b"thread.peak.read\0") }.expect("readable")
+    }
+}
+
+/// Peaks are noted whenever this much was allocated.
+const GRAIN: u64 = 128 * 1024;
+
+fn check(what: &str, file: &[u8]) {
+    let header = codec::probe(file, &Limits::default()).expect("a picture");
+    let mut block = vec![0; header.output_bytes() as usize];
+    peak::reset();
+    let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
+    codec::decode(file, &header, out).expect("decodes");
+    let (peak, bound) = (peak::bytes(), header.scratch_bytes);
+    assert!(peak <= bound + GRAIN, "{what} of {}: {peak} bytes, promised {bound}", header.size);
+    println!("{what} of {}: {peak} of {bound}", header.size);
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next() / 8 + 100).collect()
+}
+
+fn sizes() -> [Size; 4] {
+    [Size::new(1, 1), Size::new(1920, 1080), Size::new(6000, 40), Size::new(40, 6000)]
+}
+
+#[test]
+fn jpeg() {
+    use jpeg_encoder::{ColorType as C, SamplingFactor as S};
+    for size in sizes() {
+        for sampling in [S::R_4_4_4, S::R_4_2_0, S::R_4_2_2, S::R_4_4_0, S::R_4_1_1, S::R_4_1_0] {
+            for kind in 0..3 {
+                for (colour, channels) in [(C::Luma, 1), (C::Rgb, 3), (C::Ycck, 4)] {
+                    let mut file = Vec::new();
+                    let mut encoder = jpeg_encoder::Encoder::new(&mut file, 80);
+                    encoder.set_sampling_factor(sampling);
+                    encoder.set_progressive(kind == 1);
+                    encoder.set_optimized_huffman_tables(kind == 2);
+                    let data = noise(size.pixels() as usize * channels);
+                    encoder.encode(&data, size.width as u16, size.height as u16, colour).expect("encodes");
+                    check(&format!("JPEG {sampling:?} {colour:?} kind {kind}"), &file);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn png() {
+    use png::{BitDepth as D, ColorType as C};
+    for size in sizes() {
+        for (colour, depth, pixel) in [
+            (C::Rgba, D::Eight, 4),
+            (C::Rgba, D::Sixteen, 8),
+            (C::Rgb, D::Eight, 3),
+            (C::Grayscale, D::Sixteen, 2),
+            (C::GrayscaleAlpha, D::Eight, 2),
+        ] {
+            let mut file = Vec::new();
+            let mut encoder = png::Encoder::new(&mut file, size.width, size.height);
+            encoder.set_color(colour);
+            encoder.set_depth(depth);
+            encoder.set_compression(png::Compression::Fast);
+            let mut writer = encoder.write_header().expect("header");
+            writer.write_image_data(&noise(size.pixels() as usize * pixel)).expect("encodes");
+            writer.finish().expect("ends");
+            check(&format!("PNG {colour:?} {depth:?}"), &file);
+        }
+    }
+}
+
+#[test]
+fn webp() {
+    for size in sizes() {
+        for (colour, pixel) in [(image_webp::ColorType::Rgba8, 4), (image_webp::ColorType::Rgb8, 3)] {
+            let mut file = Vec::new();
+            let data = noise(size.pixels() as usize * pixel);
+            let encoder = image_webp::WebPEncoder::new(&mut file);
+            encoder.encode(&data, size.width, size.height, colour).expect("encodes");
+            check(&format!("WebP {colour:?}"), &file);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The exposition of metrics against its golden copy: names, types and label sets, without values.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p backdrop-service --test exposition` writes it anew.
+
+mod support;
+
+use std::collections::BTreeSet;
+use support::*;
+
+/// `# TYPE` lines, and each series with its labels; buckets and build information without their varying values.
+fn shape(text: &str) -> String {
+    let mut shape = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            shape.insert(format!("# TYPE {kind}"));
+        } else if !line.starts_with('#') {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            if series.starts_with("backdrop_failpoint") {
+                continue;
+            }
+            let series = if series.starts_with("backdrop_build_info") { "backdrop_build_info{version,features}" } else { series };
+            shape.insert(series.to_owned());
+        }
+    }
+    shape.retain(|line| !line.contains("backdrop_failpoint"));
+    shape.into_iter().map(|line| line + "\n").collect()
+}
+
+#[test]
+fn the_exposition_is_the_golden_one() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let answer = service.admin().get("/metrics").ok();
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    let text = answer.text();
+    assert!(text.ends_with("# EOF\n"));
+    let golden = crate_dir().join("tests/golden/metrics.txt");
+    let shape = shape(&text);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &shape).expect("written");
+    }
+    let expected = std::fs::read_to_string(&golden).expect("the golden file");
+    assert_eq!(shape, expected, "run with UPDATE_GOLDEN=1 if the change is meant");
+}
+
+#[test]
+fn counters_move_with_what_they_count() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    client.get("/nowhere");
+    client.put("/v1/backgrounds/a", png(8, 8, [1; 3])).ok();
+    assert_eq!(service.metric("backdrop_http_requests_total{route=\"unknown\",status=\"4xx\"}"), 1.0);
+    assert_eq!(service.metric("backdrop_http_requests_total{route=\"background_put\",status=\"2xx\"}"), 1.0);
+    assert_eq!(service.metric("backdrop_http_request_duration_seconds_count{route=\"background_put\"}"), 1.0);
+    assert_eq!(service.metric("backdrop_uploads_total{result=\"ok\"}"), 1.0);
+    assert_eq!(service.metric("backdrop_catalogue_entries"), 1.0);
+    assert_eq!(service.metric("backdrop_http_connections"), 1.0);
+    assert!(service.metric("backdrop_memory_limit_bytes") > 0.0);
+}
