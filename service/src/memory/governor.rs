@@ -247,6 +247,7 @@ pub struct Governor {
     purged_at: Option<Duration>,
     baseline: Baseline,
     ceiling: Option<u64>,
+    yielding: bool,
 }
 
 impl Governor {
@@ -265,6 +266,7 @@ impl Governor {
                 peaks: VecDeque::new(),
             },
             ceiling: None,
+            yielding: false,
         }
     }
 
@@ -341,16 +343,27 @@ impl Governor {
         share(limit, self.config.elevated_exit - self.config.slack)
     }
 
-    /// In Normal the cache may grow up to its share, or to just below Elevated where foreign usage has taken room; else up to the target.
+    /// In Normal the cache may grow up to its share. Outside it, up to the target less what others use. Having yielded once, it goes on
+    /// leaving others their room in Normal too, to just below Elevated, until they have left: else it would grow back into Elevated
+    /// again and again.
     /// It sinks at once and rises in steps, so that noise in the baseline does not move the cache's capacity.
     fn ceiling(&mut self, sample: &Sample, baseline: u64, nominal: u64) -> u64 {
-        let edge = match self.state {
-            State::Normal => share(sample.limit, self.config.elevated - self.config.slack),
-            State::Elevated | State::Critical => self.target(sample.limit),
-        };
-        let wanted = match self.config.enabled {
-            true => nominal.min(edge.saturating_sub(sample.foreign() + baseline)),
-            false => nominal,
+        let taken = sample.foreign() + baseline;
+        let below = |edge: u64| edge.saturating_sub(taken).min(nominal);
+        let wanted = match self.state {
+            State::Elevated | State::Critical => {
+                self.yielding = true;
+                below(self.target(sample.limit))
+            }
+            State::Normal if self.yielding => {
+                let left = below(share(
+                    sample.limit,
+                    self.config.elevated - self.config.slack,
+                ));
+                self.yielding = left < nominal;
+                left
+            }
+            State::Normal => nominal,
         };
         let step = share(sample.limit, self.config.slack);
         let ceiling = match self.ceiling {
@@ -668,6 +681,32 @@ mod tests {
             "the cache grew back, to {}",
             plant.textures >> 20
         );
+    }
+
+    #[test]
+    fn a_neighbour_that_stays_is_left_its_room_without_going_to_and_fro() {
+        let mut plant = Plant {
+            textures: 200 << 20,
+            fixed: 60 << 20,
+            dirty: 0,
+            foreign: 0,
+        };
+        let mut governor = Governor::new(GovernorConfig::default());
+        let mut changes = Vec::new();
+        for tick in 0..6_000u64 {
+            plant.foreign = (tick << 20).min(150 << 20);
+            let decision = governor.observe(at(tick * 10), &plant.sample());
+            plant.obey(&decision, 8 << 20);
+            changes.extend(decision.transition.map(|change| change.to));
+        }
+        assert_eq!(changes, [State::Elevated, State::Normal]);
+        assert!(plant.sample().pressure < share(LIMIT, 0.85));
+        plant.foreign = 0;
+        for tick in 6_000..6_100u64 {
+            let decision = governor.observe(at(tick * 10), &plant.sample());
+            plant.obey(&decision, 8 << 20);
+        }
+        assert!(plant.textures >= 240 << 20, "the whole share again");
     }
 
     #[test]
