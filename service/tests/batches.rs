@@ -43,7 +43,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[test]
 fn one_bad_entry_never_fails_its_neighbours_and_both_forms_agree() {
-    let Stage { service, mut client, epoch, sessions, .. } = stage(4);
+    let Stage { service, mut client, epoch, sessions, _dir } = stage(4);
     let deleted = sessions[3];
     client.send("DELETE", &format!("/v1/sessions/{}", hex(deleted)), &[], b"").ok();
     let wanted = [
@@ -83,7 +83,7 @@ fn one_bad_entry_never_fails_its_neighbours_and_both_forms_agree() {
 
 #[test]
 fn reads_agree_in_both_forms_and_show_every_acknowledged_switch() {
-    let Stage { mut client, epoch, sessions, .. } = stage(3);
+    let Stage { mut client, epoch, sessions, service: _service, _dir } = stage(3);
     let records: Vec<_> = sessions[..2].iter().map(|session| switch_record(*session, 1)).collect();
     client.binary("/v1/sessions:batchSwitch", &batch(1, epoch, &records)).ok();
     let asked = [sessions[0], sessions[1], sessions[2], 12345];
@@ -107,7 +107,7 @@ fn reads_agree_in_both_forms_and_show_every_acknowledged_switch() {
 
 #[test]
 fn creates_and_deletes_in_both_forms() {
-    let Stage { service, mut client, epoch, sessions, .. } = stage(2);
+    let Stage { service, mut client, epoch, sessions, _dir } = stage(2);
     let record = |user: u32, flyweight: u32| [user.to_le_bytes(), flyweight.to_le_bytes()].concat();
     let records = [record(1, 0), record(2, u32::MAX), record(3, 99), record(4, 2)];
     let answer = client.binary("/v1/sessions:batchCreate", &batch(3, epoch, &records)).ok().body;
@@ -135,7 +135,7 @@ fn creates_and_deletes_in_both_forms() {
 
 #[test]
 fn a_stale_epoch_is_refused_whole_and_names_the_present_one() {
-    let Stage { mut client, epoch, sessions, .. } = stage(1);
+    let Stage { mut client, epoch, sessions, service: _service, _dir } = stage(1);
     let stale = client.binary("/v1/sessions:batchSwitch", &batch(1, epoch ^ 1, &[switch_record(sessions[0], 1)]));
     stale.is_problem(409, "stale_epoch");
     assert_eq!(stale.json()["epoch"], json!(epoch.to_string()));

@@ -1,8 +1,8 @@
-//! What a header promises about memory holds: a decode's peak stays within `scratch_bytes`.
+//! What is promised about memory holds: a decode's peak stays within its header's `scratch_bytes`, an encode's within its bounds.
 //!
 //! Measured by jemalloc, which keeps each thread's peak (to 64 KiB or so).
 
-use backdrop_service::codec::{self, Limits, PixelsMut, Size};
+use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size};
 
 /// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
 mod peak {
@@ -104,6 +104,34 @@ fn webp() {
             let encoder = image_webp::WebPEncoder::new(&mut file);
             encoder.encode(&data, size.width, size.height, colour).expect("encodes");
             check(&format!("WebP {colour:?}"), &file);
+        }
+    }
+}
+
+#[test]
+fn encoding() {
+    let size = Size::new(1280, 720);
+    let mut state = 1u32;
+    let mut rough = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let worst: Vec<u8> = (0..size.bytes()).map(|_| rough()).collect();
+    for data in [worst, vec![90; size.bytes() as usize]] {
+        let pixels = PixelsRef::new(&data, size).expect("made for this size");
+        peak::reset();
+        let mut file = Vec::new();
+        codec::encode_png(pixels, &mut file).expect("encodes");
+        let (peak, bound) = (peak::bytes(), codec::png_bytes_max(size) + codec::png_scratch_bytes(size));
+        assert!(peak <= bound + GRAIN, "PNG: {peak} bytes, promised {bound}");
+        for quality in [80, 95] {
+            peak::reset();
+            // With room for the bound the output never grows, which would hold old and new copy side by side.
+            let bound = codec::jpeg_bytes_max(size, quality);
+            let mut file = Vec::with_capacity(bound as usize);
+            codec::encode_jpeg(pixels, quality, &mut file).expect("encodes");
+            let peak = peak::bytes();
+            assert!(peak <= bound + GRAIN, "JPEG q{quality}: {peak} bytes, promised {bound}, file {}", file.len());
         }
     }
 }

@@ -39,7 +39,7 @@ fn stage() -> Stage {
 
 #[test]
 fn the_list_names_every_point_and_bad_actions_are_refused() {
-    let Stage { service, .. } = stage();
+    let Stage { service, _dir, .. } = stage();
     set(&service, "store.load.error", "10%return");
     let list = service.admin().get("/debug/failpoints").ok().json();
     let rows = list["failpoints"].as_array().expect("a list");
@@ -53,7 +53,7 @@ fn the_list_names_every_point_and_bad_actions_are_refused() {
 
 #[test]
 fn a_refused_switch_is_not_applied() {
-    let Stage { service, mut client, session, .. } = stage();
+    let Stage { service, mut client, session, _dir } = stage();
     set(&service, "sessions.switch.error", "return");
     let body = json!({"switches": [{"session": session, "background": "b"}]});
     assert_eq!(client.post("/v1/sessions:batchSwitch", &body).ok().json()["codes"], json!(["internal"]));
@@ -68,7 +68,7 @@ fn a_refused_switch_is_not_applied() {
 
 #[test]
 fn failing_loads_are_clean_errors_and_sessions_keep_switching() {
-    let Stage { service, mut client, session, .. } = stage();
+    let Stage { service, mut client, session, _dir } = stage();
     let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
     for point in ["store.load.error", "codec.decode.error", "frames.render.error"] {
         service.admin().post("/debug/shrink", json!({"to_bytes": 0})).ok();
@@ -86,7 +86,7 @@ fn failing_loads_are_clean_errors_and_sessions_keep_switching() {
 
 #[test]
 fn an_exhausted_budget_sheds_uploads_with_retry_after() {
-    let Stage { service, mut client, .. } = stage();
+    let Stage { service, mut client, _dir, .. } = stage();
     set(&service, "memory.reserve.exhausted", "return");
     let refused = client.put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]));
     refused.is_problem(503, "budget_exhausted");
@@ -99,7 +99,7 @@ fn an_exhausted_budget_sheds_uploads_with_retry_after() {
 
 #[test]
 fn delays_are_waited_out() {
-    let Stage { service, mut client, session, .. } = stage();
+    let Stage { service, mut client, session, _dir } = stage();
     for point in ["store.load.delay", "codec.decode.delay", "frames.render.delay", "flyweight.evict.delay"] {
         set(&service, point, "return(5)");
     }

@@ -3,10 +3,11 @@
 //! Goose is a closed model, and each of its users runs one transaction for the whole load: inside it, a gateway keeps
 //! its own absolute schedule. Requests do not go through goose's client; each is noted in goose's metrics by hand, one
 //! note a request. All users start at once, goose writes no file, installs no signal handler (ours is there first) and
-//! prints nothing.
+//! prints nothing: its `iterations` would end the attack more directly, but print a line to standard output.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use backdrop_reports::load::GooseFigures;
 use goose::config::GooseConfiguration;
@@ -17,6 +18,9 @@ use goose::{GooseAttack, GooseError};
 use crate::gateway::{Gateway, Note, RequestLog};
 use crate::preview::{self, Previewer};
 use crate::shared::Shared;
+
+/// A user whose load is over naps until goose's run time ends.
+const NAP: Duration = Duration::from_millis(50);
 
 /// What one goose user does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +71,14 @@ pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, GooseError> {
     let play: TransactionFunction = Arc::new(move |user| {
         let (shared, roles, next) = (shared.clone(), roles.clone(), next.clone());
         Box::pin(async move {
+            // Every user takes a role when goose calls it first; later calls come after its load.
             let turn = next.fetch_add(1, Ordering::AcqRel);
-            if let Some(role) = roles.get(turn) {
-                play_role(&shared, *role, user).await;
+            match roles.get(turn) {
+                Some(role) => play_role(&shared, *role, user).await,
+                None => tokio::time::sleep(NAP).await,
+            }
+            if let Some(reason) = shared.stop.reason() {
+                goose::trigger_killswitch(&format!("{reason:?}"));
             }
             Ok(())
         })
@@ -106,8 +115,9 @@ fn configuration(shared: &Shared, users: usize) -> GooseConfiguration {
     configuration.users = Some(users);
     // The default starts one user a second and throws away what it measured until all run.
     configuration.increase_rate = Some("100000".to_owned());
-    // One iteration is the whole load: a user that is done is not asked again, and the last one ends the attack.
-    configuration.iterations = Some(1);
+    // Whole seconds; goose waits for a user that is still draining when they are over.
+    let seconds = (shared.plan.args.warmup + shared.plan.args.duration).as_secs_f64().ceil();
+    configuration.run_time = Some(format!("{seconds}s"));
     configuration.no_telnet = true;
     configuration.quiet = 2;
     configuration.no_print_metrics = true;

@@ -11,7 +11,7 @@ use crate::wire::Wire;
 
 /// Load scenarios against a running Backdrop service: sessions with a due time each, and a truth checker.
 #[derive(Debug, Parser)]
-#[command(name = "backdrop-simulator", version, about, max_term_width = 110)]
+#[command(name = "backdrop-simulator", version, about, max_term_width = 110, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -460,9 +460,24 @@ mod tests {
     fn flags_are_parsed() {
         let plan = plan(
             Scenario::Preview,
-            &["--window", "calm=0s..500ms", "--duration", "1s", "--cpus", "0,2-3", "--preview-size", "320x180"],
+            &[
+                "--window",
+                "calm=0s..500ms",
+                "--window",
+                "rest=500ms..1s",
+                "--duration",
+                "9s",
+                "--duration",
+                "1s",
+                "--cpus",
+                "0,2-3",
+                "--preview-size",
+                "320x180",
+            ],
         )
         .unwrap();
+        assert_eq!(plan.args.duration, Duration::from_secs(1), "the last one wins");
+        assert_eq!(plan.args.windows.len(), 2);
         assert_eq!(plan.args.windows[0].to, Duration::from_millis(500));
         assert_eq!(plan.args.cpus, Some(CpuList(vec![0, 2, 3])));
         assert_eq!(plan.args.preview_size, (320, 180));

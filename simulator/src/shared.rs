@@ -274,6 +274,6 @@ impl Shared {
 
     /// The clock of this run, as the plan has it.
     pub fn start_clock(&self) -> Clock {
-        Clock::starting_in(Duration::from_millis(50), self.plan.args.warmup, self.plan.args.duration)
+        Clock::starting_in(Duration::from_millis(100), self.plan.args.warmup, self.plan.args.duration)
     }
 }

@@ -24,6 +24,12 @@ pub const fn png_bytes_max(size: Size) -> u64 {
     raw + raw / 16 + 4096
 }
 
+/// Most bytes that [`encode_png`] takes beside its output: the png crate compresses into a buffer of its own, and into a second
+/// one where that came out larger than stored rows; both grow by doubling.
+pub const fn png_scratch_bytes(size: Size) -> u64 {
+    4 * png_bytes_max(size)
+}
+
 /// Appends a baseline JPEG file to `out`. `quality` is clamped to [`QUALITY`]; alpha is dropped.
 pub fn encode_jpeg(
     pixels: PixelsRef<'_>,

@@ -123,14 +123,18 @@ impl Easel {
     }
 
     fn encode(&mut self, request: &FrameRequest, mut charge: Charge) -> Result<Bytes, Failure> {
-        // The bound was charged; what is taken of it grows with the file, and the rest is given back.
-        let mut bytes = Vec::new();
+        // The bound was charged. Room for all of it, of which only the file's pages are touched: a buffer that grew would hold
+        // its old and its new copy side by side.
+        let mut bytes = Vec::with_capacity(charge.bytes() as usize);
         match request.format {
             FrameFormat::Jpeg { quality } => {
                 cpu::flatten_over_black(&mut self.canvas);
                 codec::encode_jpeg(view_of(&self.canvas, request.size), quality, &mut bytes)
             }
-            FrameFormat::Png => codec::encode_png(view_of(&self.canvas, request.size), &mut bytes),
+            FrameFormat::Png => {
+                self.reserve(codec::png_scratch_bytes(request.size))?;
+                codec::encode_png(view_of(&self.canvas, request.size), &mut bytes)
+            }
             FrameFormat::Rgba => {
                 bytes.extend_from_slice(&self.canvas);
                 Ok(())

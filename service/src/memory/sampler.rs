@@ -708,9 +708,8 @@ mod tests {
         until("growth open", || watched.budget.growth_open());
         let report = watched.memory.report();
         let path: Vec<State> = report.transitions.iter().map(|transition| transition.to).collect();
-        assert_eq!(path.first(), Some(&State::Elevated));
         assert_eq!(path.last(), Some(&State::Normal));
-        assert!(path.contains(&State::Critical));
+        assert!(path.contains(&State::Elevated) && path.contains(&State::Critical));
         assert!(report.transitions.iter().all(|transition| transition.at_unix_ms > 0));
         until("published", || watched.metrics.governor_transitions_total.of(GovernorState::Normal).get() > 0);
         assert!(watched.metrics.governor_transitions_total.of(GovernorState::Elevated).get() > 0);
@@ -721,9 +720,9 @@ mod tests {
     fn a_limit_that_moves_is_followed() {
         let host = host();
         let watched = watch(&host, GovernorConfig::default());
-        host.write("cg/run/memory.limit_in_bytes", &(240 * MIB).to_string());
-        until("the new limit", || watched.memory.snapshot().reading.limit == 240 * MIB);
-        until("critical or elevated", || watched.memory.state() != State::Normal);
+        host.write("cg/run/memory.limit_in_bytes", &(220 * MIB).to_string());
+        until("the new limit", || watched.memory.snapshot().reading.limit == 220 * MIB);
+        until("elevated at 91 %", || watched.memory.state() != State::Normal);
     }
 
     #[test]

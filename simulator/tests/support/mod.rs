@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backdrop_simulator::cli::{Cli, Command, Plan, Scenario};
 use backdrop_simulator::code::{self, Crop, Luma, Payload};
 use backdrop_simulator::picture::{self, Rgb};
 use backdrop_simulator::truth::Pixels;
 use bytes::Bytes;
+use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,6 +23,54 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// One cache for all runs of this binary: samples are drawn once.
+fn cache() -> String {
+    format!("{}/backgrounds", env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A short run against the fake service; `flags` win.
+pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
+    let (url, cache) = (fake.url(), cache());
+    let common = [
+        "backdrop-simulator",
+        scenario.name(),
+        "--url",
+        &url,
+        "--cache-dir",
+        &cache,
+        "--background-count",
+        "4",
+        "--period",
+        "200ms",
+        "--duration",
+        "1s",
+        "--warmup",
+        "100ms",
+        "--gateways",
+        "3",
+        "--tick",
+        "20ms",
+        "--timeout",
+        "10s",
+        "--progress",
+        "none",
+    ];
+    let words = [&common[..], flags].concat();
+    match Cli::parse_from(words).command {
+        Command::SwitchStorm(args) | Command::SwitchSingle(args) | Command::Preview(args) | Command::Mixed(args) => {
+            Plan::resolve(scenario, args).unwrap()
+        }
+        _ => unreachable!("not a load scenario"),
+    }
+}
+
+/// Waits until the load has begun: the first frames were served.
+pub async fn under_load(fake: &Fake) {
+    while fake.frames.load(Ordering::Relaxed) < 5 {
+        tokio::task::yield_now().await;
+    }
+}
 
 /// What the service does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

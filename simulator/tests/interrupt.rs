@@ -1,0 +1,28 @@
+//! An interrupted run reports what it measured. A binary of its own: goose's stop switch is global to a process.
+
+mod support;
+
+use backdrop_simulator::cli::Scenario;
+use backdrop_simulator::run;
+use backdrop_simulator::shared::{Stop, StopReason};
+use support::{Bug, Fake, plan, under_load};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_run_reports_what_it_measured() {
+    let fake = Fake::start(Bug::None).await;
+    let json = tempfile::tempdir().unwrap();
+    let path = json.path().join("report.json");
+    let flags = ["--sessions", "300", "--duration", "60s", "--json", path.to_str().unwrap()];
+    let plan = plan(Scenario::Mixed, &fake, &flags);
+    let stop = Stop::default();
+    let (outcome, ()) = tokio::join!(run::run(plan, stop.clone()), async {
+        under_load(&fake).await;
+        stop.set(StopReason::Interrupted);
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.exit, 130);
+    assert_eq!(outcome.report.ended_early.as_deref(), Some("interrupted"));
+    let written: backdrop_reports::load::LoadReport = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(written, outcome.report);
+    assert!(written.duration_s < 60.0);
+}
