@@ -292,7 +292,11 @@ pub async fn answer(
         purpose: Purpose::Body,
         // The answer stands beside the body; binary records are read where they lie, JSON becomes entries first.
         factor: 3,
-        parsed_bytes_max: if binary { 0 } else { 2 * entries_max as u64 * size_of::<Entry<'_>>() as u64 },
+        parsed_bytes_max: if binary {
+            0
+        } else {
+            2 * entries_max as u64 * size_of::<Entry<'_>>() as u64
+        },
     };
     let Received { bytes, charge } = read_body(body, limits, &service.budget).await?;
     let answered = if binary {
