@@ -165,7 +165,9 @@ fn an_exhausted_budget_sheds_uploads_with_retry_after() {
         1.0
     );
     clear(&service, "memory.reserve.exhausted");
-    client
+    // The refusal closed the first connection: the body was never read.
+    service
+        .client()
         .put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]))
         .ok();
 }
