@@ -107,7 +107,7 @@ pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, AttackError> {
         Scenario::new("backdrop").register_transaction(Transaction::new(play).set_name("load"));
     let metrics = GooseAttack::initialize_with_config(configuration)?
         // One client for all users, which none of them uses: one each would read the host's certificates so often.
-        .set_client_builder_without_cookies(GooseClientBuilder::new())?
+        .set_client_builder_without_cookies(GooseClientBuilder::new().without_cookies())?
         .register_scenario(scenario)
         .execute()
         .await?;
