@@ -345,23 +345,12 @@ pub struct MemoryReport {
     pub elevated_bytes: u64,
     /// Watermark.
     pub critical_bytes: u64,
-    /// Budget.
-    #[serde(default)]
-    pub budget: BudgetReport,
     /// Textures.
     #[serde(default)]
     pub textures: TexturesReport,
     /// Session table.
     #[serde(default)]
     pub sessions: SessionsReport,
-}
-
-/// Budget of `/debug/memory`.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct BudgetReport {
-    /// Charged by purpose, bytes.
-    #[serde(default)]
-    pub by_purpose: std::collections::BTreeMap<String, u64>,
 }
 
 /// Textures of `/debug/memory`.

@@ -116,16 +116,9 @@ pub async fn run(
 /// The service's floor: what it cannot give back, room for `textures` textures, and the margin above its critical mark.
 #[must_use]
 pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
-    let idle = memory
-        .budget
-        .by_purpose
-        .get("pool_idle")
-        .copied()
-        .unwrap_or(0);
     let own = memory.pressure_bytes.saturating_sub(memory.foreign_bytes);
-    let kept = own
-        .saturating_sub(memory.textures.ledger_bytes)
-        .saturating_sub(idle);
+    // The ledger counts textures and idle blocks alike: all of it can be given back.
+    let kept = own.saturating_sub(memory.textures.ledger_bytes);
     let margin = memory.limit_bytes.saturating_sub(memory.critical_bytes);
     kept + u64::from(textures) * TEXTURE_BYTES + margin
 }
@@ -389,11 +382,10 @@ mod tests {
             foreign_bytes: mib(10),
             ..MemoryReport::default()
         };
-        memory.textures.ledger_bytes = mib(128);
-        memory.budget.by_purpose.insert("pool_idle".into(), mib(16));
+        memory.textures.ledger_bytes = mib(144);
         assert_eq!(
             floor_bytes(&memory, 4),
-            mib(300 - 10 - 128 - 16) + mib(32) + mib(20)
+            mib(300 - 10 - 144) + mib(32) + mib(20)
         );
     }
 }

@@ -146,11 +146,8 @@ fn service_cores(seen: &Observed, out: &mut Collected) {
 }
 
 fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
-    let reached = seen
-        .load
-        .as_ref()
-        .map_or(0, |l| l.sessions.reached.max(l.sessions.created))
-        .max(seen.sessions_live);
+    let reported = seen.load.as_ref().map_or(0, |l| l.sessions.reached);
+    let reached = reported.max(seen.sessions_live);
     out.put(
         "sessions_reached",
         reached as f64,

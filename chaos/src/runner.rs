@@ -436,6 +436,10 @@ impl Weighed {
             faults: &observed.faults,
             evidence: &observed.evidence,
             simulator: simulator_facts(observed),
+            ended_early: observed
+                .load
+                .as_ref()
+                .and_then(|l| l.ended_early.as_deref()),
             steady: &self.steady,
             controls,
             allow_emulated: context.allow_emulated,

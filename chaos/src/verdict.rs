@@ -74,6 +74,8 @@ pub struct Facts<'a> {
     pub evidence: &'a Evidence,
     /// The simulator's word; none if it wrote no report.
     pub simulator: Option<Simulator>,
+    /// Why the load ended before its time, if it did.
+    pub ended_early: Option<&'a str>,
     /// Steady state before the first fault.
     pub steady: &'a SteadyState,
     /// Controls that were run.
@@ -202,6 +204,9 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
                 out.push("the truth checker read too little to say".to_owned());
             }
         }
+    }
+    if let Some(why) = facts.ended_early {
+        out.push(format!("the load ended before its time: {why}"));
     }
     if let SteadyState::NotHeld(why) = facts.steady {
         out.push(format!("no steady state before the first fault: {why}"));

@@ -1,8 +1,8 @@
-//! What a header promises about memory holds: a decode's peak stays within `scratch_bytes`.
+//! What is promised about memory holds: a decode's peak stays within its header's `scratch_bytes`, an encode's within its bounds.
 //!
 //! Measured by jemalloc, which keeps each thread's peak (to 64 KiB or so).
 
-use backdrop_service::codec::{self, Limits, PixelsMut, Size};
+use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size};
 
 /// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
 mod peak {
@@ -33,7 +33,11 @@ fn check(what: &str, file: &[u8]) {
     let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
     codec::decode(file, &header, out).expect("decodes");
     let (peak, bound) = (peak::bytes(), header.scratch_bytes);
-    assert!(peak <= bound + GRAIN, "{what} of {}: {peak} bytes, promised {bound}", header.size);
+    assert!(
+        peak <= bound + GRAIN,
+        "{what} of {}: {peak} bytes, promised {bound}",
+        header.size
+    );
     println!("{what} of {}: {peak} of {bound}", header.size);
 }
 
@@ -47,14 +51,26 @@ fn noise(bytes: usize) -> Vec<u8> {
 }
 
 fn sizes() -> [Size; 4] {
-    [Size::new(1, 1), Size::new(1920, 1080), Size::new(6000, 40), Size::new(40, 6000)]
+    [
+        Size::new(1, 1),
+        Size::new(1920, 1080),
+        Size::new(6000, 40),
+        Size::new(40, 6000),
+    ]
 }
 
 #[test]
 fn jpeg() {
     use jpeg_encoder::{ColorType as C, SamplingFactor as S};
     for size in sizes() {
-        for sampling in [S::R_4_4_4, S::R_4_2_0, S::R_4_2_2, S::R_4_4_0, S::R_4_1_1, S::R_4_1_0] {
+        for sampling in [
+            S::R_4_4_4,
+            S::R_4_2_0,
+            S::R_4_2_2,
+            S::R_4_4_0,
+            S::R_4_1_1,
+            S::R_4_1_0,
+        ] {
             for kind in 0..3 {
                 for (colour, channels) in [(C::Luma, 1), (C::Rgb, 3), (C::Ycck, 4)] {
                     let mut file = Vec::new();
@@ -63,7 +79,9 @@ fn jpeg() {
                     encoder.set_progressive(kind == 1);
                     encoder.set_optimized_huffman_tables(kind == 2);
                     let data = noise(size.pixels() as usize * channels);
-                    encoder.encode(&data, size.width as u16, size.height as u16, colour).expect("encodes");
+                    encoder
+                        .encode(&data, size.width as u16, size.height as u16, colour)
+                        .expect("encodes");
                     check(&format!("JPEG {sampling:?} {colour:?} kind {kind}"), &file);
                 }
             }
@@ -88,7 +106,9 @@ fn png() {
             encoder.set_depth(depth);
             encoder.set_compression(png::Compression::Fast);
             let mut writer = encoder.write_header().expect("header");
-            writer.write_image_data(&noise(size.pixels() as usize * pixel)).expect("encodes");
+            writer
+                .write_image_data(&noise(size.pixels() as usize * pixel))
+                .expect("encodes");
             writer.finish().expect("ends");
             check(&format!("PNG {colour:?} {depth:?}"), &file);
         }
@@ -98,12 +118,52 @@ fn png() {
 #[test]
 fn webp() {
     for size in sizes() {
-        for (colour, pixel) in [(image_webp::ColorType::Rgba8, 4), (image_webp::ColorType::Rgb8, 3)] {
+        for (colour, pixel) in [
+            (image_webp::ColorType::Rgba8, 4),
+            (image_webp::ColorType::Rgb8, 3),
+        ] {
             let mut file = Vec::new();
             let data = noise(size.pixels() as usize * pixel);
             let encoder = image_webp::WebPEncoder::new(&mut file);
-            encoder.encode(&data, size.width, size.height, colour).expect("encodes");
+            encoder
+                .encode(&data, size.width, size.height, colour)
+                .expect("encodes");
             check(&format!("WebP {colour:?}"), &file);
+        }
+    }
+}
+
+#[test]
+fn encoding() {
+    let size = Size::new(1280, 720);
+    let mut state = 1u32;
+    let mut rough = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let worst: Vec<u8> = (0..size.bytes()).map(|_| rough()).collect();
+    for data in [worst, vec![90; size.bytes() as usize]] {
+        let pixels = PixelsRef::new(&data, size).expect("made for this size");
+        peak::reset();
+        let mut file = Vec::new();
+        codec::encode_png(pixels, &mut file).expect("encodes");
+        let (peak, bound) = (
+            peak::bytes(),
+            codec::png_bytes_max(size) + codec::png_scratch_bytes(size),
+        );
+        assert!(peak <= bound + GRAIN, "PNG: {peak} bytes, promised {bound}");
+        for quality in [80, 95] {
+            peak::reset();
+            // With room for the bound the output never grows, which would hold old and new copy side by side.
+            let bound = codec::jpeg_bytes_max(size, quality);
+            let mut file = Vec::with_capacity(bound as usize);
+            codec::encode_jpeg(pixels, quality, &mut file).expect("encodes");
+            let peak = peak::bytes();
+            assert!(
+                peak <= bound + GRAIN,
+                "JPEG q{quality}: {peak} bytes, promised {bound}, file {}",
+                file.len()
+            );
         }
     }
 }

@@ -13,7 +13,8 @@ pub const QUALITY: std::ops::RangeInclusive<u8> = 30..=95;
 /// Upper bound of a JPEG file of `size`. Noise, the worst picture there is, takes 3.1 bytes a pixel at the highest quality
 /// (no chroma subsampling from 90 on) and 1.2 below 90.
 pub const fn jpeg_bytes_max(size: Size, quality: u8) -> u64 {
-    let padded = (size.width as u64).next_multiple_of(16) * (size.height as u64).next_multiple_of(16);
+    let padded =
+        (size.width as u64).next_multiple_of(16) * (size.height as u64).next_multiple_of(16);
     let per_pixel = if quality >= 90 { 5 } else { 3 };
     padded * per_pixel + 4096
 }
@@ -22,6 +23,12 @@ pub const fn jpeg_bytes_max(size: Size, quality: u8) -> u64 {
 pub const fn png_bytes_max(size: Size) -> u64 {
     let raw = size.bytes() + size.height as u64;
     raw + raw / 16 + 4096
+}
+
+/// Most bytes that [`encode_png`] takes beside its output: the png crate compresses into a buffer of its own, and into a second
+/// one where that came out larger than stored rows; both grow by doubling.
+pub const fn png_scratch_bytes(size: Size) -> u64 {
+    4 * png_bytes_max(size)
 }
 
 /// Appends a baseline JPEG file to `out`. `quality` is clamped to [`QUALITY`]; alpha is dropped.

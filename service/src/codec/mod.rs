@@ -17,7 +17,7 @@ pub mod thumbnail;
 mod tests;
 
 pub use decode::{decode, decode_trusted};
-pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max};
+pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max, png_scratch_bytes};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};
 pub use probe::probe;
