@@ -155,14 +155,17 @@ pub async fn watch(
             monitored.cpu = cpu_now - cpu_start;
             monitored.wall = Duration::from_micros(now_us.saturating_sub(clock.load_us));
         }
-        note(
-            &shared,
-            &mut monitored,
-            &mut log,
-            &mut progress,
-            t_s,
-            &seconds,
-        );
+        // The rest after the last whole second is an interval only if something came in it.
+        if !over || seconds.iter().any(|second| second.counts.planned > 0) {
+            note(
+                &shared,
+                &mut monitored,
+                &mut log,
+                &mut progress,
+                t_s,
+                &seconds,
+            );
+        }
         if now_us >= clock.end_us && !drained {
             drained = true;
             shared.events.phase("drain");

@@ -474,7 +474,14 @@ pub async fn delete_all(shared: &Shared) {
 /// Reads a few sessions while the load runs; switches under way make either answer right.
 pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
     let hash = mix(shared.plan.args.seed, 0x7361_6d70, round);
-    let gateway = (hash % shared.cohorts.len() as u64) as usize;
+    let gateways = shared.cohorts.len();
+    // A partial population may sit in the first gateways only.
+    let Some(gateway) = (0..gateways)
+        .map(|step| (hash as usize).wrapping_add(step) % gateways)
+        .find(|gateway| shared.cohorts[*gateway].lock().pick(hash).is_some())
+    else {
+        return;
+    };
     let (epoch, watches) = {
         let mut cohort = shared.cohorts[gateway].lock();
         let mut indices: Vec<usize> = (0..SAMPLE as u64)
