@@ -21,9 +21,21 @@ fn picture(size: Size) -> Vec<u8> {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let noise = (state >> 28) as f32;
             let (u, v) = (x as f32 / 60.0, y as f32 / 45.0);
-            let wave = 50.0 * (u.sin() * v.cos()) + if (x / 96 + y / 80) % 3 == 0 { 40.0 } else { 0.0 };
+            let wave = 50.0 * (u.sin() * v.cos())
+                + if (x / 96 + y / 80) % 3 == 0 {
+                    40.0
+                } else {
+                    0.0
+                };
             let slope = 90.0 * y as f32 / size.height as f32;
-            data.extend([wave + slope + noise + 60.0, slope + noise + 70.0, 150.0 - wave + noise].map(|v| v as u8));
+            data.extend(
+                [
+                    wave + slope + noise + 60.0,
+                    slope + noise + 70.0,
+                    150.0 - wave + noise,
+                ]
+                .map(|v| v as u8),
+            );
             data.push(255);
         }
     }
@@ -46,7 +58,14 @@ fn copying(full: &[u8]) -> Figure {
     let mut peer = || black_box(&mut b).copy_from_slice(black_box(full));
     let (ours, peer) = measure(&mut ours, Some(&mut peer));
     let name = "resample 1080p 1:1";
-    Figure { name, ours, peer, peer_name: Some("memcpy"), unit: "ms", goal: Some(1.1) }
+    Figure {
+        name,
+        ours,
+        peer,
+        peer_name: Some("memcpy"),
+        unit: "ms",
+        goal: Some(1.1),
+    }
 }
 
 fn resampling(name: &'static str, full: &[u8], to: Size) -> Figure {
@@ -57,7 +76,14 @@ fn resampling(name: &'static str, full: &[u8], to: Size) -> Figure {
         &mut || renderer.resample(view(full, FULL), &all, block(black_box(&mut out), to)),
         None,
     );
-    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: None }
+    Figure {
+        name,
+        ours,
+        peer: None,
+        peer_name: None,
+        unit: "ms",
+        goal: None,
+    }
 }
 
 fn encoding(name: &'static str, data: &[u8], size: Size) -> Figure {
@@ -67,7 +93,14 @@ fn encoding(name: &'static str, data: &[u8], size: Size) -> Figure {
         codec::encode_jpeg(view(data, size), 80, black_box(&mut file)).expect("encodes");
     };
     let (ours, _) = measure(&mut ours, None);
-    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: None }
+    Figure {
+        name,
+        ours,
+        peer: None,
+        peer_name: None,
+        unit: "ms",
+        goal: None,
+    }
 }
 
 fn previewing(full: &[u8]) -> Figure {
@@ -82,22 +115,40 @@ fn previewing(full: &[u8]) -> Figure {
     };
     let (ours, _) = measure(&mut ours, None);
     let name = "preview 1080p to 640x360 JPEG q80";
-    Figure { name, ours, peer: None, peer_name: None, unit: "ms", goal: Some(8.0) }
+    Figure {
+        name,
+        ours,
+        peer: None,
+        peer_name: None,
+        unit: "ms",
+        goal: Some(8.0),
+    }
 }
 
 type Decode = fn(&[u8], &Header, PixelsMut<'_>) -> Result<(), codec::CodecError>;
 
 fn decoding(name: &'static str, file: &[u8], decode: Decode, goal: f64) -> Figure {
     let header = codec::probe(file, &Limits::default()).expect("a picture");
-    let (mut a, mut b) = (vec![0; header.output_bytes() as usize], vec![0; header.output_bytes() as usize]);
-    let mut ours = || decode(file, &header, block(black_box(&mut a), header.size)).expect("decodes");
+    let (mut a, mut b) = (
+        vec![0; header.output_bytes() as usize],
+        vec![0; header.output_bytes() as usize],
+    );
+    let mut ours =
+        || decode(file, &header, block(black_box(&mut a), header.size)).expect("decodes");
     let mut peer = || {
         let options = DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGBA);
         let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(file), options);
         decoder.decode_into(black_box(&mut b)).expect("decodes");
     };
     let (ours, peer) = measure(&mut ours, Some(&mut peer));
-    Figure { name, ours, peer, peer_name: Some("zune-jpeg alone"), unit: "ms", goal: Some(goal) }
+    Figure {
+        name,
+        ours,
+        peer,
+        peer_name: Some("zune-jpeg alone"),
+        unit: "ms",
+        goal: Some(goal),
+    }
 }
 
 fn main() -> std::io::Result<()> {
@@ -114,7 +165,12 @@ fn main() -> std::io::Result<()> {
         encoding("encode 640x360 JPEG q80", &small, PREVIEW),
         encoding("encode 1080p JPEG q80", &full, FULL),
         previewing(&full),
-        decoding("decode 1080p JPEG, from the store", &file, codec::decode_trusted, 1.1),
+        decoding(
+            "decode 1080p JPEG, from the store",
+            &file,
+            codec::decode_trusted,
+            1.1,
+        ),
         decoding("decode 1080p JPEG, an upload", &file, codec::decode, 1.6),
     ])
 }

@@ -11,7 +11,9 @@ use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
 use crate::memory::sampler::MemoryError;
-use crate::memory::{Arena, Budget, BudgetConfig, GovernorConfig, Hooks, Memory, MemoryConfig, arena};
+use crate::memory::{
+    Arena, Budget, BudgetConfig, GovernorConfig, Hooks, Memory, MemoryConfig, arena,
+};
 use crate::metrics::{Build, Metrics};
 use crate::sessions::exclusive::Exclusive;
 use crate::sessions::{Sessions, SessionsConfig};
@@ -80,7 +82,9 @@ fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
     let backgrounds_max = config.backgrounds_max as usize;
     let flyweights = FlyweightsConfig {
         backgrounds_max,
-        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).max(1 << 16).min(INDICES_MAX),
+        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND)
+            .max(1 << 16)
+            .min(INDICES_MAX),
         decode_threads: config.decode_threads,
         loads_max: config.decode_threads * 2,
         limits: Limits::with_pixels_max(config.image_pixels_max),
@@ -93,15 +97,26 @@ fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
 }
 
 fn memory_config(config: &Config) -> Result<MemoryConfig, AppError> {
-    let governor =
-        GovernorConfig { enabled: !config.unsafe_switches.disable_governor, ..GovernorConfig::default() };
-    let memory = MemoryConfig { limit: config.memory_limit, governor, ..MemoryConfig::default() };
-    memory.validate().map_err(|error| AppError::Settings(error.to_string()))?;
+    let governor = GovernorConfig {
+        enabled: !config.unsafe_switches.disable_governor,
+        ..GovernorConfig::default()
+    };
+    let memory = MemoryConfig {
+        limit: config.memory_limit,
+        governor,
+        ..MemoryConfig::default()
+    };
+    memory
+        .validate()
+        .map_err(|error| AppError::Settings(error.to_string()))?;
     Ok(memory)
 }
 
 fn store_config(config: &Config) -> StoreConfig {
-    StoreConfig { volatile: config.unsafe_switches.volatile_uploads, ..StoreConfig::at(&config.data) }
+    StoreConfig {
+        volatile: config.unsafe_switches.volatile_uploads,
+        ..StoreConfig::at(&config.data)
+    }
 }
 
 /// What the governor may do: it knows these closures and no part behind them.
@@ -121,10 +136,17 @@ fn hooks(flyweights: &Arc<Flyweights>) -> Hooks {
 impl Core {
     /// Makes the parts and takes in what the data directory holds.
     async fn start(config: &Config) -> Result<Self, AppError> {
-        let build = Build { version: VERSION, features: FEATURES, failpoints: failpoints::BUILT };
+        let build = Build {
+            version: VERSION,
+            features: FEATURES,
+            failpoints: failpoints::BUILT,
+        };
         let metrics = Arc::new(Metrics::new(&build));
         let enforce = !config.unsafe_switches.disable_budget;
-        let budget = Budget::new(BudgetConfig { enforce, ..BudgetConfig::default() });
+        let budget = Budget::new(BudgetConfig {
+            enforce,
+            ..BudgetConfig::default()
+        });
         let pixels = Arena::new()?;
         let store = Arc::new(Store::open(store_config(config))?);
         let flyweights = Flyweights::new(
@@ -153,12 +175,22 @@ impl Core {
             damaged = recovered.damaged.len(),
             "backgrounds recovered"
         );
-        Ok(Self { metrics, budget, flyweights, memory: Arc::new(memory) })
+        Ok(Self {
+            metrics,
+            budget,
+            flyweights,
+            memory: Arc::new(memory),
+        })
     }
 }
 
 fn service(config: &Config, core: Core) -> Result<Service, AppError> {
-    let Core { metrics, budget, flyweights, memory } = core;
+    let Core {
+        metrics,
+        budget,
+        flyweights,
+        memory,
+    } = core;
     let frames_config = FramesConfig {
         threads: config.render_threads,
         queue_max: config.render_queue_max,
@@ -167,9 +199,15 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     };
     frames_config.validate().map_err(AppError::Settings)?;
     let watched = Arc::clone(&memory);
-    let frames =
-        Frames::start(frames_config, Arc::clone(&budget), Arc::clone(&metrics), move || watched.state())?;
-    let sessions_config = SessionsConfig { sessions_max: config.sessions_max };
+    let frames = Frames::start(
+        frames_config,
+        Arc::clone(&budget),
+        Arc::clone(&metrics),
+        move || watched.state(),
+    )?;
+    let sessions_config = SessionsConfig {
+        sessions_max: config.sessions_max,
+    };
     Ok(Service {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
@@ -216,7 +254,9 @@ fn log_settings(config: &Config) {
         (switches.volatile_uploads, "UPLOADS ARE NOT DURABLE"),
     ];
     for (_, what) in off.iter().filter(|(is_off, _)| *is_off) {
-        tracing::warn!("{what}: a protection is off for a chaos control; never run this in production");
+        tracing::warn!(
+            "{what}: a protection is off for a chaos control; never run this in production"
+        );
     }
 }
 
@@ -234,7 +274,13 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let server = Server::new(config.http.clone(), Arc::clone(&service.metrics));
     let answering = Arc::clone(&service);
     let serving = tokio::spawn(async move {
-        server.run(public, move |request| Arc::clone(&answering).answer(request), draining).await
+        server
+            .run(
+                public,
+                move |request| Arc::clone(&answering).answer(request),
+                draining,
+            )
+            .await
     });
     let (stop_admin, admin_draining) = watch::channel(false);
     let administering = tokio::spawn(run_admin(Arc::clone(&service), private, admin_draining));
@@ -261,11 +307,24 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     Ok(())
 }
 
-async fn run_admin(service: Arc<Service>, listener: TcpListener, drain: watch::Receiver<bool>) -> bool {
-    let config = HttpConfig { connections_max: ADMIN_CONNECTIONS_MAX, ..service.config.clone() };
+async fn run_admin(
+    service: Arc<Service>,
+    listener: TcpListener,
+    drain: watch::Receiver<bool>,
+) -> bool {
+    let config = HttpConfig {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        ..service.config.clone()
+    };
     // Counted apart: the metric of connections is the public listener's.
     let server = Server::uncounted(config, Arc::clone(&service.metrics));
-    server.run(listener, move |request| Arc::clone(&service).answer_admin(request), drain).await
+    server
+        .run(
+            listener,
+            move |request| Arc::clone(&service).answer_admin(request),
+            drain,
+        )
+        .await
 }
 
 /// The signals that end the service.
@@ -277,7 +336,10 @@ struct Stop {
 impl Stop {
     fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn wait(&mut self) -> &'static str {
@@ -299,16 +361,31 @@ pub struct Imported {
 
 /// The id that a file name gives: lower case, what an id cannot hold as `-`, cut to 64 characters.
 fn id_of(stem: &str) -> Option<String> {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
     let mapped: String = stem.chars().map(plain).collect();
-    let id: String = mapped.trim_start_matches(['.', '_', '-']).chars().take(64).collect();
+    let id: String = mapped
+        .trim_start_matches(['.', '_', '-'])
+        .chars()
+        .take(64)
+        .collect();
     crate::store::valid_id(&id).then_some(id)
 }
 
 fn pictures(dir: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
     let known = |path: &Path| {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        ["jpg", "jpeg", "png", "webp"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default();
+        ["jpg", "jpeg", "png", "webp"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
     };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -325,12 +402,19 @@ fn pictures(dir: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
 ///
 /// # Errors
 /// Whatever keeps all of it from being done; what is wrong with one file is its outcome.
-pub async fn import(config: &Config, dir: &Path, mut progress: impl FnMut(usize, usize, &Imported)) -> Result<(), AppError> {
+pub async fn import(
+    config: &Config,
+    dir: &Path,
+    mut progress: impl FnMut(usize, usize, &Imported),
+) -> Result<(), AppError> {
     let paths = pictures(dir)?;
     let core = Core::start(config).await?;
     let mut taken = std::collections::HashMap::new();
     for (at, path) in paths.iter().enumerate() {
-        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let file = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let outcome = import_one(config, &core, path, &mut taken).await;
         progress(at + 1, paths.len(), &Imported { file, outcome });
     }
@@ -343,20 +427,36 @@ async fn import_one(
     path: &Path,
     taken: &mut std::collections::HashMap<String, String>,
 ) -> Result<(String, u32), String> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is no text")?;
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .ok_or("its name is no text")?;
     let id = id_of(stem).ok_or("its name gives no id")?;
     if let Some(other) = taken.insert(id.clone(), stem.to_owned()) {
-        return Err(format!("its name gives the id {id}, as that of {other} does"));
+        return Err(format!(
+            "its name gives the id {id}, as that of {other} does"
+        ));
     }
-    let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let bytes = std::fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .len();
     if bytes > config.http.body_bytes_max {
         return Err(format!("it has {bytes} bytes, more than body-bytes-max"));
     }
-    let charge = core.budget.try_reserve(crate::memory::Purpose::Upload, bytes).map_err(|error| error.to_string())?;
-    let image = tokio::fs::read(path).await.map_err(|error| error.to_string())?;
-    let kept = core.flyweights.upload(&id, image.into(), crate::flyweight::Precondition::None).await;
+    let charge = core
+        .budget
+        .try_reserve(crate::memory::Purpose::Upload, bytes)
+        .map_err(|error| error.to_string())?;
+    let image = tokio::fs::read(path)
+        .await
+        .map_err(|error| error.to_string())?;
+    let kept = core
+        .flyweights
+        .upload(&id, image.into(), crate::flyweight::Precondition::None)
+        .await;
     drop(charge);
-    kept.map(|registered| (id, registered.version)).map_err(|error| error.to_string())
+    kept.map(|registered| (id, registered.version))
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

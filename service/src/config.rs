@@ -22,7 +22,10 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn new(cause: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { cause: cause.into(), mend: mend.into() }
+        Self {
+            cause: cause.into(),
+            mend: mend.into(),
+        }
     }
 }
 
@@ -146,31 +149,53 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        self.http.validate().map_err(|cause| ConfigError::new(cause, "change it"))?;
-        crate::sessions::SessionsConfig { sessions_max: self.sessions_max }
+        self.http
             .validate()
-            .map_err(|cause| ConfigError::new(cause, "change sessions-max"))?;
+            .map_err(|cause| ConfigError::new(cause, "change it"))?;
+        crate::sessions::SessionsConfig {
+            sessions_max: self.sessions_max,
+        }
+        .validate()
+        .map_err(|cause| ConfigError::new(cause, "change sessions-max"))?;
         if !(1..=1 << 20).contains(&self.backgrounds_max) {
-            return Err(ConfigError::new("backgrounds-max must lie between 1 and 1048576", "change backgrounds-max"));
+            return Err(ConfigError::new(
+                "backgrounds-max must lie between 1 and 1048576",
+                "change backgrounds-max",
+            ));
         }
         let pools = [self.threads, self.render_threads, self.decode_threads];
         if pools.iter().any(|threads| !(1..=1024).contains(threads)) {
-            return Err(ConfigError::new("a number of threads is not within 1 and 1024", "change it"));
+            return Err(ConfigError::new(
+                "a number of threads is not within 1 and 1024",
+                "change it",
+            ));
         }
         if !(1..=1 << 20).contains(&self.render_queue_max) || self.access_record > 1 << 30 {
-            return Err(ConfigError::new("render-queue-max or access-record is out of range", "change it"));
+            return Err(ConfigError::new(
+                "render-queue-max or access-record is out of range",
+                "change it",
+            ));
         }
         if !(1..=1 << 30).contains(&self.image_pixels_max) {
-            return Err(ConfigError::new("image-pixels-max must lie between 1 and 1073741824", "change it"));
+            return Err(ConfigError::new(
+                "image-pixels-max must lie between 1 and 1073741824",
+                "change it",
+            ));
         }
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::new(
-                format!("{} is no loopback address and no token is configured, so anybody could write", self.listen),
+                format!(
+                    "{} is no loopback address and no token is configured, so anybody could write",
+                    self.listen
+                ),
                 "give --tokens-file or BACKDROP_TOKENS, or listen on 127.0.0.1",
             ));
         }
         if self.unsafe_switches != Unsafe::default() && !cfg!(feature = "chaos-controls") {
-            return Err(ConfigError::new("this build cannot switch protections off", "build it with chaos-controls"));
+            return Err(ConfigError::new(
+                "this build cannot switch protections off",
+                "build it with chaos-controls",
+            ));
         }
         Ok(())
     }
@@ -178,17 +203,40 @@ impl Config {
     /// The effective settings as one line a piece, secrets left out.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let tenants: Vec<&str> = self.tokens.iter().map(|token| token.tenant.as_str()).collect();
+        let tenants: Vec<&str> = self
+            .tokens
+            .iter()
+            .map(|token| token.tenant.as_str())
+            .collect();
         let mut lines = vec![
-            format!("listen={} admin={} data={}", self.listen, self.admin, self.data.display()),
-            format!("sharing={:?} tokens={} tenants={tenants:?}", self.sharing, self.tokens.len()),
-            format!("sessions_max={} backgrounds_max={}", self.sessions_max, self.backgrounds_max),
-            format!("memory_limit={}", self.memory_limit.map_or("auto".to_owned(), |bytes| bytes.to_string())),
+            format!(
+                "listen={} admin={} data={}",
+                self.listen,
+                self.admin,
+                self.data.display()
+            ),
+            format!(
+                "sharing={:?} tokens={} tenants={tenants:?}",
+                self.sharing,
+                self.tokens.len()
+            ),
+            format!(
+                "sessions_max={} backgrounds_max={}",
+                self.sessions_max, self.backgrounds_max
+            ),
+            format!(
+                "memory_limit={}",
+                self.memory_limit
+                    .map_or("auto".to_owned(), |bytes| bytes.to_string())
+            ),
             format!(
                 "threads={} render_threads={} decode_threads={} render_queue_max={}",
                 self.threads, self.render_threads, self.decode_threads, self.render_queue_max
             ),
-            format!("image_pixels_max={} access_record={}", self.image_pixels_max, self.access_record),
+            format!(
+                "image_pixels_max={} access_record={}",
+                self.image_pixels_max, self.access_record
+            ),
         ];
         lines.push(format!("{:?}", self.http));
         if self.unsafe_switches != Unsafe::default() {
@@ -199,21 +247,38 @@ impl Config {
 }
 
 fn role(name: &str) -> Result<Role, ConfigError> {
-    Role::from_name(name)
-        .ok_or_else(|| ConfigError::new(format!("there is no role {name:?}"), "the only role is catalogue"))
+    Role::from_name(name).ok_or_else(|| {
+        ConfigError::new(
+            format!("there is no role {name:?}"),
+            "the only role is catalogue",
+        )
+    })
 }
 
 fn token(secret: &str, tenant: &str, roles: &[&str]) -> Result<Token, ConfigError> {
     if secret.trim().is_empty() || tenant.trim().is_empty() {
-        return Err(ConfigError::new("a token has an empty secret or tenant", "give each token both"));
+        return Err(ConfigError::new(
+            "a token has an empty secret or tenant",
+            "give each token both",
+        ));
     }
-    let roles = roles.iter().map(|name| role(name)).collect::<Result<_, _>>()?;
-    Ok(Token { secret: secret.trim().to_owned(), tenant: tenant.trim().to_owned(), roles })
+    let roles = roles
+        .iter()
+        .map(|name| role(name))
+        .collect::<Result<_, _>>()?;
+    Ok(Token {
+        secret: secret.trim().to_owned(),
+        tenant: tenant.trim().to_owned(),
+        roles,
+    })
 }
 
 /// Tokens as `secret=tenant[:role[+role]]`, separated by commas.
 fn tokens_of(text: &str) -> Result<Vec<Token>, ConfigError> {
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let entries = text
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty());
     entries
         .enumerate()
         .map(|(at, entry)| {
@@ -248,8 +313,12 @@ struct TokenRow {
 }
 
 fn read_file(path: &Path, what: &str) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::new(format!("{what} {}: {error}", path.display()), "check the path"))
+    std::fs::read_to_string(path).map_err(|error| {
+        ConfigError::new(
+            format!("{what} {}: {error}", path.display()),
+            "check the path",
+        )
+    })
 }
 
 fn tokens_in(path: &Path) -> Result<Vec<Token>, ConfigError> {

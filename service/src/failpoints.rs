@@ -103,6 +103,10 @@ mod enabled {
     /// Blocks the calling thread as long as the point's `return(ms)` asks for: only for threads of an own pool.
     pub fn delay_blocking(name: &str) {
         if let Some(wait) = delay_of(name) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the injected fault is a blocked thread"
+            )]
             std::thread::sleep(wait);
         }
     }

@@ -14,7 +14,11 @@ const EXIT_USAGE: u8 = 64;
 const BLOCKING_THREADS_MAX: usize = 16;
 
 #[derive(Parser)]
-#[command(name = "backdrop-service", version, about = "Virtual backgrounds for a million sessions out of a few shared textures")]
+#[command(
+    name = "backdrop-service",
+    version,
+    about = "Virtual backgrounds for a million sessions out of a few shared textures"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -76,7 +80,9 @@ fn with_config(raw: Raw, run: impl FnOnce(Config) -> anyhow::Result<ExitCode>) -
 
 fn log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log {
         LogForm::Text => builder.with_ansi(false).init(),
         LogForm::Json => builder.json().init(),
@@ -112,24 +118,35 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
 fn import(config: &Config, dir: &std::path::Path) -> anyhow::Result<ExitCode> {
     let (mut taken, mut failed) = (0, 0);
     runtime(config)?
-        .block_on(app::import(config, dir, |at, all, imported| match &imported.outcome {
-            Ok((id, version)) => {
-                taken += 1;
-                println!("[{at}/{all}] {} → {id} v{version}", imported.file);
-            }
-            Err(cause) => {
-                failed += 1;
-                eprintln!("[{at}/{all}] {}: {cause}", imported.file);
-            }
-        }))
+        .block_on(app::import(
+            config,
+            dir,
+            |at, all, imported| match &imported.outcome {
+                Ok((id, version)) => {
+                    taken += 1;
+                    println!("[{at}/{all}] {} → {id} v{version}", imported.file);
+                }
+                Err(cause) => {
+                    failed += 1;
+                    eprintln!("[{at}/{all}] {}: {cause}", imported.file);
+                }
+            },
+        ))
         .with_context(|| format!("importing {}", dir.display()))?;
     println!("{taken} imported, {failed} failed");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn version(json: bool) -> ExitCode {
     if json {
-        println!("{}", serde_json::json!({ "version": VERSION, "features": FEATURES }));
+        println!(
+            "{}",
+            serde_json::json!({ "version": VERSION, "features": FEATURES })
+        );
     } else {
         println!("backdrop-service {VERSION} {}", FEATURES.join(" "));
     }

@@ -33,7 +33,11 @@ fn check(what: &str, file: &[u8]) {
     let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
     codec::decode(file, &header, out).expect("decodes");
     let (peak, bound) = (peak::bytes(), header.scratch_bytes);
-    assert!(peak <= bound + GRAIN, "{what} of {}: {peak} bytes, promised {bound}", header.size);
+    assert!(
+        peak <= bound + GRAIN,
+        "{what} of {}: {peak} bytes, promised {bound}",
+        header.size
+    );
     println!("{what} of {}: {peak} of {bound}", header.size);
 }
 
@@ -47,14 +51,26 @@ fn noise(bytes: usize) -> Vec<u8> {
 }
 
 fn sizes() -> [Size; 4] {
-    [Size::new(1, 1), Size::new(1920, 1080), Size::new(6000, 40), Size::new(40, 6000)]
+    [
+        Size::new(1, 1),
+        Size::new(1920, 1080),
+        Size::new(6000, 40),
+        Size::new(40, 6000),
+    ]
 }
 
 #[test]
 fn jpeg() {
     use jpeg_encoder::{ColorType as C, SamplingFactor as S};
     for size in sizes() {
-        for sampling in [S::R_4_4_4, S::R_4_2_0, S::R_4_2_2, S::R_4_4_0, S::R_4_1_1, S::R_4_1_0] {
+        for sampling in [
+            S::R_4_4_4,
+            S::R_4_2_0,
+            S::R_4_2_2,
+            S::R_4_4_0,
+            S::R_4_1_1,
+            S::R_4_1_0,
+        ] {
             for kind in 0..3 {
                 for (colour, channels) in [(C::Luma, 1), (C::Rgb, 3), (C::Ycck, 4)] {
                     let mut file = Vec::new();
@@ -63,7 +79,9 @@ fn jpeg() {
                     encoder.set_progressive(kind == 1);
                     encoder.set_optimized_huffman_tables(kind == 2);
                     let data = noise(size.pixels() as usize * channels);
-                    encoder.encode(&data, size.width as u16, size.height as u16, colour).expect("encodes");
+                    encoder
+                        .encode(&data, size.width as u16, size.height as u16, colour)
+                        .expect("encodes");
                     check(&format!("JPEG {sampling:?} {colour:?} kind {kind}"), &file);
                 }
             }
@@ -88,7 +106,9 @@ fn png() {
             encoder.set_depth(depth);
             encoder.set_compression(png::Compression::Fast);
             let mut writer = encoder.write_header().expect("header");
-            writer.write_image_data(&noise(size.pixels() as usize * pixel)).expect("encodes");
+            writer
+                .write_image_data(&noise(size.pixels() as usize * pixel))
+                .expect("encodes");
             writer.finish().expect("ends");
             check(&format!("PNG {colour:?} {depth:?}"), &file);
         }
@@ -98,11 +118,16 @@ fn png() {
 #[test]
 fn webp() {
     for size in sizes() {
-        for (colour, pixel) in [(image_webp::ColorType::Rgba8, 4), (image_webp::ColorType::Rgb8, 3)] {
+        for (colour, pixel) in [
+            (image_webp::ColorType::Rgba8, 4),
+            (image_webp::ColorType::Rgb8, 3),
+        ] {
             let mut file = Vec::new();
             let data = noise(size.pixels() as usize * pixel);
             let encoder = image_webp::WebPEncoder::new(&mut file);
-            encoder.encode(&data, size.width, size.height, colour).expect("encodes");
+            encoder
+                .encode(&data, size.width, size.height, colour)
+                .expect("encodes");
             check(&format!("WebP {colour:?}"), &file);
         }
     }
@@ -122,7 +147,10 @@ fn encoding() {
         peak::reset();
         let mut file = Vec::new();
         codec::encode_png(pixels, &mut file).expect("encodes");
-        let (peak, bound) = (peak::bytes(), codec::png_bytes_max(size) + codec::png_scratch_bytes(size));
+        let (peak, bound) = (
+            peak::bytes(),
+            codec::png_bytes_max(size) + codec::png_scratch_bytes(size),
+        );
         assert!(peak <= bound + GRAIN, "PNG: {peak} bytes, promised {bound}");
         for quality in [80, 95] {
             peak::reset();
@@ -131,7 +159,11 @@ fn encoding() {
             let mut file = Vec::with_capacity(bound as usize);
             codec::encode_jpeg(pixels, quality, &mut file).expect("encodes");
             let peak = peak::bytes();
-            assert!(peak <= bound + GRAIN, "JPEG q{quality}: {peak} bytes, promised {bound}, file {}", file.len());
+            assert!(
+                peak <= bound + GRAIN,
+                "JPEG q{quality}: {peak} bytes, promised {bound}, file {}",
+                file.len()
+            );
         }
     }
 }

@@ -18,7 +18,11 @@ fn shape(text: &str) -> String {
             if series.starts_with("backdrop_failpoint") {
                 continue;
             }
-            let series = if series.starts_with("backdrop_build_info") { "backdrop_build_info{version,features}" } else { series };
+            let series = if series.starts_with("backdrop_build_info") {
+                "backdrop_build_info{version,features}"
+            } else {
+                series
+            };
             shape.insert(series.to_owned());
         }
     }
@@ -31,7 +35,11 @@ fn the_exposition_is_the_golden_one() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
     let answer = service.admin().get("/metrics").ok();
-    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(
+        answer
+            .header("content-type")
+            .starts_with("application/openmetrics-text")
+    );
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"));
     let golden = crate_dir().join("tests/golden/metrics.txt");
@@ -40,7 +48,10 @@ fn the_exposition_is_the_golden_one() {
         std::fs::write(&golden, &shape).expect("written");
     }
     let expected = std::fs::read_to_string(&golden).expect("the golden file");
-    assert_eq!(shape, expected, "run with UPDATE_GOLDEN=1 if the change is meant");
+    assert_eq!(
+        shape, expected,
+        "run with UPDATE_GOLDEN=1 if the change is meant"
+    );
 }
 
 #[test]
@@ -50,9 +61,18 @@ fn counters_move_with_what_they_count() {
     let mut client = service.client();
     client.get("/nowhere");
     client.put("/v1/backgrounds/a", png(8, 8, [1; 3])).ok();
-    assert_eq!(service.metric("backdrop_http_requests_total{route=\"unknown\",status=\"4xx\"}"), 1.0);
-    assert_eq!(service.metric("backdrop_http_requests_total{route=\"background_put\",status=\"2xx\"}"), 1.0);
-    assert_eq!(service.metric("backdrop_http_request_duration_seconds_count{route=\"background_put\"}"), 1.0);
+    assert_eq!(
+        service.metric("backdrop_http_requests_total{route=\"unknown\",status=\"4xx\"}"),
+        1.0
+    );
+    assert_eq!(
+        service.metric("backdrop_http_requests_total{route=\"background_put\",status=\"2xx\"}"),
+        1.0
+    );
+    assert_eq!(
+        service.metric("backdrop_http_request_duration_seconds_count{route=\"background_put\"}"),
+        1.0
+    );
     assert_eq!(service.metric("backdrop_uploads_total{result=\"ok\"}"), 1.0);
     assert_eq!(service.metric("backdrop_catalogue_entries"), 1.0);
     assert_eq!(service.metric("backdrop_http_connections"), 1.0);

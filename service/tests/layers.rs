@@ -8,12 +8,55 @@ use std::path::{Path, PathBuf};
 
 /// Parts with what each may import, beside itself.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("app", &["config", "http", "sessions", "frames", "flyweight", "store", "codec", "memory", "metrics", "failpoints"]),
+    (
+        "app",
+        &[
+            "config",
+            "http",
+            "sessions",
+            "frames",
+            "flyweight",
+            "store",
+            "codec",
+            "memory",
+            "metrics",
+            "failpoints",
+        ],
+    ),
     ("config", &["http", "sessions"]),
-    ("http", &["sessions", "frames", "flyweight", "store", "codec", "memory", "metrics", "failpoints"]),
-    ("sessions", &["flyweight", "memory", "metrics", "failpoints"]),
-    ("frames", &["flyweight", "store", "codec", "render", "memory", "metrics", "failpoints"]),
-    ("flyweight", &["store", "codec", "memory", "metrics", "failpoints"]),
+    (
+        "http",
+        &[
+            "sessions",
+            "frames",
+            "flyweight",
+            "store",
+            "codec",
+            "memory",
+            "metrics",
+            "failpoints",
+        ],
+    ),
+    (
+        "sessions",
+        &["flyweight", "memory", "metrics", "failpoints"],
+    ),
+    (
+        "frames",
+        &[
+            "flyweight",
+            "store",
+            "codec",
+            "render",
+            "memory",
+            "metrics",
+            "failpoints",
+        ],
+    ),
+    (
+        "flyweight",
+        &["store", "codec", "memory", "metrics", "failpoints"],
+    ),
     ("store", &["codec", "memory", "metrics", "failpoints"]),
     ("codec", &["memory", "metrics", "failpoints"]),
     ("render", &["codec"]),
@@ -37,13 +80,24 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 fn part_of(path: &Path, src: &Path) -> String {
     let relative = path.strip_prefix(src).expect("below src");
     let first = relative.components().next().expect("a component");
-    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+    first
+        .as_os_str()
+        .to_string_lossy()
+        .trim_end_matches(".rs")
+        .to_owned()
 }
 
 /// Parts named behind `crate::`, also inside `crate::{…}`, comments left out.
 fn imports(text: &str) -> BTreeSet<String> {
-    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
-    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n")
+        .collect();
+    let word = |text: &str| {
+        text.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect::<String>()
+    };
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -81,11 +135,18 @@ fn nobody_imports_against_the_arrows() {
     for file in files {
         let part = part_of(&file, &src);
         let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == part) else {
-            assert!(matches!(part.as_str(), "lib" | "main"), "{} belongs to no known part", file.display());
+            assert!(
+                matches!(part.as_str(), "lib" | "main"),
+                "{} belongs to no known part",
+                file.display()
+            );
             continue;
         };
         let text = std::fs::read_to_string(&file).expect("a source file");
-        for import in imports(&text).iter().filter(|import| parts.contains(import.as_str())) {
+        for import in imports(&text)
+            .iter()
+            .filter(|import| parts.contains(import.as_str()))
+        {
             if *import != part && !allowed.contains(&import.as_str()) {
                 wrong.push(format!("{} imports {import}", file.display()));
             }
@@ -101,7 +162,11 @@ fn every_source_file_says_its_job() {
     sources(&src, &mut files);
     let silent: Vec<_> = files
         .iter()
-        .filter(|file| !std::fs::read_to_string(file).expect("a source file").starts_with("//!"))
+        .filter(|file| {
+            !std::fs::read_to_string(file)
+                .expect("a source file")
+                .starts_with("//!")
+        })
         .collect();
     assert!(silent.is_empty(), "{silent:?}");
 }

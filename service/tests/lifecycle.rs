@@ -8,7 +8,11 @@ use std::process::{Output, Stdio};
 use support::*;
 
 fn run(arguments: &[&str]) -> Output {
-    command().args(arguments).stdin(Stdio::null()).output().expect("runs")
+    command()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("runs")
 }
 
 fn stderr(output: &Output) -> String {
@@ -23,10 +27,17 @@ fn acknowledged_uploads_survive_a_kill_and_old_ids_are_clean_404s() {
     let file = png(32, 32, [1, 2, 3]);
     client.put("/v1/backgrounds/kept", &file).ok();
     client.put("/v1/backgrounds/twice", &file).ok();
-    client.put("/v1/backgrounds/twice", png(32, 32, [9; 3])).ok();
+    client
+        .put("/v1/backgrounds/twice", png(32, 32, [9; 3]))
+        .ok();
     client.put("/v1/backgrounds/removed", &file).ok();
-    client.send("DELETE", "/v1/backgrounds/removed", &[], b"").ok();
-    let session = client.post("/v1/sessions", json!({"background": "kept"})).ok().json();
+    client
+        .send("DELETE", "/v1/backgrounds/removed", &[], b"")
+        .ok();
+    let session = client
+        .post("/v1/sessions", json!({"background": "kept"}))
+        .ok()
+        .json();
     let before = client.get("/v1/backgrounds").ok().json();
     service.kill();
 
@@ -36,15 +47,21 @@ fn acknowledged_uploads_survive_a_kill_and_old_ids_are_clean_404s() {
     assert_ne!(before["epoch"], after["epoch"]);
     let known = |page: &serde_json::Value| -> Vec<serde_json::Value> {
         let rows = page["backgrounds"].as_array().expect("a list");
-        rows.iter().map(|row| json!([row["id"], row["version"], row["checksum"]])).collect()
+        rows.iter()
+            .map(|row| json!([row["id"], row["version"], row["checksum"]]))
+            .collect()
     };
     assert_eq!(known(&before), known(&after));
     assert_eq!(client.get("/v1/backgrounds/kept").ok().body, file);
     let old = session["session"].as_str().expect("an id");
-    client.get(&format!("/v1/sessions/{old}")).is_problem(404, "session_not_found");
+    client
+        .get(&format!("/v1/sessions/{old}"))
+        .is_problem(404, "session_not_found");
     // Fill the same slot again: the old id still names nothing.
     client.post("/v1/sessions", json!({})).ok();
-    client.get(&format!("/v1/sessions/{old}")).is_problem(404, "session_not_found");
+    client
+        .get(&format!("/v1/sessions/{old}"))
+        .is_problem(404, "session_not_found");
     let again = client.put("/v1/backgrounds/removed", &file).ok();
     assert_eq!(again.json()["version"], json!(2));
 }
@@ -67,7 +84,9 @@ fn sigterm_finishes_what_is_in_flight_and_exits_zero() {
     service.client().get("/healthz").ok();
 
     service.signal("TERM");
-    poll("the listener's end", || std::net::TcpStream::connect(service.listen).err());
+    poll("the listener's end", || {
+        std::net::TcpStream::connect(service.listen).err()
+    });
     busy.stream().write_all(&file[10..]).expect("sent");
     assert_eq!(busy.read(false).expect("an answer").status, 201);
     assert_eq!(service.wait().code(), Some(0));
@@ -81,12 +100,22 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
     let dir = scratch();
     let pictures = dir.path().join("pictures");
     std::fs::create_dir(&pictures).expect("a folder");
-    let put = |name: &str, bytes: &[u8]| std::fs::write(pictures.join(name), bytes).expect("written");
+    let put =
+        |name: &str, bytes: &[u8]| std::fs::write(pictures.join(name), bytes).expect("written");
     put("Beach At Night.PNG", &png(16, 16, [1; 3]));
     put("forest.jpg", &jpeg(16, 16, [2; 3]));
     put("notes.txt", b"not a picture");
     let data = dir.path().join("data");
-    let import = || run(&["import", "--log-level", "warn", "--data", data.to_str().expect("text"), pictures.to_str().expect("text")]);
+    let import = || {
+        run(&[
+            "import",
+            "--log-level",
+            "warn",
+            "--data",
+            data.to_str().expect("text"),
+            pictures.to_str().expect("text"),
+        ])
+    };
     let good = import();
     assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
     put("torn.jpeg", &jpeg(64, 64, [3; 3])[..300]);
@@ -96,7 +125,12 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
 
     let service = Service::start(dir.path(), &[]);
     let page = service.client().get("/v1/backgrounds").ok().json();
-    let ids: Vec<_> = page["backgrounds"].as_array().expect("a list").iter().map(|row| row["id"].clone()).collect();
+    let ids: Vec<_> = page["backgrounds"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| row["id"].clone())
+        .collect();
     assert_eq!(json!(ids), json!(["beach-at-night", "forest"]));
 }
 
@@ -107,13 +141,25 @@ fn a_bad_setting_exits_64_and_says_what_to_do() {
         (&["serve", "--sessions-max", "0"], "sessions-max"),
         (&["serve", "--sharing", "both"], "flyweight"),
         (&["serve", "--memory-limit", "lots"], "lots"),
-        (&["serve", "--config", "/nonexistent/file.toml"], "/nonexistent/file.toml"),
+        (
+            &["serve", "--config", "/nonexistent/file.toml"],
+            "/nonexistent/file.toml",
+        ),
         (&["serve", "--no-such-flag"], "--no-such-flag"),
         (&[], "Usage"),
     ] {
         let output = run(arguments);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains(hint), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(hint),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -122,7 +168,12 @@ fn settings_come_from_file_environment_and_flags() {
     let dir = scratch();
     let file = dir.path().join("service.toml");
     std::fs::write(&file, "sessions-max = 5\nbackgrounds-max = 7\n").expect("written");
-    let arguments = ["--config", file.to_str().expect("text"), "--sessions-max", "9"];
+    let arguments = [
+        "--config",
+        file.to_str().expect("text"),
+        "--sessions-max",
+        "9",
+    ];
     let service = Service::start_with(dir.path(), &arguments, &[("BACKDROP_LOG", "json")]);
     assert_eq!(service.metric("backdrop_sessions_capacity"), 9.0);
 }
@@ -132,7 +183,10 @@ fn version_is_readable_by_machines() {
     let output = run(&["version", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
-    let failpoints = json["features"].as_array().expect("a list").contains(&json!("failpoints"));
+    let failpoints = json["features"]
+        .as_array()
+        .expect("a list")
+        .contains(&json!("failpoints"));
     assert_eq!(failpoints, cfg!(feature = "failpoints"));
 }
 
@@ -148,6 +202,12 @@ fn protections_cannot_be_switched_off_in_this_build() {
 fn failpoints_are_refused_in_this_build() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
-    service.admin().get("/debug/failpoints").is_problem(404, "not_built_with_failpoints");
-    service.admin().put("/debug/failpoints/store.load.error", "return").is_problem(404, "not_built_with_failpoints");
+    service
+        .admin()
+        .get("/debug/failpoints")
+        .is_problem(404, "not_built_with_failpoints");
+    service
+        .admin()
+        .put("/debug/failpoints/store.load.error", "return")
+        .is_problem(404, "not_built_with_failpoints");
 }

@@ -20,15 +20,23 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
     let mut client = service.client();
     let before = budget(&service);
     let path = "/v1/backgrounds/x";
-    client.put(path, claimed_png(60_000, 60_000)).is_problem(413, "picture_too_large");
-    client.put(path, "just some text").is_problem(415, "unsupported_media");
+    client
+        .put(path, claimed_png(60_000, 60_000))
+        .is_problem(413, "picture_too_large");
+    client
+        .put(path, "just some text")
+        .is_problem(415, "unsupported_media");
     client.put(path, "").is_problem(415, "unsupported_media");
-    client.put(path, claimed_png(0, 10)).is_problem(422, "broken_picture");
+    client
+        .put(path, claimed_png(0, 10))
+        .is_problem(422, "broken_picture");
     assert_eq!(budget(&service), before, "nothing was reserved for them");
 
     let whole = jpeg(512, 512, [90, 80, 70]);
     for keep in [whole.len() / 2, whole.len() - 2, 100] {
-        client.put(path, &whole[..keep]).is_problem(422, "broken_picture");
+        client
+            .put(path, &whole[..keep])
+            .is_problem(422, "broken_picture");
     }
     let mut file = png(64, 64, [1; 3]);
     let middle = file.len() / 2;
@@ -38,12 +46,20 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
     poll("the release", || {
         let charged = &service.memory()["budget"]["by_purpose"];
         let none = json!(0);
-        let all = ["upload", "decode", "body", "textures"].iter().all(|purpose| charged[*purpose] == none);
+        let all = ["upload", "decode", "body", "textures"]
+            .iter()
+            .all(|purpose| charged[*purpose] == none);
         all.then_some(())
     });
     client.get(path).is_problem(404, "background_not_found");
-    assert_eq!(service.metric("backdrop_uploads_total{result=\"rejected\"}"), 8.0);
-    assert_eq!(client.get("/v1/backgrounds").ok().json()["backgrounds"], json!([]));
+    assert_eq!(
+        service.metric("backdrop_uploads_total{result=\"rejected\"}"),
+        8.0
+    );
+    assert_eq!(
+        client.get("/v1/backgrounds").ok().json()["backgrounds"],
+        json!([])
+    );
 }
 
 #[test]
@@ -54,7 +70,10 @@ fn a_gigabyte_is_refused_from_its_head_and_memory_stays_flat() {
     let mut client = service.client();
     let head = client.head("PUT", "/v1/backgrounds/big", &[], Some(1 << 30));
     client.stream().write_all(head.as_bytes()).expect("sent");
-    client.read(false).expect("an answer").is_problem(413, "body_too_large");
+    client
+        .read(false)
+        .expect("an answer")
+        .is_problem(413, "body_too_large");
     assert_eq!(budget(&service), before);
 }
 
@@ -63,7 +82,12 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--body-bytes-max", "1MiB"]);
     let mut client = service.client();
-    let head = client.head("PUT", "/v1/backgrounds/big", &[("transfer-encoding", "chunked")], None);
+    let head = client.head(
+        "PUT",
+        "/v1/backgrounds/big",
+        &[("transfer-encoding", "chunked")],
+        None,
+    );
     client.stream().write_all(head.as_bytes()).expect("sent");
     let chunk = [b"10000\r\n".as_slice(), &[7; 0x10000], b"\r\n"].concat();
     for _ in 0..64 {
@@ -72,19 +96,31 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
             break;
         }
     }
-    client.read(false).expect("an answer").is_problem(413, "body_too_large");
+    client
+        .read(false)
+        .expect("an answer")
+        .is_problem(413, "body_too_large");
     assert!(budget(&service).1 < 16 << 20);
 }
 
 #[test]
 fn a_slow_body_and_a_slow_head_time_out() {
     let dir = scratch();
-    let arguments = ["--body-timeout", "100ms", "--header-timeout", "100ms", "--request-timeout", "5s"];
+    let arguments = [
+        "--body-timeout",
+        "100ms",
+        "--header-timeout",
+        "100ms",
+        "--request-timeout",
+        "5s",
+    ];
     let service = Service::start(dir.path(), &arguments);
     let mut body = service.client();
     let head = body.head("PUT", "/v1/backgrounds/slow", &[], Some(1000));
     body.stream().write_all(head.as_bytes()).expect("sent");
-    body.read(false).expect("an answer").is_problem(408, "body_timeout");
+    body.read(false)
+        .expect("an answer")
+        .is_problem(408, "body_timeout");
 
     let mut head = service.client();
     head.stream().write_all(b"GET /healthz HTT").expect("sent");
@@ -97,7 +133,14 @@ fn a_slow_body_and_a_slow_head_time_out() {
 #[test]
 fn a_peer_that_sends_a_single_byte_is_cut_off() {
     let dir = scratch();
-    let times = ["--idle-timeout", "300ms", "--body-timeout", "200ms", "--request-timeout", "200ms"];
+    let times = [
+        "--idle-timeout",
+        "300ms",
+        "--body-timeout",
+        "200ms",
+        "--request-timeout",
+        "200ms",
+    ];
     let service = Service::start(dir.path(), &times);
     let mut peer = service.client();
     peer.stream().write_all(b"P").expect("sent");
@@ -115,14 +158,26 @@ fn too_many_connections_are_told_so_and_closed() {
         client.get("/healthz").ok();
     }
     let mut third = service.client();
-    third.read(false).expect("an answer").is_problem(503, "too_many_connections");
+    third
+        .read(false)
+        .expect("an answer")
+        .is_problem(503, "too_many_connections");
     assert_eq!(third.stream().read(&mut [0]).expect("the end"), 0);
-    assert_eq!(service.metric("backdrop_shed_total{reason=\"connections\"}"), 1.0);
+    assert_eq!(
+        service.metric("backdrop_shed_total{reason=\"connections\"}"),
+        1.0
+    );
     drop(held);
     poll("a free place", || {
         let mut client = service.client();
-        client.stream().write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
-        client.read(false).ok().filter(|answer| answer.status == 200)
+        client
+            .stream()
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .ok()?;
+        client
+            .read(false)
+            .ok()
+            .filter(|answer| answer.status == 200)
     });
 }
 
@@ -132,7 +187,10 @@ fn a_huge_head_is_refused() {
     let service = Service::start(dir.path(), &[]);
     let mut client = service.client();
     let many: Vec<_> = (0..200).map(|at| (format!("x-{at}"), "v")).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let many: Vec<(&str, &str)> = many
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
     assert_eq!(client.send("GET", "/healthz", &many, b"").status, 431);
 }
 
@@ -141,22 +199,46 @@ fn shrinking_evicts_and_the_ledger_stays_true() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
     let mut client = service.client();
-    client.put("/v1/backgrounds/wall", jpeg(1920, 1080, [10, 200, 30])).ok();
-    let session = client.post("/v1/sessions", json!({"background": "wall"})).ok().json();
-    let frame = format!("/v1/sessions/{}/frame", session["session"].as_str().expect("an id"));
+    client
+        .put("/v1/backgrounds/wall", jpeg(1920, 1080, [10, 200, 30]))
+        .ok();
+    let session = client
+        .post("/v1/sessions", json!({"background": "wall"}))
+        .ok()
+        .json();
+    let frame = format!(
+        "/v1/sessions/{}/frame",
+        session["session"].as_str().expect("an id")
+    );
     client.get(&frame).ok();
     let textures = &service.memory()["textures"];
-    assert_eq!((&textures["resident"], &textures["pinned_bytes"]), (&json!(1), &json!(0)));
+    assert_eq!(
+        (&textures["resident"], &textures["pinned_bytes"]),
+        (&json!(1), &json!(0))
+    );
     assert!(textures["resident_bytes"].as_u64() >= Some(1920 * 1080 * 4));
-    let shrunk = service.admin().post("/debug/shrink", json!({"to_bytes": 0})).ok().json();
-    assert_eq!((&shrunk["evicted"], &shrunk["held_bytes"]), (&json!(1), &json!(0)));
-    assert_eq!(service.metric("backdrop_flyweight_evictions_total{reason=\"pressure\"}"), 1.0);
+    let shrunk = service
+        .admin()
+        .post("/debug/shrink", json!({"to_bytes": 0}))
+        .ok()
+        .json();
+    assert_eq!(
+        (&shrunk["evicted"], &shrunk["held_bytes"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(
+        service.metric("backdrop_flyweight_evictions_total{reason=\"pressure\"}"),
+        1.0
+    );
     poll("a sample without drift", || {
         let textures = service.memory()["textures"].clone();
         (textures["ledger_bytes"] == json!(0) && textures["drift_bytes"] == json!(0)).then_some(())
     });
     assert_eq!(client.get(&frame).ok().header("backdrop-cache"), "miss");
-    service.admin().post("/debug/shrink", json!({})).is_problem(400, "bad_request");
+    service
+        .admin()
+        .post("/debug/shrink", json!({}))
+        .is_problem(400, "bad_request");
 }
 
 #[test]
@@ -165,14 +247,27 @@ fn accesses_are_recorded_and_drained() {
     let service = Service::start(dir.path(), &["--access-record", "100"]);
     let mut client = service.client();
     client.put("/v1/backgrounds/wall", png(16, 16, [1; 3])).ok();
-    let session = client.post("/v1/sessions", json!({"background": "wall"})).ok().json();
-    let frame = format!("/v1/sessions/{}/frame?width=16&height=16", session["session"].as_str().expect("an id"));
+    let session = client
+        .post("/v1/sessions", json!({"background": "wall"}))
+        .ok()
+        .json();
+    let frame = format!(
+        "/v1/sessions/{}/frame?width=16&height=16",
+        session["session"].as_str().expect("an id")
+    );
     for _ in 0..3 {
         client.get(&frame).ok();
     }
     let record = service.admin().get("/debug/accesses?reset=1").ok().body;
-    assert_eq!((&record[..8], record[8..16].iter().sum::<u8>()), (&b"BKDA\x01\0\0\0"[..], 0));
-    let kinds: Vec<u8> = record[16..].chunks_exact(8).map(|row| row[4]).filter(|kind| *kind < 3).collect();
+    assert_eq!(
+        (&record[..8], record[8..16].iter().sum::<u8>()),
+        (&b"BKDA\x01\0\0\0"[..], 0)
+    );
+    let kinds: Vec<u8> = record[16..]
+        .chunks_exact(8)
+        .map(|row| row[4])
+        .filter(|kind| *kind < 3)
+        .collect();
     assert_eq!(kinds, [1, 0, 0], "one miss, then hits");
     assert_eq!(service.admin().get("/debug/accesses").ok().body.len(), 16);
 }

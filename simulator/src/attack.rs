@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backdrop_reports::load::GooseFigures;
+use goose::client::GooseClientBuilder;
 use goose::config::GooseConfiguration;
 use goose::goose::{GooseUser, Scenario, Transaction, TransactionFunction};
 use goose::metrics::GooseMetrics;
 use goose::{GooseAttack, GooseError};
+
+use thiserror::Error;
 
 use crate::gateway::{Gateway, Note, RequestLog};
 use crate::preview::{self, Previewer};
@@ -21,6 +24,11 @@ use crate::shared::Shared;
 
 /// A user whose load is over naps until goose's run time ends.
 const NAP: Duration = Duration::from_millis(50);
+
+/// Goose refused to run, or failed.
+#[derive(Debug, Error)]
+#[error("goose: {0}")]
+pub struct AttackError(#[from] GooseError);
 
 /// What one goose user does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,24 +54,36 @@ fn roles(shared: &Shared) -> Vec<Role> {
 /// Users of a run: the gate must expect so many.
 pub fn users(shared_plan: &crate::cli::Plan) -> u64 {
     let previewers = preview::workers(shared_plan.previews_per_second);
-    (shared_plan.gateways + previewers + 1 + usize::from(shared_plan.hot_update_every.is_some())) as u64
+    (shared_plan.gateways + previewers + 1 + usize::from(shared_plan.hot_update_every.is_some()))
+        as u64
 }
 
 struct GooseLog<'a>(&'a mut GooseUser);
 
 impl RequestLog for GooseLog<'_> {
     async fn note(&mut self, note: Note) {
-        let method = if note.name == "frame" { "FRAME" } else { "SWITCH" };
+        let method = if note.name == "frame" {
+            "FRAME"
+        } else {
+            "SWITCH"
+        };
         // Its only error is a bad name, and ours are constants.
         let _ = self
             .0
-            .record_custom_request_duration(method, note.name, note.took, note.error.is_none(), note.status, note.error)
+            .record_custom_request_duration(
+                method,
+                note.name,
+                note.took,
+                note.error.is_none(),
+                note.status,
+                note.error,
+            )
             .await;
     }
 }
 
 /// Runs the load to its end and returns goose's view of it.
-pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, GooseError> {
+pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, AttackError> {
     let roles = Arc::new(roles(shared));
     let configuration = configuration(shared, roles.len());
     let next = Arc::new(AtomicUsize::new(0));
@@ -83,8 +103,11 @@ pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, GooseError> {
             Ok(())
         })
     });
-    let scenario = Scenario::new("backdrop").register_transaction(Transaction::new(play).set_name("load"));
+    let scenario =
+        Scenario::new("backdrop").register_transaction(Transaction::new(play).set_name("load"));
     let metrics = GooseAttack::initialize_with_config(configuration)?
+        // One client for all users, which none of them uses: one each would read the host's certificates so often.
+        .set_client_builder_without_cookies(GooseClientBuilder::new().without_cookies())?
         .register_scenario(scenario)
         .execute()
         .await?;
@@ -98,7 +121,9 @@ async fn play_role(shared: &Arc<Shared>, role: Role, user: &mut GooseUser) {
         Role::Gateway(index) => Gateway::new(shared, index, clock).run(&mut log).await,
         Role::Previewer(index) => {
             let workers = preview::workers(shared.plan.previews_per_second);
-            Previewer::new(shared, index, workers, clock).run(&mut log).await;
+            Previewer::new(shared, index, workers, clock)
+                .run(&mut log)
+                .await;
         }
         Role::Sampler => preview::sample_sessions(shared, clock).await,
         Role::Updater => {
@@ -116,7 +141,9 @@ fn configuration(shared: &Shared, users: usize) -> GooseConfiguration {
     // The default starts one user a second and throws away what it measured until all run.
     configuration.increase_rate = Some("100000".to_owned());
     // Whole seconds; goose waits for a user that is still draining when they are over.
-    let seconds = (shared.plan.args.warmup + shared.plan.args.duration).as_secs_f64().ceil();
+    let seconds = (shared.plan.args.warmup + shared.plan.args.duration)
+        .as_secs_f64()
+        .ceil();
     configuration.run_time = Some(format!("{seconds}s"));
     configuration.no_telnet = true;
     configuration.quiet = 2;

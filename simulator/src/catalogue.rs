@@ -30,7 +30,9 @@ const SHED_PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug, Error)]
 pub enum CatalogueError {
     /// Nothing answers.
-    #[error("nothing answers at {url} ({source}); start the service with `just serve`, or give its address with --url")]
+    #[error(
+        "nothing answers at {url} ({source}); start the service with `just serve`, or give its address with --url"
+    )]
     Unavailable {
         /// Where.
         url: String,
@@ -60,7 +62,9 @@ pub enum CatalogueError {
         why: String,
     },
     /// Backgrounds are not there and must not be uploaded.
-    #[error("{missing} of the {count} backgrounds are not in the catalogue (the first is {first}); leave --no-upload away to have them uploaded")]
+    #[error(
+        "{missing} of the {count} backgrounds are not in the catalogue (the first is {first}); leave --no-upload away to have them uploaded"
+    )]
     Missing {
         /// How many.
         missing: usize,
@@ -105,7 +109,11 @@ pub struct Catalogue {
 
 impl Catalogue {
     fn new(epoch: u64, flyweights: Vec<u32>) -> Self {
-        let numbers = flyweights.iter().enumerate().map(|(number, index)| (*index, number as u16)).collect();
+        let numbers = flyweights
+            .iter()
+            .enumerate()
+            .map(|(number, index)| (*index, number as u16))
+            .collect();
         Catalogue {
             epoch,
             flyweights,
@@ -155,7 +163,11 @@ impl Revisions {
     pub fn floor(&self, number: u16, at: Instant) -> u8 {
         let books = self.0.lock();
         let book = &books[usize::from(number)];
-        book.acknowledged.iter().rev().find(|(when, _)| *when < at).map_or(0, |(_, revision)| *revision)
+        book.acknowledged
+            .iter()
+            .rev()
+            .find(|(when, _)| *when < at)
+            .map_or(0, |(_, revision)| *revision)
     }
 
     /// Newest revision of which an upload was begun.
@@ -167,7 +179,10 @@ impl Revisions {
 
     /// Revision that a version of the service stands for, if this run uploaded it.
     pub fn of_version(&self, number: u16, version: u32) -> Option<u8> {
-        self.0.lock()[usize::from(number)].versions.get(&version).copied()
+        self.0.lock()[usize::from(number)]
+            .versions
+            .get(&version)
+            .copied()
     }
 
     /// The next revision, marked as begun; `None` when its eight bits are used up.
@@ -196,7 +211,12 @@ impl Revisions {
     }
 
     /// Why a listing after a restart breaks a promise: an acknowledged upload that is older or away.
-    pub fn broken_promise(&self, number: u16, id: &str, listed: Option<&Metadata>) -> Option<String> {
+    pub fn broken_promise(
+        &self,
+        number: u16,
+        id: &str,
+        listed: Option<&Metadata>,
+    ) -> Option<String> {
         let books = self.0.lock();
         let book = &books[usize::from(number)];
         if book.acknowledged.is_empty() {
@@ -204,15 +224,19 @@ impl Revisions {
         }
         let version = book.newest_version;
         match listed {
-            None => Some(format!("{id}: version {version} was acknowledged; after the restart it is not listed")),
+            None => Some(format!(
+                "{id}: version {version} was acknowledged; after the restart it is not listed"
+            )),
             Some(found) if found.version < version => Some(format!(
                 "{id}: version {version} was acknowledged; after the restart version {} is listed",
                 found.version
             )),
-            Some(found) if found.version == version && found.checksum != book.checksum => Some(format!(
-                "{id}: version {version} was acknowledged with checksum {}; after the restart it is {}",
-                book.checksum, found.checksum
-            )),
+            Some(found) if found.version == version && found.checksum != book.checksum => {
+                Some(format!(
+                    "{id}: version {version} was acknowledged with checksum {}; after the restart it is {}",
+                    book.checksum, found.checksum
+                ))
+            }
             Some(_) => None,
         }
     }
@@ -241,8 +265,15 @@ impl Librarian {
         let mut after = String::new();
         loop {
             let page = self.page(&mut lane, &after).await?;
-            let epoch = page.epoch.parse().map_err(|_| self.odd("the listing", "epoch is no number"))?;
-            found.extend(page.backgrounds.into_iter().map(|metadata| (metadata.id.clone(), metadata)));
+            let epoch = page
+                .epoch
+                .parse()
+                .map_err(|_| self.odd("the listing", "epoch is no number"))?;
+            found.extend(
+                page.backgrounds
+                    .into_iter()
+                    .map(|metadata| (metadata.id.clone(), metadata)),
+            );
             match page.next {
                 // A page that names itself as the next one would never end.
                 Some(next) if next != after => after = next,
@@ -258,8 +289,13 @@ impl Librarian {
             format!("/v1/backgrounds?limit={PAGE}&after={after}")
         };
         let what = "listing backgrounds";
-        let path: Uri = path.parse().map_err(|_| self.odd(what, "`next` is no id"))?;
-        let answer = lane.call(Call::get(path)).await.map_err(|source| self.away(source))?;
+        let path: Uri = path
+            .parse()
+            .map_err(|_| self.odd(what, "`next` is no id"))?;
+        let answer = lane
+            .call(Call::get(path))
+            .await
+            .map_err(|source| self.away(source))?;
         if answer.status != 200 {
             return Err(refused(what.to_owned(), &answer));
         }
@@ -282,9 +318,17 @@ impl Librarian {
     }
 
     /// Uploads one background; sheds are tried again until `until`.
-    pub async fn upload(&self, lane: &mut Lane, id: &str, bytes: Bytes, until: Instant) -> Result<Metadata, CatalogueError> {
+    pub async fn upload(
+        &self,
+        lane: &mut Lane,
+        id: &str,
+        bytes: Bytes,
+        until: Instant,
+    ) -> Result<Metadata, CatalogueError> {
         let what = format!("uploading {id}");
-        let path: Uri = format!("/v1/backgrounds/{id}").parse().map_err(|_| self.odd(&what, "the id is no path"))?;
+        let path: Uri = format!("/v1/backgrounds/{id}")
+            .parse()
+            .map_err(|_| self.odd(&what, "the id is no path"))?;
         loop {
             let call = Call {
                 method: Method::PUT,
@@ -295,7 +339,8 @@ impl Librarian {
             let answer = lane.call(call).await.map_err(|source| self.away(source))?;
             match answer.status {
                 200 | 201 => {
-                    return serde_json::from_slice(&answer.body).map_err(|error| self.odd(&what, &error.to_string()));
+                    return serde_json::from_slice(&answer.body)
+                        .map_err(|error| self.odd(&what, &error.to_string()));
                 }
                 429 | 503 if Instant::now() < until => tokio::time::sleep(SHED_PAUSE).await,
                 _ => return Err(refused(what, &answer)),
@@ -331,7 +376,8 @@ impl Librarian {
                 first: gallery.id(*first).to_owned(),
             });
         }
-        self.upload_all(gallery, revisions, &wanting, until, progress).await?;
+        self.upload_all(gallery, revisions, &wanting, until, progress)
+            .await?;
         self.map(gallery).await.map(|(catalogue, _)| catalogue)
     }
 
@@ -349,7 +395,9 @@ impl Librarian {
                 let mut lane = self.lane();
                 for &number in part {
                     let bytes = Bytes::from(gallery.file(number)?);
-                    let metadata = self.upload(&mut lane, gallery.id(number), bytes, until).await?;
+                    let metadata = self
+                        .upload(&mut lane, gallery.id(number), bytes, until)
+                        .await?;
                     revisions.acknowledge(number, FIRST_REVISION, &metadata);
                     let so_far = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                     progress(so_far, wanting.len());
@@ -362,7 +410,10 @@ impl Librarian {
     }
 
     /// Indices of the gallery's backgrounds in the current epoch, with the listing they come from.
-    pub async fn map(&self, gallery: &Gallery) -> Result<(Catalogue, HashMap<String, Metadata>), CatalogueError> {
+    pub async fn map(
+        &self,
+        gallery: &Gallery,
+    ) -> Result<(Catalogue, HashMap<String, Metadata>), CatalogueError> {
         let (epoch, listed) = self.list().await?;
         let mut flyweights = Vec::with_capacity(gallery.len());
         let mut missing = Vec::new();
@@ -386,7 +437,9 @@ impl Librarian {
 fn refused(what: String, answer: &Answer) -> CatalogueError {
     let mend = match answer.status {
         401 => "; give a token that the service knows with --token or --token-file",
-        403 => "; give the token of a tenant with the role `catalogue`, or upload before and use --no-upload",
+        403 => {
+            "; give the token of a tenant with the role `catalogue`, or upload before and use --no-upload"
+        }
         413 => "; the service's limits are too small for these backgrounds",
         _ => "",
     };
@@ -423,7 +476,10 @@ mod tests {
         assert_eq!(revisions.floor(0, later), 1);
         revisions.acknowledge(0, 2, &metadata(8, "b"));
         assert_eq!(revisions.floor(0, later), 2);
-        assert_eq!((revisions.of_version(0, 7), revisions.of_version(0, 9)), (Some(1), None));
+        assert_eq!(
+            (revisions.of_version(0, 7), revisions.of_version(0, 9)),
+            (Some(1), None)
+        );
     }
 
     #[test]
@@ -431,8 +487,14 @@ mod tests {
         let revisions = Revisions::new(1);
         assert_eq!(revisions.broken_promise(0, "x", None), None);
         revisions.acknowledge(0, 1, &metadata(7, "a"));
-        assert_eq!(revisions.broken_promise(0, "x", Some(&metadata(7, "a"))), None);
-        assert_eq!(revisions.broken_promise(0, "x", Some(&metadata(8, "z"))), None);
+        assert_eq!(
+            revisions.broken_promise(0, "x", Some(&metadata(7, "a"))),
+            None
+        );
+        assert_eq!(
+            revisions.broken_promise(0, "x", Some(&metadata(8, "z"))),
+            None
+        );
         for broken in [None, Some(metadata(6, "a")), Some(metadata(7, "b"))] {
             assert!(revisions.broken_promise(0, "x", broken.as_ref()).is_some());
         }
@@ -442,6 +504,9 @@ mod tests {
     fn indices_and_numbers_map_both_ways() {
         let catalogue = Catalogue::new(1, vec![10, 12]);
         assert_eq!(catalogue.flyweight(1), 12);
-        assert_eq!((catalogue.number(10), catalogue.number(11)), (Some(0), None));
+        assert_eq!(
+            (catalogue.number(10), catalogue.number(11)),
+            (Some(0), None)
+        );
     }
 }

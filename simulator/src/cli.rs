@@ -11,7 +11,13 @@ use crate::wire::Wire;
 
 /// Load scenarios against a running Backdrop service: sessions with a due time each, and a truth checker.
 #[derive(Debug, Parser)]
-#[command(name = "backdrop-simulator", version, about, max_term_width = 110, args_override_self = true)]
+#[command(
+    name = "backdrop-simulator",
+    version,
+    about,
+    max_term_width = 110,
+    args_override_self = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -237,7 +243,10 @@ pub struct UsageError {
 }
 
 fn usage(flag: &'static str, why: impl Into<String>) -> UsageError {
-    UsageError { flag, why: why.into() }
+    UsageError {
+        flag,
+        why: why.into(),
+    }
 }
 
 impl Plan {
@@ -251,7 +260,10 @@ impl Plan {
             Scenario::Preview => 10_000,
         });
         if sessions == 0 || sessions > u64::from(u32::MAX) {
-            return Err(usage("sessions", format!("{sessions} is not between 1 and {}", u32::MAX)));
+            return Err(usage(
+                "sessions",
+                format!("{sessions} is not between 1 and {}", u32::MAX),
+            ));
         }
         let gateways = args.gateways.min(sessions as usize);
         let previews_per_second = args.previews_per_second.unwrap_or(match scenario {
@@ -260,7 +272,10 @@ impl Plan {
             Scenario::SwitchStorm | Scenario::SwitchSingle => 0.0,
         });
         if scenario == Scenario::Preview && previews_per_second <= 0.0 {
-            return Err(usage("previews-per-second", "the preview scenario needs a rate above 0"));
+            return Err(usage(
+                "previews-per-second",
+                "the preview scenario needs a rate above 0",
+            ));
         }
         let hot_update_every = match (scenario, args.hot_update_every) {
             (Scenario::Mixed, None) => Some(Duration::from_secs(5)),
@@ -286,7 +301,11 @@ impl Plan {
 
     /// Connections for previews; none without previews.
     pub fn preview_lanes(&self) -> usize {
-        if self.previews_per_second > 0.0 { self.args.preview_connections } else { 0 }
+        if self.previews_per_second > 0.0 {
+            self.args.preview_connections
+        } else {
+            0
+        }
     }
 
     /// Switches that fall due per second when every session exists.
@@ -300,7 +319,11 @@ impl Plan {
 
 fn check(args: &LoadArgs) -> Result<(), UsageError> {
     let at_least = |flag, value: Duration, least: Duration| {
-        if value < least { Err(usage(flag, format!("{value:?} is less than {least:?}"))) } else { Ok(()) }
+        if value < least {
+            Err(usage(flag, format!("{value:?} is less than {least:?}")))
+        } else {
+            Ok(())
+        }
     };
     at_least("period", args.period, Duration::from_millis(10))?;
     at_least("duration", args.duration, Duration::from_millis(100))?;
@@ -325,9 +348,15 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
         return Err(usage("zipf", "give an exponent from 0 to 10"));
     }
     if args.background_count == 0 || args.background_count > BACKGROUNDS_MAX {
-        return Err(usage("background-count", format!("give 1 to {BACKGROUNDS_MAX}")));
+        return Err(usage(
+            "background-count",
+            format!("give 1 to {BACKGROUNDS_MAX}"),
+        ));
     }
-    if args.previews_per_second.is_some_and(|rate| !(0.0..=1_000_000.0).contains(&rate)) {
+    if args
+        .previews_per_second
+        .is_some_and(|rate| !(0.0..=1_000_000.0).contains(&rate))
+    {
         return Err(usage("previews-per-second", "give 0 to 1000000"));
     }
     if !args.singles_per_second.is_finite() || args.singles_per_second < 0.0 {
@@ -335,7 +364,10 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
     }
     for window in &args.windows {
         if window.to > args.duration {
-            return Err(usage("window", format!("{} ends after --duration", window.name)));
+            return Err(usage(
+                "window",
+                format!("{} ends after --duration", window.name),
+            ));
         }
     }
     Ok(())
@@ -372,7 +404,9 @@ fn singles_every(scenario: Scenario, sessions: u64, args: &LoadArgs) -> u32 {
 
 /// Parses `3s`, `500ms`, `2m`, `1h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| format!("{text:?} has no unit; write 3s, 500ms or 2m"))?;
+    let at = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .ok_or_else(|| format!("{text:?} has no unit; write 3s, 500ms or 2m"))?;
     let (number, unit) = text.split_at(at);
     let scale = match unit {
         "us" => 1e-6,
@@ -380,24 +414,38 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("{unit:?} is no unit of time; write us, ms, s, m or h")),
+        _ => {
+            return Err(format!(
+                "{unit:?} is no unit of time; write us, ms, s, m or h"
+            ));
+        }
     };
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is no number"))?;
     Duration::try_from_secs_f64(number * scale).map_err(|_| format!("{text:?} is out of range"))
 }
 
 /// Parses `640x360`.
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    let parsed = text
+        .split_once('x')
+        .and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
     match parsed {
-        Some((width, height)) if (16..=8192).contains(&width) && (16..=8192).contains(&height) => Ok((width, height)),
-        _ => Err(format!("{text:?} is no size; write 640x360, each side 16 to 8192")),
+        Some((width, height)) if (16..=8192).contains(&width) && (16..=8192).contains(&height) => {
+            Ok((width, height))
+        }
+        _ => Err(format!(
+            "{text:?} is no size; write 640x360, each side 16 to 8192"
+        )),
     }
 }
 
 /// Parses `NAME=0s..30s`.
 fn window(text: &str) -> Result<Window, String> {
-    let parts = text.split_once('=').and_then(|(name, range)| Some((name, range.split_once("..")?)));
+    let parts = text
+        .split_once('=')
+        .and_then(|(name, range)| Some((name, range.split_once("..")?)));
     let Some((name, (from, to))) = parts else {
         return Err(format!("{text:?} is no window; write NAME=0s..30s"));
     };
@@ -407,7 +455,9 @@ fn window(text: &str) -> Result<Window, String> {
         to: duration(to)?,
     };
     if window.name.is_empty() || window.from >= window.to {
-        return Err(format!("{text:?}: a window needs a name and must end after it starts"));
+        return Err(format!(
+            "{text:?}: a window needs a name and must end after it starts"
+        ));
     }
     Ok(window)
 }
@@ -436,7 +486,10 @@ mod tests {
         let words = [&["backdrop-simulator", scenario.name()], flags].concat();
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         match cli.command {
-            Command::SwitchStorm(args) | Command::SwitchSingle(args) | Command::Preview(args) | Command::Mixed(args) => {
+            Command::SwitchStorm(args)
+            | Command::SwitchSingle(args)
+            | Command::Preview(args)
+            | Command::Mixed(args) => {
                 Plan::resolve(scenario, args).map_err(|error| error.to_string())
             }
             _ => Err("not a load scenario".to_owned()),
@@ -446,13 +499,24 @@ mod tests {
     #[test]
     fn defaults_suit_each_scenario() {
         let storm = plan(Scenario::SwitchStorm, &[]).unwrap();
-        assert_eq!((storm.sessions, storm.gateways, storm.singles_every), (1_200_000, 16, 0));
+        assert_eq!(
+            (storm.sessions, storm.gateways, storm.singles_every),
+            (1_200_000, 16, 0)
+        );
         assert!((storm.switches_per_second() - 400_000.0).abs() < 1e-6);
-        let mixed = plan(Scenario::Mixed, &["--sessions", "100000", "--duration", "30s"]).unwrap();
+        let mixed = plan(
+            Scenario::Mixed,
+            &["--sessions", "100000", "--duration", "30s"],
+        )
+        .unwrap();
         assert_eq!(mixed.singles_every, 67);
         assert_eq!(mixed.hot_update_every, Some(Duration::from_secs(5)));
         assert!(mixed.previews_per_second > 0.0);
-        let many = plan(Scenario::SwitchStorm, &["--gateways", "64", "--sessions", "10000000"]).unwrap();
+        let many = plan(
+            Scenario::SwitchStorm,
+            &["--gateways", "64", "--sessions", "10000000"],
+        )
+        .unwrap();
         assert!(many.connections_max() <= 256);
     }
 
@@ -476,7 +540,11 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!(plan.args.duration, Duration::from_secs(1), "the last one wins");
+        assert_eq!(
+            plan.args.duration,
+            Duration::from_secs(1),
+            "the last one wins"
+        );
         assert_eq!(plan.args.windows.len(), 2);
         assert_eq!(plan.args.windows[0].to, Duration::from_millis(500));
         assert_eq!(plan.args.cpus, Some(CpuList(vec![0, 2, 3])));

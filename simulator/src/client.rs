@@ -44,7 +44,9 @@ struct Counters {
 #[derive(Debug, Error)]
 pub enum TargetError {
     /// Not `http://host[:port]`.
-    #[error("--url {url:?} is not usable: {why}; give the service's address, such as http://127.0.0.1:7080")]
+    #[error(
+        "--url {url:?} is not usable: {why}; give the service's address, such as http://127.0.0.1:7080"
+    )]
     Url {
         /// As given.
         url: String,
@@ -120,7 +122,10 @@ impl Answer {
 impl Target {
     /// Checks URL and token.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, TargetError> {
-        let wrong = |why| TargetError::Url { url: url.to_owned(), why };
+        let wrong = |why| TargetError::Url {
+            url: url.to_owned(),
+            why,
+        };
         let uri: Uri = url.parse().map_err(|_| wrong("it does not parse"))?;
         if uri.scheme_str() != Some("http") {
             return Err(wrong("only plain http:// is spoken"));
@@ -137,7 +142,8 @@ impl Target {
         Ok(Target {
             url: url.trim_end_matches('/').to_owned(),
             address: format!("{host}:{port}"),
-            host: HeaderValue::from_str(&format!("{host}:{port}")).map_err(|_| wrong("its host is no header"))?,
+            host: HeaderValue::from_str(&format!("{host}:{port}"))
+                .map_err(|_| wrong("its host is no header"))?,
             authorization,
             counters: Counters::default(),
         })
@@ -226,7 +232,9 @@ impl Lane {
         let result = match tokio::time::timeout_at(deadline, self.exchange(call)).await {
             Ok(result) => result,
             // A connect that hangs was never sent.
-            Err(_) if self.link.is_none() => Err(CallError::Connect(io::ErrorKind::TimedOut.into())),
+            Err(_) if self.link.is_none() => {
+                Err(CallError::Connect(io::ErrorKind::TimedOut.into()))
+            }
             Err(_) => Err(CallError::Timeout),
         };
         if result.is_err() {
@@ -238,7 +246,10 @@ impl Lane {
     async fn exchange(&mut self, call: Call) -> Result<Answer, CallError> {
         let request = self.request(call);
         // An idle connection that the service closed meanwhile is worth one more try: nothing was sent on it.
-        let stale = self.link.as_ref().is_some_and(|link| link.sender.is_closed());
+        let stale = self
+            .link
+            .as_ref()
+            .is_some_and(|link| link.sender.is_closed());
         if stale {
             self.link = None;
         }
@@ -266,7 +277,10 @@ impl Lane {
         request
     }
 
-    async fn try_once(&mut self, request: Request<Body>) -> Result<Answer, (CallError, Option<Request<Body>>)> {
+    async fn try_once(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Answer, (CallError, Option<Request<Body>>)> {
         let link = match self.link.take() {
             Some(link) => link,
             None => connect(&self.target).await.map_err(|error| (error, None))?,
@@ -276,16 +290,25 @@ impl Lane {
             drop(error);
             return Err((CallError::NotSent, Some(request)));
         }
-        self.target.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.target
+            .counters
+            .requests
+            .fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
-        let response = link.sender.try_send_request(request).await.map_err(|mut error| {
-            match error.take_message() {
-                Some(request) => (CallError::NotSent, Some(request)),
-                None => (CallError::Broken(error.into_error()), None),
-            }
-        })?;
+        let response =
+            link.sender
+                .try_send_request(request)
+                .await
+                .map_err(|mut error| match error.take_message() {
+                    Some(request) => (CallError::NotSent, Some(request)),
+                    None => (CallError::Broken(error.into_error()), None),
+                })?;
         let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| (CallError::Broken(error), None))?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| (CallError::Broken(error), None))?
+            .to_bytes();
         Ok(Answer {
             status: head.status.as_u16(),
             headers: head.headers,
@@ -297,9 +320,13 @@ impl Lane {
 }
 
 async fn connect(target: &Arc<Target>) -> Result<Link, CallError> {
-    let stream = TcpStream::connect(&target.address).await.map_err(CallError::Connect)?;
+    let stream = TcpStream::connect(&target.address)
+        .await
+        .map_err(CallError::Connect)?;
     stream.set_nodelay(true).map_err(CallError::Connect)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(CallError::Broken)?;
     let counters = &target.counters;
     counters.opened.fetch_add(1, Ordering::Relaxed);
     let open = counters.open.fetch_add(1, Ordering::Relaxed) + 1;
@@ -324,8 +351,14 @@ mod tests {
         assert!(Target::new("http://127.0.0.1:7080", None).is_ok());
         assert!(Target::new("http://127.0.0.1:7080/", Some("s3cret")).is_ok());
         for url in ["https://x", "127.0.0.1:1", "http://x/y", "nonsense"] {
-            assert!(matches!(Target::new(url, None), Err(TargetError::Url { .. })), "{url}");
+            assert!(
+                matches!(Target::new(url, None), Err(TargetError::Url { .. })),
+                "{url}"
+            );
         }
-        assert!(matches!(Target::new("http://x", Some("a\nb")), Err(TargetError::Token)));
+        assert!(matches!(
+            Target::new("http://x", Some("a\nb")),
+            Err(TargetError::Token)
+        ));
     }
 }

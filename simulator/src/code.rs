@@ -52,7 +52,11 @@ fn crc8(bytes: &[u8]) -> u8 {
     for byte in bytes {
         crc ^= byte;
         for _ in 0..8 {
-            crc = if crc & 0x80 != 0 { crc << 1 ^ 0x2f } else { crc << 1 };
+            crc = if crc & 0x80 != 0 {
+                crc << 1 ^ 0x2f
+            } else {
+                crc << 1
+            };
         }
     }
     crc ^ 0xff
@@ -103,7 +107,11 @@ pub fn stamp(rgb: &mut [u8], width: usize, height: usize, payload: Payload) {
         for y in top..bottom {
             let line = &mut rgb[y * width * 3..(y + 1) * width * 3];
             for &(column, left, right) in &columns {
-                let target = if module(bits, column, row) { LIGHT } else { DARK };
+                let target = if module(bits, column, row) {
+                    LIGHT
+                } else {
+                    DARK
+                };
                 for value in &mut line[left * 3..right * 3] {
                     *value = (target * OPACITY + f32::from(*value) * (1.0 - OPACITY)) as u8;
                 }
@@ -173,7 +181,9 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
     let mut found: Vec<Payload> = Vec::with_capacity(GRID * GRID);
     for row in 0..GRID {
         for column in 0..GRID {
-            let Some(block) = Block::in_frame(luma, crop, column, row) else { continue };
+            let Some(block) = Block::in_frame(luma, crop, column, row) else {
+                continue;
+            };
             whole += 1;
             found.extend(block.read(luma));
         }
@@ -182,10 +192,15 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
 }
 
 fn conclude(whole: usize, found: &[Payload]) -> Pixels {
-    let Some(first) = found.first() else { return Pixels::Unreadable };
+    let Some(first) = found.first() else {
+        return Pixels::Unreadable;
+    };
     if let Some(other) = found.iter().find(|other| *other != first) {
         return Pixels::Torn {
-            codes: [(first.number, first.revision), (other.number, other.revision)],
+            codes: [
+                (first.number, first.revision),
+                (other.number, other.revision),
+            ],
         };
     }
     // Fewer than three cells in four: a tear may hide in the unread part.
@@ -265,7 +280,8 @@ impl Block {
                 }
             }
         }
-        (darkest_light - lightest_dark >= CONTRAST_MIN).then_some((darkest_light + lightest_dark) / 2.0)
+        (darkest_light - lightest_dark >= CONTRAST_MIN)
+            .then_some((darkest_light + lightest_dark) / 2.0)
     }
 }
 
@@ -288,7 +304,14 @@ mod tests {
         let frame = picture::resample(source, crop, width, height);
         let bytes = picture::encode(&frame, quality).unwrap();
         let (luma, width, height) = picture::decode_luma(&bytes).unwrap();
-        read(Luma { data: &luma, width, height }, crop)
+        read(
+            Luma {
+                data: &luma,
+                width,
+                height,
+            },
+            crop,
+        )
     }
 
     fn stamped(payload: Payload, seed: u64) -> Rgb {
@@ -329,19 +352,55 @@ mod tests {
 
     #[test]
     fn a_frame_of_two_backgrounds_is_torn() {
-        let upper = stamped(Payload { number: 3, revision: 1 }, 1);
-        let mut mixed = stamped(Payload { number: 4, revision: 1 }, 2);
+        let upper = stamped(
+            Payload {
+                number: 3,
+                revision: 1,
+            },
+            1,
+        );
+        let mut mixed = stamped(
+            Payload {
+                number: 4,
+                revision: 1,
+            },
+            2,
+        );
         let half = mixed.data.len() / 3;
         mixed.data[..half].copy_from_slice(&upper.data[..half]);
         let seen = round_trip(&mixed, Crop::FULL, 640, 360, 80);
-        assert!(matches!(seen, Pixels::Torn { codes: [(3, 1), (4, 1)] }), "{seen:?}");
+        assert!(
+            matches!(
+                seen,
+                Pixels::Torn {
+                    codes: [(3, 1), (4, 1)]
+                }
+            ),
+            "{seen:?}"
+        );
     }
 
     #[test]
     fn noise_and_plain_pictures_are_unreadable() {
-        assert_eq!(round_trip(&noisy(960, 540, 4), Crop::FULL, 640, 360, 80), Pixels::Unreadable);
-        assert_eq!(round_trip(&Rgb::blank(960, 540), Crop::FULL, 640, 360, 80), Pixels::Unreadable);
+        assert_eq!(
+            round_trip(&noisy(960, 540, 4), Crop::FULL, 640, 360, 80),
+            Pixels::Unreadable
+        );
+        assert_eq!(
+            round_trip(&Rgb::blank(960, 540), Crop::FULL, 640, 360, 80),
+            Pixels::Unreadable
+        );
         let tiny = [0_u8; 4];
-        assert_eq!(read(Luma { data: &tiny, width: 2, height: 2 }, Crop::FULL), Pixels::Unreadable);
+        assert_eq!(
+            read(
+                Luma {
+                    data: &tiny,
+                    width: 2,
+                    height: 2
+                },
+                Crop::FULL
+            ),
+            Pixels::Unreadable
+        );
     }
 }

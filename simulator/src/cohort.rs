@@ -54,7 +54,11 @@ impl Doubt {
     }
 
     fn acknowledged(self) -> Self {
-        if self.0 & Doubt::SEEN_ACK != 0 { Doubt::NONE } else { Doubt(self.0 | Doubt::SEEN_ACK) }
+        if self.0 & Doubt::SEEN_ACK != 0 {
+            Doubt::NONE
+        } else {
+            Doubt(self.0 | Doubt::SEEN_ACK)
+        }
     }
 
     /// The doubtful background, or [`Doubt::MANY`].
@@ -207,7 +211,10 @@ impl Cohort {
 
     /// Session id, `None` where the service has no such session.
     pub fn id(&self, index: usize) -> Option<u64> {
-        self.records.get(index).map(|record| record.id).filter(|id| *id != 0)
+        self.records
+            .get(index)
+            .map(|record| record.id)
+            .filter(|id| *id != 0)
     }
 
     /// Sessions that exist.
@@ -274,7 +281,9 @@ impl Cohort {
     fn ordinal_at(&self, at_us: u64) -> u64 {
         let period = u64::from(self.schedule.period_us);
         let within = (at_us % period) as u32;
-        let index = self.records.partition_point(|record| record.phase_us < within) as u64;
+        let index = self
+            .records
+            .partition_point(|record| record.phase_us < within) as u64;
         (at_us / period) * self.records.len() as u64 + index
     }
 
@@ -340,7 +349,9 @@ impl Cohort {
     fn members(&self, piece: Piece) -> impl Iterator<Item = (u64, usize)> + '_ {
         (piece.first..piece.last)
             .map(|ordinal| (ordinal, self.index(ordinal)))
-            .filter(move |(_, index)| self.records[*index].id != 0 && self.is_single(*index) == piece.single)
+            .filter(move |(_, index)| {
+                self.records[*index].id != 0 && self.is_single(*index) == piece.single
+            })
     }
 
     fn choice(&self, ordinal: u64, index: usize) -> u16 {
@@ -351,7 +362,9 @@ impl Cohort {
     /// Whether an earlier switch of one of its sessions is still under way.
     pub fn conflicts(&self, piece: Piece) -> bool {
         let len = self.records.len() as u64;
-        self.in_flight.iter().any(|other| other.first + len < piece.last)
+        self.in_flight
+            .iter()
+            .any(|other| other.first + len < piece.last)
     }
 
     /// Marks a piece as under way and hands its entries (session id, background number) to `entry`.
@@ -407,7 +420,13 @@ impl Cohort {
         }
     }
 
-    fn settle(&mut self, ordinal: u64, index: usize, landing: Landing<'_>, position: usize) -> Entry {
+    fn settle(
+        &mut self,
+        ordinal: u64,
+        index: usize,
+        landing: Landing<'_>,
+        position: usize,
+    ) -> Entry {
         match landing {
             Landing::Codes(codes) => match codes.get(position) {
                 Some(0) => {
@@ -433,7 +452,8 @@ impl Cohort {
     /// What a session may show now, switches under way included.
     pub fn allowed(&self, index: usize) -> Allowed {
         let record = &self.records[index];
-        let mut allowed = Allowed::acknowledged((record.acked != NO_BACKGROUND).then_some(record.acked));
+        let mut allowed =
+            Allowed::acknowledged((record.acked != NO_BACKGROUND).then_some(record.acked));
         match record.doubt.value() {
             Some(_) if record.doubt.is_many() => allowed.anything(),
             Some(background) => allowed.perhaps(background),
@@ -486,7 +506,9 @@ impl Cohort {
             return None;
         }
         let start = crate::schedule::below(hash, len as u64) as usize;
-        (start..len).chain(0..start).find(|index| self.records[*index].id != 0)
+        (start..len)
+            .chain(0..start)
+            .find(|index| self.records[*index].id != 0)
     }
 }
 
@@ -564,7 +586,14 @@ mod tests {
     #[test]
     fn a_doubt_survives_one_acknowledgement_and_not_two() {
         let mut cohort = cohort(1);
-        for (round, landing) in [Landing::Doubtful, Landing::Codes(&[0]), Landing::Codes(&[0])].into_iter().enumerate() {
+        for (round, landing) in [
+            Landing::Doubtful,
+            Landing::Codes(&[0]),
+            Landing::Codes(&[0]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let piece = due(&mut cohort, (round as u64 + 1) * 1_000_000)[0];
             cohort.depart(piece, |_, _| {});
             cohort.land(piece, landing, |_, _| {});
@@ -614,7 +643,11 @@ mod tests {
         let mut cohort = cohort(100).with_singles(10);
         let pieces = due(&mut cohort, 1_000_000);
         let singles = pieces.iter().filter(|piece| piece.single).count();
-        let batched: u32 = pieces.iter().filter(|piece| !piece.single).map(|piece| piece.entries).sum();
+        let batched: u32 = pieces
+            .iter()
+            .filter(|piece| !piece.single)
+            .map(|piece| piece.entries)
+            .sum();
         assert_eq!((singles, batched), (10, 90));
         let mut ids = Vec::new();
         for piece in pieces {

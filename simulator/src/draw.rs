@@ -25,7 +25,9 @@ pub fn sample(payload: Payload, width: usize, height: usize) -> Rgb {
     let hash = |index: u64| mix(0x6261_636b_6472_6f70, u64::from(payload.number), index);
     let mut picture = Rgb::blank(width, height);
     let corners = [0, 1, 2].map(|index| hue(hash(index)));
-    let discs: Vec<Disc> = (0..DISCS as u64).map(|index| disc(&hash, 10 + index * 5, width, height)).collect();
+    let discs: Vec<Disc> = (0..DISCS as u64)
+        .map(|index| disc(&hash, 10 + index * 5, width, height))
+        .collect();
     let mut noise = hash(99) | 1;
     for y in 0..height {
         let line = &mut picture.data[y * width * 3..][..width * 3];
@@ -59,7 +61,14 @@ fn hue(hash: u64) -> [i32; 3] {
 }
 
 /// Three colours over the picture, with a little noise against banding.
-fn gradient(line: &mut [u8], corners: &[[i32; 3]; 3], y: usize, width: usize, height: usize, noise: &mut u64) {
+fn gradient(
+    line: &mut [u8],
+    corners: &[[i32; 3]; 3],
+    y: usize,
+    width: usize,
+    height: usize,
+    noise: &mut u64,
+) {
     let down = (y * 256 / height) as i32;
     let left = [0, 1, 2].map(|c| (corners[0][c] * (256 - down) + corners[1][c] * down) << 8);
     let right = [0, 1, 2].map(|c| (corners[2][c] * (256 - down) + corners[0][c] * down) << 8);
@@ -110,8 +119,21 @@ mod tests {
         for number in [0, 1, 255, 256, 2047] {
             let bytes = picture::encode(&draw(number, 2), QUALITY).unwrap();
             let (luma, width, height) = picture::decode_luma(&bytes).unwrap();
-            let seen = read(Luma { data: &luma, width, height }, Crop::FULL);
-            assert_eq!(seen, Pixels::Code { number, revision: 2 });
+            let seen = read(
+                Luma {
+                    data: &luma,
+                    width,
+                    height,
+                },
+                Crop::FULL,
+            );
+            assert_eq!(
+                seen,
+                Pixels::Code {
+                    number,
+                    revision: 2
+                }
+            );
         }
     }
 }

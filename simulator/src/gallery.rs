@@ -182,11 +182,20 @@ fn payload(number: u16, revision: u8) -> Payload {
 }
 
 /// Draws samples into a folder that the user named: no manifest, every file anew. Returns the paths.
-pub fn draw_into(folder: &Path, count: u16, width: u32, height: u32) -> Result<Vec<PathBuf>, GalleryError> {
+pub fn draw_into(
+    folder: &Path,
+    count: u16,
+    width: u32,
+    height: u32,
+) -> Result<Vec<PathBuf>, GalleryError> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
     in_parallel(count, |number| {
         let path = folder.join(format!("sample-{number:04}.jpg"));
-        let picture = draw::sample(payload(number, FIRST_REVISION), width as usize, height as usize);
+        let picture = draw::sample(
+            payload(number, FIRST_REVISION),
+            width as usize,
+            height as usize,
+        );
         write(&path, &encoded(&picture, &path)?)?;
         Ok(path)
     })
@@ -200,7 +209,10 @@ fn fill(
     make: impl Fn(u16) -> Result<Rgb, GalleryError> + Sync,
 ) -> Result<Vec<Item>, GalleryError> {
     fs::create_dir_all(folder).map_err(io_error(folder))?;
-    let known: HashMap<String, Item> = manifest(folder).into_iter().map(|item| (item.id.clone(), item)).collect();
+    let known: HashMap<String, Item> = manifest(folder)
+        .into_iter()
+        .map(|item| (item.id.clone(), item))
+        .collect();
     let items = in_parallel(count, |number| {
         let id = format!("{prefix}-{number:04}");
         let path = folder.join(format!("{id}.jpg"));
@@ -238,7 +250,11 @@ fn manifest(folder: &Path) -> Vec<Item> {
         .unwrap_or_default()
 }
 
-fn save(folder: &Path, mut known: HashMap<String, Item>, items: &[Item]) -> Result<(), GalleryError> {
+fn save(
+    folder: &Path,
+    mut known: HashMap<String, Item>,
+    items: &[Item],
+) -> Result<(), GalleryError> {
     known.extend(items.iter().map(|item| (item.id.clone(), item.clone())));
     let mut items: Vec<Item> = known.into_values().collect();
     items.sort_by(|a, b| a.id.cmp(&b.id));
@@ -247,7 +263,8 @@ fn save(folder: &Path, mut known: HashMap<String, Item>, items: &[Item]) -> Resu
         items,
     };
     let path = folder.join(MANIFEST);
-    let text = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&path)(error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&path)(error.into()))?;
     write(&path, &text)
 }
 
@@ -291,7 +308,11 @@ fn photographs_in(folder: &Path) -> Result<(Vec<PathBuf>, u64), GalleryError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error(folder))? {
         let path = entry.map_err(io_error(folder))?.path();
-        let extension = path.extension().and_then(|text| text.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .and_then(|text| text.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         if path.is_file() && matches!(extension.as_str(), "jpg" | "jpeg" | "png" | "webp") {
             files.push(path);
         }
@@ -300,7 +321,12 @@ fn photographs_in(folder: &Path) -> Result<(Vec<PathBuf>, u64), GalleryError> {
     let mut key = format!("{MANIFEST_FORMAT}");
     for path in &files {
         let meta = fs::metadata(path).map_err(io_error(path))?;
-        key.push_str(&format!("{}:{}:{:?};", path.display(), meta.len(), meta.modified().ok()));
+        key.push_str(&format!(
+            "{}:{}:{:?};",
+            path.display(),
+            meta.len(),
+            meta.modified().ok()
+        ));
     }
     Ok((files, xxh3_64(key.as_bytes())))
 }
@@ -309,11 +335,15 @@ fn photographs_in(folder: &Path) -> Result<(Vec<PathBuf>, u64), GalleryError> {
 fn readable(files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<String>) {
     let is_picture = |path: &PathBuf| {
         let mut head = [0_u8; 12];
-        let read = fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
+        let read =
+            fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
         read.is_ok() && !matches!(picture::decode(&head), Err(PictureError::Format))
     };
     let (good, bad): (Vec<_>, Vec<_>) = files.into_iter().partition(is_picture);
-    let words = bad.iter().map(|path| format!("{}: {}", path.display(), PictureError::Format)).collect();
+    let words = bad
+        .iter()
+        .map(|path| format!("{}: {}", path.display(), PictureError::Format))
+        .collect();
     (good, words)
 }
 
@@ -337,21 +367,45 @@ mod tests {
 
     fn read_code(bytes: &[u8]) -> Pixels {
         let (luma, width, height) = picture::decode_luma(bytes).unwrap();
-        code::read(Luma { data: &luma, width, height }, Crop::FULL)
+        code::read(
+            Luma {
+                data: &luma,
+                width,
+                height,
+            },
+            Crop::FULL,
+        )
     }
 
     #[test]
     fn a_second_run_draws_nothing_and_a_damaged_file_is_drawn_again() {
         let dir = tempfile::tempdir().unwrap();
         let first = Gallery::drawn(dir.path(), 2).unwrap();
-        let modified = |number| fs::metadata(first.path(number)).unwrap().modified().unwrap();
+        let modified = |number| {
+            fs::metadata(first.path(number))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
         let (kept, damaged) = (modified(0), first.path(1));
         fs::write(&damaged, b"short").unwrap();
         let second = Gallery::drawn(dir.path(), 2).unwrap();
         assert_eq!(modified(0), kept);
         assert_eq!(first.items, second.items);
-        assert_eq!(read_code(&second.file(1).unwrap()), Pixels::Code { number: 1, revision: 1 });
-        assert_eq!(read_code(&second.revised(1, 9).unwrap()), Pixels::Code { number: 1, revision: 9 });
+        assert_eq!(
+            read_code(&second.file(1).unwrap()),
+            Pixels::Code {
+                number: 1,
+                revision: 1
+            }
+        );
+        assert_eq!(
+            read_code(&second.revised(1, 9).unwrap()),
+            Pixels::Code {
+                number: 1,
+                revision: 9
+            }
+        );
         assert_eq!(second.id(1), "sample-0001");
     }
 
@@ -359,7 +413,11 @@ mod tests {
     fn photographs_are_copied_stamped_cycled_and_left_alone() {
         let (photos, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut picture = Rgb::blank(300, 400);
-        picture.data.iter_mut().enumerate().for_each(|(at, value)| *value = (at % 251) as u8);
+        picture
+            .data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(at, value)| *value = (at % 251) as u8);
         let original = picture::encode(&picture, 90).unwrap();
         fs::write(photos.path().join("tree.JPG"), &original).unwrap();
         fs::write(photos.path().join("notes.txt"), "no picture").unwrap();
@@ -368,16 +426,31 @@ mod tests {
         assert_eq!(gallery.len(), 3);
         assert_eq!(gallery.skipped.len(), 1);
         for number in 0..3 {
-            assert_eq!(read_code(&gallery.file(number).unwrap()), Pixels::Code { number, revision: 1 });
+            assert_eq!(
+                read_code(&gallery.file(number).unwrap()),
+                Pixels::Code {
+                    number,
+                    revision: 1
+                }
+            );
         }
-        assert_eq!(read_code(&gallery.revised(2, 7).unwrap()), Pixels::Code { number: 2, revision: 7 });
+        assert_eq!(
+            read_code(&gallery.revised(2, 7).unwrap()),
+            Pixels::Code {
+                number: 2,
+                revision: 7
+            }
+        );
         assert_eq!(fs::read(photos.path().join("tree.JPG")).unwrap(), original);
     }
 
     #[test]
     fn a_folder_without_pictures_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(Gallery::photographs(dir.path(), dir.path(), 3), Err(GalleryError::Empty(_))));
+        assert!(matches!(
+            Gallery::photographs(dir.path(), dir.path(), 3),
+            Err(GalleryError::Empty(_))
+        ));
         assert!(matches!(
             Gallery::photographs(&dir.path().join("none"), dir.path(), 3),
             Err(GalleryError::Io { .. })

@@ -96,7 +96,9 @@ impl Gateway {
         Gateway {
             index,
             clock,
-            lanes: (0..plan.connections).map(|_| Lane::new(shared.target.clone(), plan.args.timeout)).collect(),
+            lanes: (0..plan.connections)
+                .map(|_| Lane::new(shared.target.clone(), plan.args.timeout))
+                .collect(),
             flights: FuturesUnordered::new(),
             backlog: VecDeque::new(),
             recovery: None,
@@ -160,10 +162,17 @@ impl Gateway {
         let due_us = self.tick_end(self.ticks);
         let lateness_us = now_us.saturating_sub(due_us);
         // Ticks that were overslept are sent together with this one, as one batch.
-        self.ticks = self.ticks.max(now_us.saturating_sub(self.offset_us) / self.tick_us) + 1;
+        self.ticks = self
+            .ticks
+            .max(now_us.saturating_sub(self.offset_us) / self.tick_us)
+            + 1;
         let until_us = self.tick_end(self.ticks - 1);
         let before = self.backlog.len();
-        let taken = self.shared.cohorts[self.index].lock().take_due(until_us, ENTRIES_MAX, &mut self.backlog);
+        let taken = self.shared.cohorts[self.index].lock().take_due(
+            until_us,
+            ENTRIES_MAX,
+            &mut self.backlog,
+        );
         if until_us > self.clock.load_us {
             self.pace.wake.saturating_record(lateness_us.max(1));
             self.pace.sends.planned += taken;
@@ -171,7 +180,9 @@ impl Gateway {
                 self.pace.sends.late += taken;
             }
             for piece in self.backlog.range(before..) {
-                self.pace.batches.saturating_record(u64::from(piece.entries));
+                self.pace
+                    .batches
+                    .saturating_record(u64::from(piece.entries));
             }
         }
         self.housekeeping(now_us);
@@ -208,7 +219,9 @@ impl Gateway {
     fn start_recovery(&mut self) {
         if self.recovery.is_none() {
             let (shared, index) = (self.shared.clone(), self.index);
-            self.recovery = Some(Box::pin(async move { population::recover(&shared, index).await }));
+            self.recovery = Some(Box::pin(async move {
+                population::recover(&shared, index).await
+            }));
         }
     }
 
@@ -236,7 +249,11 @@ impl Gateway {
 
     fn send(&mut self, piece: Piece) {
         let catalogue = self.shared.catalogue();
-        let (call, entries) = if piece.single { self.single(piece) } else { self.batch(piece, &catalogue) };
+        let (call, entries) = if piece.single {
+            self.single(piece)
+        } else {
+            self.batch(piece, &catalogue)
+        };
         let Some(mut lane) = (if entries == 0 { None } else { self.lanes.pop() }) else {
             // Its sessions were replaced since it was cut.
             self.fail(piece, Class::Failed("session_replaced"));
@@ -262,9 +279,15 @@ impl Gateway {
         let records = &mut self.records;
         let entries = self.shared.cohorts[self.index]
             .lock()
-            .depart(piece, |id, background| records.push((id, catalogue.flyweight(background))));
+            .depart(piece, |id, background| {
+                records.push((id, catalogue.flyweight(background)))
+            });
         self.body.reserve(16 + 12 * self.records.len());
-        wire.switch(catalogue.epoch, self.records.iter().copied(), &mut self.body);
+        wire.switch(
+            catalogue.epoch,
+            self.records.iter().copied(),
+            &mut self.body,
+        );
         let call = Call {
             method: Method::POST,
             path: self.batch_path.clone(),
@@ -276,9 +299,14 @@ impl Gateway {
 
     fn single(&self, piece: Piece) -> (Call, u32) {
         let mut target = (0, 0);
-        let entries = self.shared.cohorts[self.index].lock().depart(piece, |id, background| target = (id, background));
+        let entries = self.shared.cohorts[self.index]
+            .lock()
+            .depart(piece, |id, background| target = (id, background));
         let path = format!("/v1/sessions/{:016x}/background", target.0);
-        let body = format!("{{\"background\":\"{}\"}}", self.shared.gallery.id(target.1));
+        let body = format!(
+            "{{\"background\":\"{}\"}}",
+            self.shared.gallery.id(target.1)
+        );
         let call = Call {
             method: Method::PUT,
             path: path.parse().unwrap_or_default(),
@@ -292,7 +320,11 @@ impl Gateway {
     fn fail(&mut self, piece: Piece, class: Class) {
         let now_us = self.clock.now_us();
         let recorder = &mut self.recorder;
-        self.shared.cohorts[self.index].lock().land(piece, Landing::Refused, |due_us, _| recorder.book(due_us, now_us, class));
+        self.shared.cohorts[self.index]
+            .lock()
+            .land(piece, Landing::Refused, |due_us, _| {
+                recorder.book(due_us, now_us, class)
+            });
     }
 
     fn land(&mut self, flown: Flown) -> Note {
@@ -303,7 +335,11 @@ impl Gateway {
             result,
         } = flown;
         self.lanes.push(lane);
-        let name = if piece.single { "switch" } else { "batchSwitch" };
+        let name = if piece.single {
+            "switch"
+        } else {
+            "batchSwitch"
+        };
         let mut note = Note {
             name,
             took: Duration::ZERO,
@@ -327,7 +363,8 @@ impl Gateway {
         };
         note.error = verdict.error();
         if matches!(verdict, Verdict::Answered) {
-            self.recorder.served(self.clock_due(piece), micros(note.took), entries);
+            self.recorder
+                .served(self.clock_due(piece), micros(note.took), entries);
         }
         self.book(piece, done_us, verdict);
         note
@@ -368,20 +405,25 @@ impl Gateway {
 
     fn book(&mut self, piece: Piece, done_us: u64, verdict: Verdict) {
         let (landing, class) = match verdict {
-            Verdict::Answered => (Landing::Codes(&self.codes), Class::Indeterminate("session_replaced")),
+            Verdict::Answered => (
+                Landing::Codes(&self.codes),
+                Class::Indeterminate("session_replaced"),
+            ),
             Verdict::Refused(class) => (Landing::Refused, class),
             Verdict::Doubtful(class) => (Landing::Doubtful, class),
         };
         let recorder = &mut self.recorder;
-        self.shared.cohorts[self.index].lock().land(piece, landing, |due_us, entry| {
-            let class = match entry {
-                Entry::Acked => Class::Ok,
-                Entry::Code(code::SHED) => Class::Shed,
-                Entry::Code(code) => Class::Failed(code_name(code)),
-                Entry::AsPiece => class,
-            };
-            recorder.book(due_us, done_us, class);
-        });
+        self.shared.cohorts[self.index]
+            .lock()
+            .land(piece, landing, |due_us, entry| {
+                let class = match entry {
+                    Entry::Acked => Class::Ok,
+                    Entry::Code(code::SHED) => Class::Shed,
+                    Entry::Code(code) => Class::Failed(code_name(code)),
+                    Entry::AsPiece => class,
+                };
+                recorder.book(due_us, done_us, class);
+            });
     }
 }
 

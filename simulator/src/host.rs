@@ -11,7 +11,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum HostError {
     /// The kernel refused the affinity.
-    #[error("cannot run on CPUs {cpus:?}: {source}; give --cpus a list of CPUs that this process may use")]
+    #[error(
+        "cannot run on CPUs {cpus:?}: {source}; give --cpus a list of CPUs that this process may use"
+    )]
     Affinity {
         /// CPUs asked for.
         cpus: Vec<usize>,
@@ -19,7 +21,9 @@ pub enum HostError {
         source: io::Error,
     },
     /// The hard limit of open files is below what the run needs.
-    #[error("{needed} open files are needed and {limit} are allowed; raise it with `ulimit -n {needed}`, or use fewer --gateways or --connections")]
+    #[error(
+        "{needed} open files are needed and {limit} are allowed; raise it with `ulimit -n {needed}`, or use fewer --gateways or --connections"
+    )]
     Descriptors {
         /// Descriptors that the run needs.
         needed: u64,
@@ -60,7 +64,9 @@ pub fn ensure_descriptors(needed: u64) -> Result<(), HostError> {
         rlim_max: 0,
     };
     // SAFETY: the pointer is to a valid rlimit that the kernel fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 || limit.rlim_cur >= needed {
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0
+        || limit.rlim_cur >= needed
+    {
         return Ok(());
     }
     let hard = limit.rlim_max;
@@ -69,12 +75,18 @@ pub fn ensure_descriptors(needed: u64) -> Result<(), HostError> {
     if needed <= hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
         return Ok(());
     }
-    Err(HostError::Descriptors { needed, limit: hard })
+    Err(HostError::Descriptors {
+        needed,
+        limit: hard,
+    })
 }
 
 /// CPU time of the whole process so far.
 pub fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the pointer is to a valid timespec that the kernel fills.
     if unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } != 0 {
         return Duration::ZERO;
@@ -88,7 +100,13 @@ pub fn rss_peak_bytes() -> u64 {
     status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches("kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .map_or(0, |kib| kib * 1024)
 }
 
@@ -108,6 +126,9 @@ mod tests {
         assert!(cpu_time() > Duration::ZERO);
         assert!(rss_peak_bytes() > 0);
         assert!(ensure_descriptors(16).is_ok());
-        assert!(matches!(ensure_descriptors(u64::MAX - 1), Err(HostError::Descriptors { .. })));
+        assert!(matches!(
+            ensure_descriptors(u64::MAX - 1),
+            Err(HostError::Descriptors { .. })
+        ));
     }
 }

@@ -30,9 +30,17 @@ fn main() -> ExitCode {
         Command::SwitchSingle(args) => load(Scenario::SwitchSingle, args),
         Command::Preview(args) => load(Scenario::Preview, args),
         Command::Mixed(args) => load(Scenario::Mixed, args),
-        Command::Backgrounds(args) => gallery::draw_into(&args.out, args.count, args.size.0, args.size.1)
-            .map(|paths| say(&format!("{} backgrounds in {}\n", paths.len(), args.out.display())))
-            .context("drawing backgrounds"),
+        Command::Backgrounds(args) => {
+            gallery::draw_into(&args.out, args.count, args.size.0, args.size.1)
+                .map(|paths| {
+                    say(&format!(
+                        "{} backgrounds in {}\n",
+                        paths.len(),
+                        args.out.display()
+                    ))
+                })
+                .context("drawing backgrounds")
+        }
         Command::Version { json } => Ok(say(&version(json))),
     };
     match result {
@@ -47,7 +55,10 @@ fn main() -> ExitCode {
 fn version(json: bool) -> String {
     let version = env!("CARGO_PKG_VERSION");
     match json {
-        true => format!("{}\n", serde_json::json!({"version": version, "features": []})),
+        true => format!(
+            "{}\n",
+            serde_json::json!({"version": version, "features": []})
+        ),
         false => format!("backdrop-simulator {version}\n"),
     }
 }
@@ -74,7 +85,11 @@ fn load(scenario: Scenario, args: LoadArgs) -> anyhow::Result<u8> {
     }
     let stop = Stop::default();
     interrupt(stop.clone())?;
-    let table_to_stderr = plan.args.events.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let table_to_stderr = plan
+        .args
+        .events
+        .as_ref()
+        .is_some_and(|path| path.as_os_str() == "-");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(host::cpus())
         .enable_all()

@@ -55,7 +55,10 @@ impl std::fmt::Debug for Tagless {
 impl LatencyLog {
     /// Creates the file.
     pub fn create(path: &Path) -> io::Result<Self> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             std::fs::create_dir_all(parent)?;
         }
         Ok(LatencyLog {
@@ -65,7 +68,9 @@ impl LatencyLog {
     }
 
     fn start(&mut self, clock: &Clock) -> io::Result<()> {
-        let start = SystemTime::UNIX_EPOCH + Duration::from_millis(clock.origin_unix_ms) + Duration::from_micros(clock.load_us);
+        let start = SystemTime::UNIX_EPOCH
+            + Duration::from_millis(clock.origin_unix_ms)
+            + Duration::from_micros(clock.load_us);
         IntervalLogWriterBuilder::new()
             .add_comment("[Histogram log format version 1.3]")
             .add_comment("[latency from planned time to last byte, microseconds]")
@@ -77,8 +82,15 @@ impl LatencyLog {
         )
     }
 
-    fn write(&mut self, tag: &'static str, from: Duration, length: Duration, latency: &Total) -> io::Result<()> {
-        let mut writer = IntervalLogWriterBuilder::new().begin_log_with(&mut self.file, &mut self.serializer.0)?;
+    fn write(
+        &mut self,
+        tag: &'static str,
+        from: Duration,
+        length: Duration,
+        latency: &Total,
+    ) -> io::Result<()> {
+        let mut writer = IntervalLogWriterBuilder::new()
+            .begin_log_with(&mut self.file, &mut self.serializer.0)?;
         writer
             .write_histogram(latency, from, length, Tag::new(tag))
             .map_err(|error| io::Error::other(error.to_string()))
@@ -102,7 +114,9 @@ pub async fn watch(
         () = sleep_to(&clock, clock.load_us) => true,
         _ = done.wait_for(|done| *done) => false,
     };
-    shared.events.phase_at("load", clock.origin_unix_ms + clock.load_us / 1000);
+    shared
+        .events
+        .phase_at("load", clock.origin_unix_ms + clock.load_us / 1000);
     if let Some(Err(error)) = log.as_mut().map(|log| log.start(&clock)) {
         progress.warn(&format!("--hlog: {error}"));
         log = None;
@@ -125,10 +139,15 @@ pub async fn watch(
         }
         let seconds = shared.collector.take();
         let now_us = clock.now_us();
-        let t_s = if over { now_us.saturating_sub(clock.load_us) as f64 / 1e6 } else { second as f64 };
+        let t_s = if over {
+            now_us.saturating_sub(clock.load_us) as f64 / 1e6
+        } else {
+            second as f64
+        };
         let (cpu_now, wall_us) = (host::cpu_time(), now_us.saturating_sub(wall_last));
         if wall_us > 100_000 && !drained {
-            let busy = (cpu_now - cpu_last).as_secs_f64() * 1e6 / wall_us as f64 / host::cpus() as f64;
+            let busy =
+                (cpu_now - cpu_last).as_secs_f64() * 1e6 / wall_us as f64 / host::cpus() as f64;
             monitored.busy_max = monitored.busy_max.max(busy);
         }
         (cpu_last, wall_last) = (cpu_now, now_us);
@@ -136,7 +155,14 @@ pub async fn watch(
             monitored.cpu = cpu_now - cpu_start;
             monitored.wall = Duration::from_micros(now_us.saturating_sub(clock.load_us));
         }
-        note(&shared, &mut monitored, &mut log, &mut progress, t_s, &seconds);
+        note(
+            &shared,
+            &mut monitored,
+            &mut log,
+            &mut progress,
+            t_s,
+            &seconds,
+        );
         if now_us >= clock.end_us && !drained {
             drained = true;
             shared.events.phase("drain");
@@ -162,7 +188,10 @@ fn note(
 ) {
     let interval = interval_of(t_s, seconds);
     if let Some(open) = log.as_mut() {
-        let (length, from) = (Duration::from_secs(1), Duration::from_secs_f64((t_s - 1.0).max(0.0)));
+        let (length, from) = (
+            Duration::from_secs(1),
+            Duration::from_secs_f64((t_s - 1.0).max(0.0)),
+        );
         let written = [("switch", &seconds[0]), ("preview", &seconds[1])]
             .into_iter()
             .filter(|(_, second)| !second.latency.is_empty())
@@ -172,7 +201,11 @@ fn note(
             *log = None;
         }
     }
-    progress.second(&interval, shared.plan.args.duration, shared.census.holding());
+    progress.second(
+        &interval,
+        shared.plan.args.duration,
+        shared.census.holding(),
+    );
     shared.events.emit(&LoadEvent::Interval(interval.clone()));
     if monitored.intervals.len() < INTERVALS_MAX {
         monitored.intervals.push(interval);

@@ -73,7 +73,9 @@ fn bounded(width: usize, height: usize) -> Result<(), PictureError> {
 /// Encodes as baseline JPEG.
 pub fn encode(picture: &Rgb, quality: u8) -> Result<Vec<u8>, PictureError> {
     let error = |error: jpeg_encoder::EncodingError| PictureError::Encode(error.to_string());
-    let side = |extent: usize| u16::try_from(extent).map_err(|_| PictureError::Encode(format!("{extent} pixels a side")));
+    let side = |extent: usize| {
+        u16::try_from(extent).map_err(|_| PictureError::Encode(format!("{extent} pixels a side")))
+    };
     let mut out = Vec::with_capacity(picture.data.len() / 8);
     let encoder = jpeg_encoder::Encoder::new(&mut out, quality);
     encoder
@@ -90,9 +92,27 @@ pub fn encode(picture: &Rgb, quality: u8) -> Result<Vec<u8>, PictureError> {
 /// Decodes any of the three formats.
 pub fn decode(bytes: &[u8]) -> Result<Rgb, PictureError> {
     match bytes {
-        [0xff, 0xd8, ..] => decode_jpeg(bytes, ColorSpace::RGB).map(|(data, width, height)| Rgb { data, width, height }),
+        [0xff, 0xd8, ..] => decode_jpeg(bytes, ColorSpace::RGB).map(|(data, width, height)| Rgb {
+            data,
+            width,
+            height,
+        }),
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => decode_webp(bytes),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => decode_webp(bytes),
         _ => Err(PictureError::Format),
     }
 }
@@ -111,7 +131,9 @@ fn decode_jpeg(bytes: &[u8], colours: ColorSpace) -> Result<(Vec<u8>, usize, usi
     bounded(width, height)?;
     let data = decoder.decode().map_err(decode_error)?;
     if data.len() != width * height * colours.num_components() {
-        return Err(PictureError::Decode("unexpected colour components".to_owned()));
+        return Err(PictureError::Decode(
+            "unexpected colour components".to_owned(),
+        ));
     }
     Ok((data, width, height))
 }
@@ -153,8 +175,14 @@ fn decode_webp(bytes: &[u8]) -> Result<Rgb, PictureError> {
 fn to_rgb(raw: &[u8], samples: usize) -> Vec<u8> {
     match samples {
         3 => raw.to_vec(),
-        4 => raw.chunks_exact(4).flat_map(|px| [px[0], px[1], px[2]]).collect(),
-        _ => raw.chunks_exact(samples).flat_map(|px| [px[0]; 3]).collect(),
+        4 => raw
+            .chunks_exact(4)
+            .flat_map(|px| [px[0], px[1], px[2]])
+            .collect(),
+        _ => raw
+            .chunks_exact(samples)
+            .flat_map(|px| [px[0]; 3])
+            .collect(),
     }
 }
 
@@ -162,7 +190,11 @@ fn to_rgb(raw: &[u8], samples: usize) -> Vec<u8> {
 pub fn cover(picture: &Rgb, width: usize, height: usize) -> Crop {
     let wanted = width as f64 / height as f64;
     let has = picture.width as f64 / picture.height as f64;
-    let (crop_width, crop_height) = if has > wanted { (wanted / has, 1.0) } else { (1.0, has / wanted) };
+    let (crop_width, crop_height) = if has > wanted {
+        (wanted / has, 1.0)
+    } else {
+        (1.0, has / wanted)
+    };
     Crop {
         x: (1.0 - crop_width) / 2.0,
         y: (1.0 - crop_height) / 2.0,
@@ -181,7 +213,8 @@ pub fn resample(picture: &Rgb, crop: Crop, width: usize, height: usize) -> Rgb {
         for (x, tap) in columns.iter().enumerate() {
             for (index, weight) in tap {
                 for channel in 0..3 {
-                    narrow[(y * width + x) * 3 + channel] += weight * f32::from(line[index * 3 + channel]);
+                    narrow[(y * width + x) * 3 + channel] +=
+                        weight * f32::from(line[index * 3 + channel]);
                 }
             }
         }
@@ -192,10 +225,15 @@ pub fn resample(picture: &Rgb, crop: Crop, width: usize, height: usize) -> Rgb {
         line.fill(0.0);
         for (index, weight) in tap {
             let source = &narrow[index * width * 3..][..width * 3];
-            line.iter_mut().zip(source).for_each(|(sum, value)| *sum += weight * value);
+            line.iter_mut()
+                .zip(source)
+                .for_each(|(sum, value)| *sum += weight * value);
         }
         let target = &mut out.data[y * width * 3..][..width * 3];
-        target.iter_mut().zip(&line).for_each(|(to, from)| *to = (from + 0.5) as u8);
+        target
+            .iter_mut()
+            .zip(&line)
+            .for_each(|(to, from)| *to = (from + 0.5) as u8);
     }
     out
 }
@@ -253,6 +291,9 @@ mod tests {
     #[test]
     fn what_is_no_picture_is_an_error() {
         assert!(matches!(decode(b"hello"), Err(PictureError::Format)));
-        assert!(matches!(decode(&[0xff, 0xd8, 0xff]), Err(PictureError::Decode(_))));
+        assert!(matches!(
+            decode(&[0xff, 0xd8, 0xff]),
+            Err(PictureError::Decode(_))
+        ));
     }
 }

@@ -1,4 +1,5 @@
-//! The sessions at the service: create them, make them anew after a restart, read them all back.
+//! The sessions at the service: create them, make them anew after a restart, read them all back,
+//! delete them.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const BATCH_MAX: usize = 10_000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Time for tidying up.
+const DELETE_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one sample while the load runs.
 const SAMPLE: usize = 32;
 /// Refused batches in a row after which a partial population is taken as it is.
@@ -49,7 +52,9 @@ pub enum PopulationError {
         code: String,
     },
     /// Fewer sessions than were asked for.
-    #[error("{created} of {requested} sessions could be created ({refused} refused); give the service more --sessions-max or memory, or go on with --allow-partial-sessions")]
+    #[error(
+        "{created} of {requested} sessions could be created ({refused} refused); give the service more --sessions-max or memory, or go on with --allow-partial-sessions"
+    )]
     Partial {
         /// Acknowledged.
         created: u64,
@@ -106,7 +111,10 @@ fn refused(what: &'static str, answer: &Answer) -> PopulationError {
 
 /// Creates every session of every gateway. Batches start small, so that a service that dies of it leaves an honest
 /// count of what it had acknowledged.
-pub async fn create_all(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) -> Result<(), PopulationError> {
+pub async fn create_all(
+    shared: &Shared,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<(), PopulationError> {
     let until = Instant::now() + shared.plan.args.setup_timeout;
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let mut refusals = 0;
@@ -120,7 +128,9 @@ pub async fn create_all(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) -> Res
             if Instant::now() > until {
                 return give_up(shared, PopulationError::TimedOut);
             }
-            let size = (1 + shared.census.holding() as usize / 4).min(BATCH_MAX).min(wanted.len() - at);
+            let size = (1 + shared.census.holding() as usize / 4)
+                .min(BATCH_MAX)
+                .min(wanted.len() - at);
             let made = create_batch(shared, &mut lane, gateway, &wanted[at..at + size]).await?;
             at += size;
             shared.census.created.fetch_add(made, Ordering::Relaxed);
@@ -147,7 +157,11 @@ fn partial(shared: &Shared) -> PopulationError {
 
 /// A partial population is an error unless the plan allows it.
 fn give_up(shared: &Shared, error: PopulationError) -> Result<(), PopulationError> {
-    if shared.plan.args.allow_partial_sessions { Ok(()) } else { Err(error) }
+    if shared.plan.args.allow_partial_sessions {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 /// Creates some sessions of a gateway; how many were acknowledged. Refused ones stay absent and are counted.
@@ -178,7 +192,10 @@ async fn create_batch(
     let made = match answer.status {
         200 | 201 => wire.create_answer(&answer.body, entries.len())?,
         429 | 503 => {
-            shared.census.refused.fetch_add(entries.len() as u64, Ordering::Relaxed);
+            shared
+                .census
+                .refused
+                .fetch_add(entries.len() as u64, Ordering::Relaxed);
             return Ok(0);
         }
         _ => return Err(refused("creating sessions", &answer)),
@@ -194,7 +211,10 @@ async fn create_batch(
     }
     drop(cohort);
     shared.census.gained(acknowledged);
-    shared.census.refused.fetch_add(indices.len() as u64 - acknowledged, Ordering::Relaxed);
+    shared
+        .census
+        .refused
+        .fetch_add(indices.len() as u64 - acknowledged, Ordering::Relaxed);
     Ok(acknowledged)
 }
 
@@ -207,7 +227,10 @@ pub async fn recover(shared: &Shared, gateway: usize) {
         match revive(shared, gateway).await {
             Ok(()) => return,
             Err(PopulationError::Catalogue(error @ CatalogueError::Foreign { .. })) => {
-                shared.truth.lock().doubt(format!("after a reconnect: {error}"));
+                shared
+                    .truth
+                    .lock()
+                    .doubt(format!("after a reconnect: {error}"));
             }
             Err(_) => {}
         }
@@ -223,7 +246,11 @@ async fn revive(shared: &Shared, gateway: usize) -> Result<(), PopulationError> 
     let epoch = refresh(shared).await?;
     let lost = {
         let mut cohort = shared.cohorts[gateway].lock();
-        let lost = if cohort.epoch() == epoch { Vec::new() } else { cohort.forget() };
+        let lost = if cohort.epoch() == epoch {
+            Vec::new()
+        } else {
+            cohort.forget()
+        };
         cohort.set_epoch(epoch);
         cohort.owe(&lost);
         lost.len() as u64
@@ -274,12 +301,19 @@ async fn refresh(shared: &Shared) -> Result<u64, PopulationError> {
 
 /// Uploads the next revision of a background; the book knows it from the moment it is begun.
 pub async fn upload_again(shared: &Shared, number: u16) -> Result<(), PopulationError> {
-    let Some(revision) = shared.revisions.begin(number) else { return Ok(()) };
-    let Some(bytes) = shared.reader.paint(number, revision).await else { return Ok(()) };
+    let Some(revision) = shared.revisions.begin(number) else {
+        return Ok(());
+    };
+    let Some(bytes) = shared.reader.paint(number, revision).await else {
+        return Ok(());
+    };
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let until = Instant::now() + shared.plan.args.reconnect_for;
     let id = shared.gallery.id(number);
-    let metadata = shared.librarian.upload(&mut lane, id, bytes.into(), until).await?;
+    let metadata = shared
+        .librarian
+        .upload(&mut lane, id, bytes.into(), until)
+        .await?;
     shared.revisions.acknowledge(number, revision, &metadata);
     Ok(())
 }
@@ -291,11 +325,16 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
     for gateway in 0..shared.cohorts.len() {
         let present: Vec<usize> = {
             let cohort = shared.cohorts[gateway].lock();
-            (0..cohort.len()).filter(|index| cohort.id(*index).is_some()).collect()
+            (0..cohort.len())
+                .filter(|index| cohort.id(*index).is_some())
+                .collect()
         };
         for part in present.chunks(BATCH_MAX) {
             if let Err(error) = read_part(shared, &mut lane, gateway, part).await {
-                shared.truth.lock().doubt(format!("sessions could not be read back: {error}"));
+                shared
+                    .truth
+                    .lock()
+                    .doubt(format!("sessions could not be read back: {error}"));
                 return;
             }
             read += part.len() as u64;
@@ -304,13 +343,21 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
     }
 }
 
-async fn read_part(shared: &Shared, lane: &mut Lane, gateway: usize, part: &[usize]) -> Result<(), PopulationError> {
+async fn read_part(
+    shared: &Shared,
+    lane: &mut Lane,
+    gateway: usize,
+    part: &[usize],
+) -> Result<(), PopulationError> {
     let since = Instant::now();
     let mut backoff = Backoff::default();
     let seen = loop {
         match read(shared, lane, gateway, part).await {
             Ok(seen) => break seen,
-            Err(_) if since.elapsed() < shared.plan.args.reconnect_for && shared.stop.reason().is_none() => {
+            Err(_)
+                if since.elapsed() < shared.plan.args.reconnect_for
+                    && shared.stop.reason().is_none() =>
+            {
                 backoff.wait().await;
             }
             Err(error) => return Err(error),
@@ -320,20 +367,33 @@ async fn read_part(shared: &Shared, lane: &mut Lane, gateway: usize, part: &[usi
     let cohort = shared.cohorts[gateway].lock();
     if seen.epoch != cohort.epoch() {
         drop(cohort);
-        shared.truth.lock().doubt("the service restarted before the sessions were read back".to_owned());
+        shared
+            .truth
+            .lock()
+            .doubt("the service restarted before the sessions were read back".to_owned());
         return Ok(());
     }
     let mut truth = shared.truth.lock();
     for (&index, entry) in part.iter().zip(&seen.entries) {
         let allowed = cohort.allowed(index);
         let shown = shown(entry, &catalogue);
-        truth.session(|| who(&cohort, index), &allowed, shown, &cohort.earlier(index), false);
+        truth.session(
+            || who(&cohort, index),
+            &allowed,
+            shown,
+            &cohort.earlier(index),
+            false,
+        );
     }
     Ok(())
 }
 
 fn who(cohort: &crate::cohort::Cohort, index: usize) -> String {
-    format!("session {:016x} (user {})", cohort.id(index).unwrap_or(0), cohort.user(index))
+    format!(
+        "session {:016x} (user {})",
+        cohort.id(index).unwrap_or(0),
+        cohort.user(index)
+    )
 }
 
 /// A session for messages.
@@ -343,8 +403,16 @@ pub fn name(shared: &Shared, gateway: usize, index: usize) -> String {
 
 fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
     match entry {
-        Seen { code: code::OK, flyweight: NO_FLYWEIGHT, .. } => Shown::Nothing,
-        Seen { code: code::OK, flyweight, .. } => match catalogue.number(*flyweight) {
+        Seen {
+            code: code::OK,
+            flyweight: NO_FLYWEIGHT,
+            ..
+        } => Shown::Nothing,
+        Seen {
+            code: code::OK,
+            flyweight,
+            ..
+        } => match catalogue.number(*flyweight) {
             Some(number) => Shown::Background(number),
             None => Shown::Foreign(*flyweight),
         },
@@ -360,7 +428,9 @@ async fn read(
 ) -> Result<crate::wire::Answer<Seen>, PopulationError> {
     let ids: Vec<u64> = {
         let cohort = shared.cohorts[gateway].lock();
-        part.iter().map(|index| cohort.id(*index).unwrap_or(0)).collect()
+        part.iter()
+            .map(|index| cohort.id(*index).unwrap_or(0))
+            .collect()
     };
     let wire = shared.plan.args.wire;
     let mut body = BytesMut::with_capacity(16 + 8 * ids.len());
@@ -372,16 +442,50 @@ async fn read(
     Ok(wire.read_answer(&answer.body, ids.len())?)
 }
 
+/// Deletes what this run created, as well as it can: a service that is used again has room again.
+pub async fn delete_all(shared: &Shared) {
+    let until = Instant::now() + DELETE_TIME;
+    let wire = shared.plan.args.wire;
+    let mut lane = Lane::new(shared.target.clone(), DELETE_TIME);
+    for gateway in 0..shared.cohorts.len() {
+        let (epoch, ids): (u64, Vec<u64>) = {
+            let cohort = shared.cohorts[gateway].lock();
+            (
+                cohort.epoch(),
+                (0..cohort.len())
+                    .filter_map(|index| cohort.id(index))
+                    .collect(),
+            )
+        };
+        for part in ids.chunks(BATCH_MAX) {
+            let mut body = BytesMut::with_capacity(16 + 8 * part.len());
+            wire.delete(epoch, part, &mut body);
+            let gone = lane
+                .call(batch_call("batchDelete", wire, body))
+                .await
+                .is_err();
+            if gone || Instant::now() > until {
+                return;
+            }
+        }
+    }
+}
+
 /// Reads a few sessions while the load runs; switches under way make either answer right.
 pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
     let hash = mix(shared.plan.args.seed, 0x7361_6d70, round);
     let gateway = (hash % shared.cohorts.len() as u64) as usize;
     let (epoch, watches) = {
         let mut cohort = shared.cohorts[gateway].lock();
-        let mut indices: Vec<usize> = (0..SAMPLE as u64).filter_map(|at| cohort.pick(mix(hash, 1, at))).collect();
+        let mut indices: Vec<usize> = (0..SAMPLE as u64)
+            .filter_map(|at| cohort.pick(mix(hash, 1, at)))
+            .collect();
         indices.sort_unstable();
         indices.dedup();
-        let watches: Vec<(usize, u64)> = indices.iter().map(|index| (*index, cohort.watch(*index))).collect();
+        let watches: Vec<(usize, u64)> = indices
+            .iter()
+            .map(|index| (*index, cohort.watch(*index)))
+            .collect();
         (cohort.epoch(), watches)
     };
     let indices: Vec<usize> = watches.iter().map(|(index, _)| *index).collect();
@@ -392,14 +496,19 @@ pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
     let catalogue = shared.catalogue();
     let mut cohort = shared.cohorts[gateway].lock();
     for (position, (index, token)) in watches.into_iter().enumerate() {
-        let Some(allowed) = cohort.unwatch(token) else { continue };
+        let Some(allowed) = cohort.unwatch(token) else {
+            continue;
+        };
         let Ok(seen) = &seen else { continue };
         if seen.epoch != epoch || catalogue.epoch != epoch {
             continue;
         }
         let shown = shown(&seen.entries[position], &catalogue);
         let earlier = cohort.earlier(index);
-        shared.truth.lock().session(|| who(&cohort, index), &allowed, shown, &earlier, true);
+        shared
+            .truth
+            .lock()
+            .session(|| who(&cohort, index), &allowed, shown, &earlier, true);
     }
     drop(cohort);
     if matches!(seen, Err(PopulationError::Away(CallError::Connect(_)))) {

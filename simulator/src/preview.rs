@@ -59,7 +59,11 @@ pub struct Previewer {
 
 /// Preview users that a rate needs.
 pub fn workers(rate: f64) -> usize {
-    if rate > 0.0 { (rate / 500.0).ceil().clamp(1.0, 8.0) as usize } else { 0 }
+    if rate > 0.0 {
+        (rate / 500.0).ceil().clamp(1.0, 8.0) as usize
+    } else {
+        0
+    }
 }
 
 impl Previewer {
@@ -72,7 +76,9 @@ impl Previewer {
             worker: worker as u64,
             workers: workers as u64,
             next: 0,
-            lanes: (0..lanes).map(|_| Lane::new(shared.target.clone(), plan.args.timeout)).collect(),
+            lanes: (0..lanes)
+                .map(|_| Lane::new(shared.target.clone(), plan.args.timeout))
+                .collect(),
             backlog: VecDeque::new(),
             flights: FuturesUnordered::new(),
             recorder: Recorder::new(Operation::Preview, shared.spans.clone()),
@@ -86,7 +92,8 @@ impl Previewer {
     /// The frame that comes after those taken: evenly spaced, with a seeded jitter of one place.
     fn upcoming(&self) -> Due {
         let number = self.next * self.workers + self.worker;
-        let jitter = (mix(self.shared.plan.args.seed, 0x7072_6576, number) >> 11) as f64 / (1_u64 << 53) as f64;
+        let jitter = (mix(self.shared.plan.args.seed, 0x7072_6576, number) >> 11) as f64
+            / (1_u64 << 53) as f64;
         Due {
             number,
             at_us: ((number as f64 + jitter) / self.shared.plan.previews_per_second * 1e6) as u64,
@@ -149,23 +156,29 @@ impl Previewer {
             let now_us = self.clock.now_us();
             if now_us > due.at_us + self.timeout_us {
                 self.backlog.pop_front();
-                self.recorder.book(due.at_us, now_us, Class::Failed("unsent_timeout"));
+                self.recorder
+                    .book(due.at_us, now_us, Class::Failed("unsent_timeout"));
                 continue;
             }
             let Some(lane) = self.lanes.pop() else { return };
             self.backlog.pop_front();
             if let Some(lane) = self.send(due, lane) {
                 self.lanes.push(lane);
-                self.recorder.book(due.at_us, now_us, Class::Failed("no_session"));
+                self.recorder
+                    .book(due.at_us, now_us, Class::Failed("no_session"));
             }
         }
     }
 
     /// Gives the lane back when there is no session to look at.
     fn send(&mut self, due: Due, mut lane: Lane) -> Option<Lane> {
-        let Some((gateway, index, id, token)) = self.choose(due.number) else { return Some(lane) };
+        let Some((gateway, index, id, token)) = self.choose(due.number) else {
+            return Some(lane);
+        };
         let (width, height) = self.shared.plan.args.preview_size;
-        let path = format!("/v1/sessions/{id:016x}/frame?width={width}&height={height}&format=jpeg&quality=80");
+        let path = format!(
+            "/v1/sessions/{id:016x}/frame?width={width}&height={height}&format=jpeg&quality=80"
+        );
         let call = Call::get(path.parse().unwrap_or_default());
         self.flights.push(Box::pin(async move {
             let sent = Instant::now();
@@ -188,16 +201,20 @@ impl Previewer {
         let hash = mix(self.shared.plan.args.seed, 0x6672_616d, number);
         let gateways = self.shared.cohorts.len();
         let first = crate::schedule::below(hash, gateways as u64) as usize;
-        (0..gateways).map(|step| (first + step) % gateways).find_map(|gateway| {
-            let mut cohort = self.shared.cohorts[gateway].lock();
-            let index = cohort.pick(mix(hash, 1, 2))?;
-            let id = cohort.id(index)?;
-            Some((gateway, index, id, cohort.watch(index)))
-        })
+        (0..gateways)
+            .map(|step| (first + step) % gateways)
+            .find_map(|gateway| {
+                let mut cohort = self.shared.cohorts[gateway].lock();
+                let index = cohort.pick(mix(hash, 1, 2))?;
+                let id = cohort.id(index)?;
+                Some((gateway, index, id, cohort.watch(index)))
+            })
     }
 
     fn land(&mut self, flown: Flown) -> Note {
-        let allowed = self.shared.cohorts[flown.gateway].lock().unwatch(flown.token);
+        let allowed = self.shared.cohorts[flown.gateway]
+            .lock()
+            .unwatch(flown.token);
         let mut note = Note {
             name: "frame",
             took: Duration::ZERO,
@@ -255,18 +272,26 @@ impl Previewer {
         let catalogue = self.shared.catalogue();
         let number = |text: &str| text.parse::<u32>().ok();
         self.shared.reader.look_at(Frame {
-            who: format!("frame {} of {}", flown.due.number, population::name(&self.shared, flown.gateway, flown.index)),
+            who: format!(
+                "frame {} of {}",
+                flown.due.number,
+                population::name(&self.shared, flown.gateway, flown.index)
+            ),
             body: answer.body.clone(),
             allowed,
             sent: flown.sent,
-            header: answer.header("backdrop-flyweight").and_then(number).and_then(|index| catalogue.number(index)),
+            header: answer
+                .header("backdrop-flyweight")
+                .and_then(number)
+                .and_then(|index| catalogue.number(index)),
             version: answer.header("backdrop-version").and_then(number),
         });
     }
 }
 
 fn is_degraded(answer: &Answer) -> bool {
-    answer.header("backdrop-degraded").is_some() || answer.header("backdrop-cache") == Some("degraded")
+    answer.header("backdrop-degraded").is_some()
+        || answer.header("backdrop-cache") == Some("degraded")
 }
 
 /// Reads a few sessions back, over and over, until the load ends.
@@ -295,7 +320,8 @@ pub async fn update_backgrounds(shared: &Shared, clock: Clock, every: Duration) 
             if shared.stop.reason().is_some() {
                 return;
             }
-            let nap = Duration::from_micros(due_us - clock.now_us().min(due_us)).min(Duration::from_millis(200));
+            let nap = Duration::from_micros(due_us - clock.now_us().min(due_us))
+                .min(Duration::from_millis(200));
             tokio::time::sleep(nap).await;
         }
         let number = mix(shared.plan.args.seed, 0x7570_6461, round) % shared.gallery.len() as u64;

@@ -69,7 +69,9 @@ impl Progress {
         let line = line(interval, duration, sessions);
         match self.mode {
             Mode::Rewrite => self.counting(&line),
-            Mode::Plain if self.seconds.is_multiple_of(PLAIN_EVERY) => self.write(&format!("{line}\n")),
+            Mode::Plain if self.seconds.is_multiple_of(PLAIN_EVERY) => {
+                self.write(&format!("{line}\n"))
+            }
             Mode::Plain | Mode::Silent => {}
         }
     }
@@ -106,7 +108,10 @@ fn line(interval: &Interval, duration: Duration, sessions: u64) -> String {
     }
     let previews = interval.previews_ok + interval.previews_degraded;
     if previews > 0 {
-        line.push_str(&format!("  {previews}/s previews p99 {}", micros(interval.preview_p99_us)));
+        line.push_str(&format!(
+            "  {previews}/s previews p99 {}",
+            micros(interval.preview_p99_us)
+        ));
     }
     let shed = interval.switches_shed + interval.previews_shed;
     let failed = interval.switches_failed + interval.previews_failed;
@@ -147,8 +152,14 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 950, 12_345, 12_345_678].map(micros), ["0 µs", "950 µs", "12.3 ms", "12.3 s"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 950, 12_345, 12_345_678].map(micros),
+            ["0 µs", "950 µs", "12.3 ms", "12.3 s"]
+        );
     }
 
     #[test]
@@ -160,7 +171,10 @@ mod tests {
             ..Interval::default()
         };
         let calm = line(&interval, Duration::from_secs(60), 3000);
-        assert!(calm.contains("1,000/s switches") && !calm.contains("failed"), "{calm}");
+        assert!(
+            calm.contains("1,000/s switches") && !calm.contains("failed"),
+            "{calm}"
+        );
         interval.switches_failed = 7;
         assert!(line(&interval, Duration::from_secs(60), 3000).contains("failed 7"));
     }

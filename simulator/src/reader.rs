@@ -111,14 +111,23 @@ impl Reader {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, truth: &Mutex<Truth>, revisions: &Revisions, gallery: &Gallery) {
+fn work(
+    queue: &Mutex<Receiver<Job>>,
+    truth: &Mutex<Truth>,
+    revisions: &Revisions,
+    gallery: &Gallery,
+) {
     crate::host::give_way();
     loop {
         // The lock is held while waiting: the other readers wait for the lock instead of the queue.
         let job = queue.lock().recv();
         match job {
             Ok(Job::Frame(frame)) => look(frame, truth, revisions),
-            Ok(Job::Paint { number, revision, reply }) => {
+            Ok(Job::Paint {
+                number,
+                revision,
+                reply,
+            }) => {
                 // Nobody waits any more: nothing to do.
                 let _ = reply.send(gallery.revised(number, revision).ok());
             }
@@ -130,9 +139,10 @@ fn work(queue: &Mutex<Receiver<Job>>, truth: &Mutex<Truth>, revisions: &Revision
 fn look(frame: Frame, truth: &Mutex<Truth>, revisions: &Revisions) {
     let pixels = pixels(&frame.body);
     let (revision_min, revision_max) = match pixels {
-        Pixels::Code { number, .. } if revisions.knows(number) => {
-            (revisions.floor(number, frame.sent), revisions.ceiling(number))
-        }
+        Pixels::Code { number, .. } if revisions.knows(number) => (
+            revisions.floor(number, frame.sent),
+            revisions.ceiling(number),
+        ),
         _ => (0, u8::MAX),
     };
     let header_revision = match (frame.header, frame.version) {

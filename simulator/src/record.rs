@@ -14,7 +14,8 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 const DIGITS: u8 = 3;
 /// Quantiles of the spectrum that the report draws.
 const SPECTRUM: [f64; 17] = [
-    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99995, 0.99999, 0.999999, 1.0,
+    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99995,
+    0.99999, 0.999999, 1.0,
 ];
 
 /// Histogram of one worker.
@@ -83,7 +84,10 @@ impl Spans {
     /// The span that a planned time falls into.
     pub fn at(&self, due_us: u64) -> usize {
         // A handful of edges: a scan from the end beats a binary search.
-        self.edges_us.iter().rposition(|edge| *edge <= due_us).unwrap_or(0)
+        self.edges_us
+            .iter()
+            .rposition(|edge| *edge <= due_us)
+            .unwrap_or(0)
     }
 
     /// Spans that lie in `from..to`; both must be edges.
@@ -196,7 +200,8 @@ impl Recorder {
     /// Books the time from send to last byte of a request that carried `operations`.
     pub fn served(&mut self, due_us: u64, service_us: u64, operations: u32) {
         let span = &mut self.stats[self.spans.at(due_us)];
-        span.service.saturating_record_n(service_us.max(1), operations);
+        span.service
+            .saturating_record_n(service_us.max(1), operations);
     }
 
     /// Pours the interval into the collector.
@@ -289,7 +294,10 @@ impl Default for Pace {
 impl Collector {
     /// Takes what came since the last call: switches, previews.
     pub fn take(&self) -> [Second; 2] {
-        std::mem::replace(&mut *self.current.lock(), [Second::empty(), Second::empty()])
+        std::mem::replace(
+            &mut *self.current.lock(),
+            [Second::empty(), Second::empty()],
+        )
     }
 
     /// A worker is done.
@@ -314,7 +322,11 @@ impl Collector {
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 impl Finished {
@@ -323,7 +335,11 @@ impl Finished {
         let mut counts = Counts::default();
         let mut latency: Total = histogram();
         let mut service: Total = histogram();
-        for recorder in self.recorders.iter().filter(|recorder| recorder.operation == operation) {
+        for recorder in self
+            .recorders
+            .iter()
+            .filter(|recorder| recorder.operation == operation)
+        {
             for span in &recorder.stats[recorder.spans.within(from_us, to_us)] {
                 counts.add(&span.counts);
                 merge(&mut latency, &span.latency);
@@ -338,8 +354,16 @@ impl Finished {
             shed: counts.shed,
             failed: counts.failed,
             indeterminate: counts.indeterminate,
-            errors: counts.errors.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
-            rate_per_s: if seconds > 0.0 { (counts.ok + counts.degraded) as f64 / seconds } else { 0.0 },
+            errors: counts
+                .errors
+                .into_iter()
+                .map(|(name, n)| (name.to_owned(), n))
+                .collect(),
+            rate_per_s: if seconds > 0.0 {
+                (counts.ok + counts.degraded) as f64 / seconds
+            } else {
+                0.0
+            },
             latency: latency_of(&latency),
             service_time: latency_of(&service),
             spectrum: spectrum(&latency),
@@ -375,8 +399,18 @@ fn spectrum(histogram: &Total) -> Vec<(f64, u64)> {
 
 /// The report's view of one second that ended at `t_s`.
 pub fn interval_of(t_s: f64, [switches, previews]: &[Second; 2]) -> Interval {
-    let quantile = |latency: &Total, q| if latency.is_empty() { 0 } else { latency.value_at_quantile(q) };
-    let max = if switches.latency.is_empty() { 0 } else { switches.latency.max() };
+    let quantile = |latency: &Total, q| {
+        if latency.is_empty() {
+            0
+        } else {
+            latency.value_at_quantile(q)
+        }
+    };
+    let max = if switches.latency.is_empty() {
+        0
+    } else {
+        switches.latency.max()
+    };
     Interval {
         t_s,
         switches_ok: switches.counts.ok,
@@ -409,7 +443,10 @@ mod tests {
         collector.finish(recorder, &Pace::default());
         collector.with_finished(|finished| {
             let all = finished.figures(Operation::Switch, 1_000, 3_000);
-            assert_eq!((all.planned, all.ok, all.shed, all.indeterminate), (3, 1, 1, 1));
+            assert_eq!(
+                (all.planned, all.ok, all.shed, all.indeterminate),
+                (3, 1, 1, 1)
+            );
             assert_eq!(all.errors["timeout"], 1);
             assert_eq!(all.latency.max_us, 200);
             let late = finished.figures(Operation::Switch, 2_000, 3_000);

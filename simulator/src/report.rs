@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use backdrop_reports::load::{
-    GooseFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures, ProcessFigures,
-    SessionFigures, TruthVerdict, WindowFigures,
+    GooseFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures,
+    ProcessFigures, SessionFigures, TruthVerdict, WindowFigures,
 };
 
 use crate::cohort::BYTES_PER_SESSION;
@@ -66,7 +66,8 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
     if let Some(clock) = clock {
         measured(shared, &clock, &load.monitored, &mut report);
         report.http.requests = load.requests;
-        report.http.requests_per_s = load.requests as f64 / (report.duration_s + plan.args.warmup.as_secs_f64()).max(1e-3);
+        report.http.requests_per_s =
+            load.requests as f64 / (report.duration_s + plan.args.warmup.as_secs_f64()).max(1e-3);
     }
     (report.http.connections_opened, report.http.connections_max) = load.connections;
     report.intervals = load.monitored.intervals;
@@ -84,13 +85,18 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
         report.switches = finished.figures(Operation::Switch, clock.load_us, clock.end_us);
         report.previews = finished.figures(Operation::Preview, clock.load_us, clock.end_us);
         for figures in [&mut report.switches, &mut report.previews] {
-            figures.rate_per_s = (figures.ok + figures.degraded) as f64 / report.duration_s.max(1e-3);
+            figures.rate_per_s =
+                (figures.ok + figures.degraded) as f64 / report.duration_s.max(1e-3);
         }
         report.wake_lateness = latency_of(&finished.wake);
         report.sends = finished.sends.clone();
         report.http = HttpFigures {
             batch_entries_p50: median(&finished.batches),
-            batch_entries_max: if finished.batches.is_empty() { 0 } else { finished.batches.max() },
+            batch_entries_max: if finished.batches.is_empty() {
+                0
+            } else {
+                finished.batches.max()
+            },
             ..HttpFigures::default()
         };
         report.windows = shared
@@ -99,7 +105,10 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
             .windows
             .iter()
             .map(|window| {
-                let (from, to) = (clock.load_us + micros(window.from), clock.load_us + micros(window.to));
+                let (from, to) = (
+                    clock.load_us + micros(window.from),
+                    clock.load_us + micros(window.to),
+                );
                 WindowFigures {
                     name: window.name.clone(),
                     from_s: window.from.as_secs_f64(),
@@ -114,14 +123,22 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
 }
 
 fn median(histogram: &Total) -> u64 {
-    if histogram.is_empty() { 0 } else { histogram.value_at_quantile(0.5) }
+    if histogram.is_empty() {
+        0
+    } else {
+        histogram.value_at_quantile(0.5)
+    }
 }
 
 fn process(monitored: &Monitored) -> ProcessFigures {
     let wall = monitored.wall.as_secs_f64();
     ProcessFigures {
         cpu_s: monitored.cpu.as_secs_f64(),
-        cores_mean: if wall > 0.0 { monitored.cpu.as_secs_f64() / wall } else { 0.0 },
+        cores_mean: if wall > 0.0 {
+            monitored.cpu.as_secs_f64() / wall
+        } else {
+            0.0
+        },
         busy_max: monitored.busy_max,
         rss_peak_bytes: host::rss_peak_bytes(),
         bytes_per_session: BYTES_PER_SESSION as f64,
@@ -143,13 +160,24 @@ pub fn exit_code(report: &LoadReport, stop: Option<StopReason>) -> u8 {
 /// The table at the end of a run.
 pub fn table(report: &LoadReport) -> String {
     let mut out = String::new();
-    row(&mut out, "scenario", &format!("{}, seed {}, schedule {}", report.scenario, report.seed, report.schedule_hash));
+    row(
+        &mut out,
+        "scenario",
+        &format!(
+            "{}, seed {}, schedule {}",
+            report.scenario, report.seed, report.schedule_hash
+        ),
+    );
     row(&mut out, "load", &format!("{:.1} s", report.duration_s));
     row(&mut out, "sessions", &sessions(&report.sessions));
     operation(&mut out, "switches", &report.switches);
     operation(&mut out, "previews", &report.previews);
     for window in &report.windows {
-        row(&mut out, &format!("window {}", window.name), &format!("{:.1} to {:.1} s", window.from_s, window.to_s));
+        row(
+            &mut out,
+            &format!("window {}", window.name),
+            &format!("{:.1} to {:.1} s", window.from_s, window.to_s),
+        );
         operation(&mut out, "  switches", &window.switches);
         operation(&mut out, "  previews", &window.previews);
     }
@@ -176,8 +204,15 @@ fn row(out: &mut String, name: &str, text: &str) {
 }
 
 fn sessions(figures: &SessionFigures) -> String {
-    let mut text = format!("{} of {} created", grouped(figures.created), grouped(figures.requested));
-    for (count, what) in [(figures.refused, "refused"), (figures.recreated, "made anew")] {
+    let mut text = format!(
+        "{} of {} created",
+        grouped(figures.created),
+        grouped(figures.requested)
+    );
+    for (count, what) in [
+        (figures.refused, "refused"),
+        (figures.recreated, "made anew"),
+    ] {
         if count > 0 {
             let _ = write!(text, ", {} {what}", grouped(count));
         }
@@ -192,7 +227,12 @@ fn operation(out: &mut String, name: &str, figures: &OperationFigures) {
     if figures.planned == 0 {
         return;
     }
-    let mut text = format!("{}/s, {} of {} acknowledged", grouped(figures.rate_per_s.round() as u64), grouped(figures.ok), grouped(figures.planned));
+    let mut text = format!(
+        "{}/s, {} of {} acknowledged",
+        grouped(figures.rate_per_s.round() as u64),
+        grouped(figures.ok),
+        grouped(figures.planned)
+    );
     let others = [
         (figures.degraded, "degraded"),
         (figures.shed, "shed"),
@@ -208,7 +248,11 @@ fn operation(out: &mut String, name: &str, figures: &OperationFigures) {
     row(out, "  latency", &latency(&figures.latency));
     row(out, "  service time", &latency(&figures.service_time));
     if !figures.errors.is_empty() {
-        let words: Vec<String> = figures.errors.iter().map(|(name, n)| format!("{name} {}", grouped(*n))).collect();
+        let words: Vec<String> = figures
+            .errors
+            .iter()
+            .map(|(name, n)| format!("{name} {}", grouped(*n)))
+            .collect();
         row(out, "  errors", &words.join(", "));
     }
 }
@@ -248,7 +292,11 @@ fn simulator(report: &LoadReport) -> String {
         grouped(report.sends.late),
         grouped(report.sends.dropped),
         grouped(report.sends.planned),
-        if report.starved { ": STARVED, its figures say nothing" } else { "" },
+        if report.starved {
+            ": STARVED, its figures say nothing"
+        } else {
+            ""
+        },
     )
 }
 
@@ -270,7 +318,10 @@ fn truth(out: &mut String, report: &LoadReport) {
     );
     row(out, "truth", &text);
     if truth.verdict == TruthVerdict::Violated {
-        let text = format!("{} lost, {} stale, {} wrong, {} torn", truth.lost, truth.stale, truth.wrong, truth.torn);
+        let text = format!(
+            "{} lost, {} stale, {} wrong, {} torn",
+            truth.lost, truth.stale, truth.wrong, truth.torn
+        );
         row(out, "  violations", &text);
     }
     for line in &truth.history {

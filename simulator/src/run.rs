@@ -51,9 +51,9 @@ pub enum RunError {
     /// The host.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// Goose.
-    #[error("goose: {0}")]
-    Goose(#[from] goose::GooseError),
+    /// The load framework.
+    #[error(transparent)]
+    Attack(#[from] attack::AttackError),
     /// A file to write, or a thread to start.
     #[error("{what}: {source}")]
     Io {
@@ -71,11 +71,13 @@ impl RunError {
             RunError::Target(_) | RunError::Host(_) => 64,
             RunError::Gallery(_) => 64,
             RunError::Catalogue(CatalogueError::Missing { .. }) => 64,
-            RunError::Catalogue(CatalogueError::Refused { status: 401 | 403, .. }) => 64,
+            RunError::Catalogue(CatalogueError::Refused {
+                status: 401 | 403, ..
+            }) => 64,
             RunError::Catalogue(_) => 69,
             RunError::Population(PopulationError::Stopped) => 130,
             RunError::Population(_) => 69,
-            RunError::Goose(_) | RunError::Io { .. } => 255,
+            RunError::Attack(_) | RunError::Io { .. } => 255,
         }
     }
 }
@@ -99,12 +101,25 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     host::ensure_descriptors(plan.connections_max() as u64 + DESCRIPTORS_SPARE)?;
     let mut progress = Progress::new(plan.args.progress);
     let events = Events::new(event_sink(&plan)?);
-    let log = plan.args.hlog.as_deref().map(LatencyLog::create).transpose().map_err(io_error("--hlog"))?;
+    let log = plan
+        .args
+        .hlog
+        .as_deref()
+        .map(LatencyLog::create)
+        .transpose()
+        .map_err(io_error("--hlog"))?;
     events.phase("setup");
     let shared = Arc::new(set_up(plan, stop, events, &mut progress).await?);
-    let sizes: Vec<usize> = shared.cohorts.iter().map(|cohort| cohort.lock().len()).collect();
+    let sizes: Vec<usize> = shared
+        .cohorts
+        .iter()
+        .map(|cohort| cohort.lock().len())
+        .collect();
     let schedule_hash = schedule(&shared.plan).hash(&sizes);
-    populate(&shared, &mut progress).await?;
+    if let Err(error) = populate(&shared, &mut progress).await {
+        population::delete_all(&shared).await;
+        return Err(error);
+    }
     let mut load = Load {
         schedule_hash,
         ..Load::default()
@@ -128,7 +143,8 @@ fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
         None => Ok(None),
         Some(path) if path.as_os_str() == "-" => Ok(Some(Box::new(std::io::stdout()))),
         Some(path) => {
-            let file = std::fs::File::create(path).map_err(io_error(format!("--events {}", path.display())))?;
+            let file = std::fs::File::create(path)
+                .map_err(io_error(format!("--events {}", path.display())))?;
             Ok(Some(Box::new(file)))
         }
     }
@@ -136,7 +152,10 @@ fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
 
 fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
     let failed = || io_error(format!("--json {}", path.display()));
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(parent).map_err(failed())?;
     }
     let text = serde_json::to_vec_pretty(report).map_err(|error| failed()(error.into()))?;
@@ -167,15 +186,25 @@ fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
         .into_iter()
         .enumerate()
         .map(|(gateway, size)| {
-            let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size).with_singles(plan.singles_every);
+            let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size)
+                .with_singles(plan.singles_every);
             first_user += size as u64;
-            Mutex::new(if plan.scenario == Scenario::Preview { cohort.resting() } else { cohort })
+            Mutex::new(if plan.scenario == Scenario::Preview {
+                cohort.resting()
+            } else {
+                cohort
+            })
         })
         .collect()
 }
 
 /// Pictures, catalogue and everything shared; no sessions yet.
-async fn set_up(plan: Plan, stop: Stop, events: Events, progress: &mut Progress) -> Result<Shared, RunError> {
+async fn set_up(
+    plan: Plan,
+    stop: Stop,
+    events: Events,
+    progress: &mut Progress,
+) -> Result<Shared, RunError> {
     let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
     let librarian = Librarian::new(target.clone());
     // Whether anybody listens is said before pictures are drawn.
@@ -189,7 +218,8 @@ async fn set_up(plan: Plan, stop: Stop, events: Events, progress: &mut Progress)
     }
     let truth = Arc::new(Mutex::new(Truth::requiring(evidence)));
     let readers = (host::cpus() / 2).max(1);
-    let reader = Reader::start(readers, truth.clone(), revisions.clone(), gallery.clone()).map_err(io_error("reader threads"))?;
+    let reader = Reader::start(readers, truth.clone(), revisions.clone(), gallery.clone())
+        .map_err(io_error("reader threads"))?;
     Ok(Shared {
         cohorts: cohorts(&plan),
         spans: spans(&plan),
@@ -221,7 +251,11 @@ fn gallery(plan: &Plan, progress: &mut Progress) -> Result<Gallery, RunError> {
     for words in &gallery.skipped {
         progress.warn(&format!("skipped {words}"));
     }
-    progress.say(&format!("{} backgrounds ready in {:.1} s", gallery.len(), started.elapsed().as_secs_f64()));
+    progress.say(&format!(
+        "{} backgrounds ready in {:.1} s",
+        gallery.len(),
+        started.elapsed().as_secs_f64()
+    ));
     Ok(gallery)
 }
 
@@ -234,8 +268,14 @@ async fn catalogue(
 ) -> Result<Catalogue, RunError> {
     let until = Instant::now() + plan.args.setup_timeout;
     let shown = Mutex::new(progress.clone());
-    let counting = |done, of| shown.lock().counting(&format!("uploaded {done} of {of} backgrounds"));
-    let catalogue = librarian.ensure(gallery, revisions, !plan.args.no_upload, until, &counting).await?;
+    let counting = |done, of| {
+        shown
+            .lock()
+            .counting(&format!("uploaded {done} of {of} backgrounds"))
+    };
+    let catalogue = librarian
+        .ensure(gallery, revisions, !plan.args.no_upload, until, &counting)
+        .await?;
     *progress = shown.into_inner();
     progress.end();
     Ok(catalogue)
@@ -261,6 +301,9 @@ async fn populate(shared: &Arc<Shared>, progress: &mut Progress) -> Result<(), R
             Err(PopulationError::Stopped) => return Ok(()),
             Err(error) if !shared.plan.args.allow_partial_sessions => return Err(error.into()),
             Err(error) => {
+                // What was reached is said before the wait: it is all that is left of this life of the service.
+                let sessions = shared.census.reached();
+                shared.events.emit(&LoadEvent::Setup { sessions });
                 progress.warn(&format!("{error}; waiting for it to come back"));
                 wait_for_service(shared).await;
             }
@@ -271,7 +314,11 @@ async fn populate(shared: &Arc<Shared>, progress: &mut Progress) -> Result<(), R
     }
     let sessions = shared.census.holding();
     shared.events.emit(&LoadEvent::Setup { sessions });
-    progress.say(&format!("{} sessions created in {:.1} s", grouped(sessions), started.elapsed().as_secs_f64()));
+    progress.say(&format!(
+        "{} sessions created in {:.1} s",
+        grouped(sessions),
+        started.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -313,12 +360,19 @@ async fn attack(
         load.schedule_hash,
     ));
     let (done, is_done) = watch::channel(false);
-    let monitor = tokio::spawn(monitor::watch(shared.clone(), log, progress.clone(), is_done));
+    let monitor = tokio::spawn(monitor::watch(
+        shared.clone(),
+        log,
+        progress.clone(),
+        is_done,
+    ));
     let before = shared.target.requests();
     let goose = attack::run(shared).await;
     done.send_replace(true);
     load.requests = shared.target.requests() - before;
-    load.monitored = monitor.await.map_err(|error| io_error("monitor")(std::io::Error::other(error)))?;
+    load.monitored = monitor
+        .await
+        .map_err(|error| io_error("monitor")(std::io::Error::other(error)))?;
     load.goose = goose?;
     Ok(())
 }
@@ -328,10 +382,17 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
     if shared.stop.reason() != Some(StopReason::ServiceGone) && shared.gate.clock().is_some() {
         shared.events.phase("readback");
         let shown = Mutex::new(progress.clone());
-        let counting = |read| shown.lock().counting(&format!("{} sessions read back", grouped(read)));
+        let counting = |read| {
+            shown
+                .lock()
+                .counting(&format!("{} sessions read back", grouped(read)))
+        };
         population::read_back(shared, &counting).await;
         *progress = shown.into_inner();
         progress.end();
+    }
+    if shared.stop.reason() != Some(StopReason::ServiceGone) {
+        population::delete_all(shared).await;
     }
     let readers = shared.clone();
     // Joining threads blocks; the runtime has a place for that.

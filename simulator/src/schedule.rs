@@ -14,7 +14,12 @@ pub const INITIAL_ROUND: u64 = u64::MAX;
 /// Mixes three words into one; splitmix64's finaliser applied twice.
 pub fn mix(seed: u64, stream: u64, counter: u64) -> u64 {
     let first = finalise(seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    finalise(first ^ counter.wrapping_mul(0xd1b5_4a32_d192_ed03).wrapping_add(0x8cb9_2ba7_2f3d_8dd7))
+    finalise(
+        first
+            ^ counter
+                .wrapping_mul(0xd1b5_4a32_d192_ed03)
+                .wrapping_add(0x8cb9_2ba7_2f3d_8dd7),
+    )
 }
 
 fn finalise(mut word: u64) -> u64 {
@@ -44,16 +49,23 @@ impl Popularity {
     /// If `count` is zero; the plan never asks for that.
     pub fn new(count: u16, exponent: f64) -> Self {
         assert!(count > 0, "popularity over no backgrounds");
-        let weights: Vec<f64> = (0..count).map(|k| f64::from(k + 1).powf(-exponent)).collect();
+        let weights: Vec<f64> = (0..count)
+            .map(|k| f64::from(k + 1).powf(-exponent))
+            .collect();
         let scale = f64::from(count) / weights.iter().sum::<f64>();
         let mut share: Vec<f64> = weights.iter().map(|weight| weight * scale).collect();
-        let (mut small, mut large): (Vec<u16>, Vec<u16>) = (0..count).partition(|k| share[usize::from(*k)] < 1.0);
+        let (mut small, mut large): (Vec<u16>, Vec<u16>) =
+            (0..count).partition(|k| share[usize::from(*k)] < 1.0);
         let mut columns: Vec<(u32, u16)> = (0..count).map(|k| (u32::MAX, k)).collect();
         while let (Some(low), Some(high)) = (small.pop(), large.pop()) {
             let part = share[usize::from(low)];
             columns[usize::from(low)] = ((part * f64::from(u32::MAX)) as u32, high);
             share[usize::from(high)] -= 1.0 - part;
-            if share[usize::from(high)] < 1.0 { small.push(high) } else { large.push(high) }
+            if share[usize::from(high)] < 1.0 {
+                small.push(high)
+            } else {
+                large.push(high)
+            }
         }
         Popularity { columns }
     }
@@ -63,7 +75,11 @@ impl Popularity {
         let column = below(hash, self.columns.len() as u64) as usize;
         let (threshold, alias) = self.columns[column];
         // The low word decides within the column; the high word chose it.
-        if hash as u32 <= threshold { column as u16 } else { alias }
+        if hash as u32 <= threshold {
+            column as u16
+        } else {
+            alias
+        }
     }
 
     /// Number of backgrounds.
@@ -147,7 +163,10 @@ mod tests {
         let sizes = sizes(1000, 3);
         assert_eq!(sizes.iter().sum::<usize>(), 1000);
         assert_eq!(schedule(7, 0.0).hash(&sizes), schedule(7, 0.0).hash(&sizes));
-        assert_eq!(schedule(7, 0.0).phases(1, 50), schedule(7, 0.0).phases(1, 50));
+        assert_eq!(
+            schedule(7, 0.0).phases(1, 50),
+            schedule(7, 0.0).phases(1, 50)
+        );
         assert_ne!(schedule(7, 0.0).hash(&sizes), schedule(8, 0.0).hash(&sizes));
         assert_ne!(schedule(7, 0.0).hash(&sizes), schedule(7, 0.9).hash(&sizes));
     }
@@ -171,7 +190,10 @@ mod tests {
         let harmonic: f64 = (1..=10).map(|k| 1.0 / f64::from(k)).sum();
         for (k, count) in counts.iter().enumerate() {
             let expected = 200_000.0 / (k as f64 + 1.0) / harmonic;
-            assert!((f64::from(*count) - expected).abs() < expected * 0.06, "{k}: {count} vs {expected}");
+            assert!(
+                (f64::from(*count) - expected).abs() < expected * 0.06,
+                "{k}: {count} vs {expected}"
+            );
         }
     }
 

@@ -35,7 +35,9 @@ pub struct Stop(Arc<AtomicU8>);
 impl Stop {
     /// Asks to stop; false if that was asked before.
     pub fn set(&self, reason: StopReason) -> bool {
-        self.0.compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.0
+            .compare_exchange(0, reason as u8, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Whether and why to stop.
@@ -95,7 +97,9 @@ pub fn micros(duration: Duration) -> u64 {
 
 /// Milliseconds since the Unix epoch.
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 /// All workers start together: the last one to arrive starts the clock.
@@ -202,7 +206,11 @@ impl Events {
             && let Ok(mut line) = serde_json::to_vec(event)
         {
             line.push(b'\n');
-            if writer.write_all(&line).and_then(|()| writer.flush()).is_err() {
+            if writer
+                .write_all(&line)
+                .and_then(|()| writer.flush())
+                .is_err()
+            {
                 *sink = None;
             }
         }
@@ -274,6 +282,10 @@ impl Shared {
 
     /// The clock of this run, as the plan has it.
     pub fn start_clock(&self) -> Clock {
-        Clock::starting_in(Duration::from_millis(100), self.plan.args.warmup, self.plan.args.duration)
+        Clock::starting_in(
+            Duration::from_millis(100),
+            self.plan.args.warmup,
+            self.plan.args.duration,
+        )
     }
 }

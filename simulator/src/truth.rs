@@ -68,7 +68,9 @@ impl Allowed {
             _ if self.anything => "anything".to_owned(),
             None => "no background".to_owned(),
             Some((first, [])) => format!("background {first}"),
-            Some((first, rest)) => format!("background {first} (or {rest:?}, in flight or timed out)"),
+            Some((first, rest)) => {
+                format!("background {first} (or {rest:?}, in flight or timed out)")
+            }
         }
     }
 }
@@ -105,7 +107,9 @@ pub fn judge_session(allowed: &Allowed, shown: Shown, earlier: &[u16]) -> Option
         Shown::Background(background) if allowed.permits(background) => None,
         Shown::Nothing if allowed.permits_none() => None,
         // The newest request of all, and not acknowledged: it was refused, and is there all the same.
-        Shown::Background(background) if earlier.first() == Some(&background) => Some(Violation::Wrong),
+        Shown::Background(background) if earlier.first() == Some(&background) => {
+            Some(Violation::Wrong)
+        }
         Shown::Background(background) if earlier.contains(&background) => Some(Violation::Lost),
         Shown::Nothing | Shown::Missing => Some(Violation::Lost),
         Shown::Background(_) | Shown::Foreign(_) => Some(Violation::Wrong),
@@ -152,7 +156,9 @@ pub fn judge_frame(expected: &FrameExpectation, pixels: Pixels) -> Option<Violat
         Pixels::Unreadable => None,
         Pixels::Torn { .. } => Some(Violation::Torn),
         Pixels::Code { number, .. } if !expected.allowed.permits(number) => Some(Violation::Wrong),
-        Pixels::Code { number, .. } if expected.header.is_some_and(|named| named != number) => Some(Violation::Wrong),
+        Pixels::Code { number, .. } if expected.header.is_some_and(|named| named != number) => {
+            Some(Violation::Wrong)
+        }
         Pixels::Code { revision, .. } if revision < expected.revision_min => Some(Violation::Stale),
         Pixels::Code { revision, .. } if revision > expected.revision_max => Some(Violation::Wrong),
         Pixels::Code { revision, .. } => match expected.header_revision {
@@ -192,7 +198,14 @@ impl Truth {
     }
 
     /// Books a session read back; `sampled` while the load ran.
-    pub fn session(&mut self, who: impl FnOnce() -> String, allowed: &Allowed, shown: Shown, earlier: &[u16], sampled: bool) {
+    pub fn session(
+        &mut self,
+        who: impl FnOnce() -> String,
+        allowed: &Allowed,
+        shown: Shown,
+        earlier: &[u16],
+        sampled: bool,
+    ) {
         if sampled {
             self.figures.sessions_sampled += 1;
         } else {
@@ -202,12 +215,25 @@ impl Truth {
         if let Some(violation) = judge_session(allowed, shown, earlier) {
             let seen = match shown {
                 Shown::Background(number) => format!("showed background {number}"),
-                Shown::Foreign(index) => format!("showed index {index}, which is no background of this run"),
+                Shown::Foreign(index) => {
+                    format!("showed index {index}, which is no background of this run")
+                }
                 Shown::Nothing => "showed no background".to_owned(),
                 Shown::Missing => "was answered session_not_found".to_owned(),
             };
-            let when = if sampled { "during the load" } else { "at the end" };
-            self.violation(violation, &format!("{}: acknowledged {}; {when} it {seen}", who(), allowed.words()));
+            let when = if sampled {
+                "during the load"
+            } else {
+                "at the end"
+            };
+            self.violation(
+                violation,
+                &format!(
+                    "{}: acknowledged {}; {when} it {seen}",
+                    who(),
+                    allowed.words()
+                ),
+            );
         }
     }
 
@@ -219,9 +245,15 @@ impl Truth {
         }
         if let Some(violation) = judge_frame(expected, pixels) {
             let seen = match pixels {
-                Pixels::Code { number, revision } => format!("shows background {number} revision {revision}"),
-                Pixels::Torn { codes: [(a, ar), (b, br)] } => {
-                    format!("shows background {a} revision {ar} and background {b} revision {br} at once")
+                Pixels::Code { number, revision } => {
+                    format!("shows background {number} revision {revision}")
+                }
+                Pixels::Torn {
+                    codes: [(a, ar), (b, br)],
+                } => {
+                    format!(
+                        "shows background {a} revision {ar} and background {b} revision {br} at once"
+                    )
                 }
                 Pixels::Unreadable => String::new(),
             };
@@ -270,7 +302,8 @@ impl Truth {
         let mut figures = self.figures.clone();
         let violations = figures.lost + figures.stale + figures.wrong + figures.torn;
         let frames = figures.frames_read + figures.frames_unreadable;
-        let unreadable = frames > 0 && figures.frames_unreadable as f64 > UNREADABLE_MAX * frames as f64;
+        let unreadable =
+            frames > 0 && figures.frames_unreadable as f64 > UNREADABLE_MAX * frames as f64;
         let missing = self.required.iter().any(|evidence| match evidence {
             Evidence::Sessions => figures.sessions_read == 0,
             Evidence::Frames => figures.frames_read == 0,
@@ -283,12 +316,21 @@ impl Truth {
             TruthVerdict::Clean
         };
         if unreadable {
-            figures.history.push(format!("inconclusive: {} of {frames} frames unreadable", figures.frames_unreadable));
+            figures.history.push(format!(
+                "inconclusive: {} of {frames} frames unreadable",
+                figures.frames_unreadable
+            ));
         }
         if missing {
-            figures.history.push("inconclusive: a check of this scenario has no samples".to_owned());
+            figures
+                .history
+                .push("inconclusive: a check of this scenario has no samples".to_owned());
         }
-        figures.history.extend(self.doubts.iter().map(|words| format!("inconclusive: {words}")));
+        figures.history.extend(
+            self.doubts
+                .iter()
+                .map(|words| format!("inconclusive: {words}")),
+        );
         figures
     }
 }
@@ -316,13 +358,34 @@ mod tests {
     #[test]
     fn sessions_are_judged_by_what_was_acknowledged() {
         let allowed = Allowed::acknowledged(Some(4));
-        assert_eq!(judge_session(&allowed, Shown::Background(4), &[4, 3, 2]), None);
-        assert_eq!(judge_session(&allowed, Shown::Background(3), &[4, 3, 2]), Some(Violation::Lost));
-        assert_eq!(judge_session(&allowed, Shown::Background(9), &[9, 4, 3]), Some(Violation::Wrong));
-        assert_eq!(judge_session(&allowed, Shown::Background(8), &[4, 3, 2]), Some(Violation::Wrong));
-        assert_eq!(judge_session(&allowed, Shown::Foreign(8), &[]), Some(Violation::Wrong));
-        assert_eq!(judge_session(&allowed, Shown::Missing, &[]), Some(Violation::Lost));
-        assert_eq!(judge_session(&Allowed::acknowledged(None), Shown::Nothing, &[]), None);
+        assert_eq!(
+            judge_session(&allowed, Shown::Background(4), &[4, 3, 2]),
+            None
+        );
+        assert_eq!(
+            judge_session(&allowed, Shown::Background(3), &[4, 3, 2]),
+            Some(Violation::Lost)
+        );
+        assert_eq!(
+            judge_session(&allowed, Shown::Background(9), &[9, 4, 3]),
+            Some(Violation::Wrong)
+        );
+        assert_eq!(
+            judge_session(&allowed, Shown::Background(8), &[4, 3, 2]),
+            Some(Violation::Wrong)
+        );
+        assert_eq!(
+            judge_session(&allowed, Shown::Foreign(8), &[]),
+            Some(Violation::Wrong)
+        );
+        assert_eq!(
+            judge_session(&allowed, Shown::Missing, &[]),
+            Some(Violation::Lost)
+        );
+        assert_eq!(
+            judge_session(&Allowed::acknowledged(None), Shown::Nothing, &[]),
+            None
+        );
     }
 
     #[test]
@@ -331,7 +394,10 @@ mod tests {
         allowed.perhaps(5);
         assert_eq!(judge_session(&allowed, Shown::Background(5), &[5, 4]), None);
         assert_eq!(judge_session(&allowed, Shown::Background(4), &[5, 4]), None);
-        assert_eq!(judge_session(&allowed, Shown::Background(6), &[5, 4]), Some(Violation::Wrong));
+        assert_eq!(
+            judge_session(&allowed, Shown::Background(6), &[5, 4]),
+            Some(Violation::Wrong)
+        );
         allowed.anything();
         assert_eq!(judge_session(&allowed, Shown::Background(6), &[5, 4]), None);
     }
@@ -344,7 +410,15 @@ mod tests {
         assert_eq!(judge_frame(&expected, code(7, 3)), Some(Violation::Wrong));
         assert_eq!(judge_frame(&expected, code(1, 2)), Some(Violation::Stale));
         assert_eq!(judge_frame(&expected, code(1, 5)), Some(Violation::Wrong));
-        assert_eq!(judge_frame(&expected, Pixels::Torn { codes: [(1, 3), (2, 3)] }), Some(Violation::Torn));
+        assert_eq!(
+            judge_frame(
+                &expected,
+                Pixels::Torn {
+                    codes: [(1, 3), (2, 3)]
+                }
+            ),
+            Some(Violation::Torn)
+        );
         expected.header = Some(2);
         assert_eq!(judge_frame(&expected, code(1, 3)), Some(Violation::Wrong));
         expected.header = Some(1);
@@ -357,7 +431,13 @@ mod tests {
         let mut truth = Truth::requiring(vec![Evidence::Sessions]);
         assert_eq!(truth.conclude().verdict, TruthVerdict::Inconclusive);
         let allowed = Allowed::acknowledged(Some(1));
-        truth.session(|| "s".to_owned(), &allowed, Shown::Background(1), &[], false);
+        truth.session(
+            || "s".to_owned(),
+            &allowed,
+            Shown::Background(1),
+            &[],
+            false,
+        );
         assert_eq!(truth.conclude().verdict, TruthVerdict::Clean);
         for _ in 0..98 {
             truth.frame("f", &expecting(&[1], (1, 1)), code(1, 1));
@@ -365,11 +445,21 @@ mod tests {
         truth.frame("f", &expecting(&[1], (1, 1)), Pixels::Unreadable);
         truth.frame("f", &expecting(&[1], (1, 1)), Pixels::Unreadable);
         assert_eq!(truth.conclude().verdict, TruthVerdict::Inconclusive);
-        truth.session(|| "s".to_owned(), &allowed, Shown::Background(2), &[], false);
+        truth.session(
+            || "s".to_owned(),
+            &allowed,
+            Shown::Background(2),
+            &[],
+            false,
+        );
         let figures = truth.conclude();
         assert_eq!(figures.verdict, TruthVerdict::Violated);
         assert_eq!(figures.wrong, 1);
-        assert!(figures.history[0].contains("acknowledged background 1"), "{:?}", figures.history);
+        assert!(
+            figures.history[0].contains("acknowledged background 1"),
+            "{:?}",
+            figures.history
+        );
     }
 
     #[test]

@@ -68,7 +68,10 @@ const CODE_NAMES: [&str; 7] = [
 
 /// The name of an entry code; unknown ones are all `unknown_code`.
 pub fn code_name(code: u8) -> &'static str {
-    CODE_NAMES.get(usize::from(code)).copied().unwrap_or("unknown_code")
+    CODE_NAMES
+        .get(usize::from(code))
+        .copied()
+        .unwrap_or("unknown_code")
 }
 
 fn code_of(name: &str) -> u8 {
@@ -144,7 +147,12 @@ impl Wire {
     }
 
     /// Appends a batch switch to `out`.
-    pub fn switch(self, epoch: u64, entries: impl Iterator<Item = (u64, u32)>, out: &mut bytes::BytesMut) {
+    pub fn switch(
+        self,
+        epoch: u64,
+        entries: impl Iterator<Item = (u64, u32)>,
+        out: &mut bytes::BytesMut,
+    ) {
         match self {
             Wire::Binary => {
                 header(out, Kind::Switch as u8, epoch);
@@ -159,7 +167,10 @@ impl Wire {
                 let switches: Vec<Value> = entries
                     .map(|(session, flyweight)| json!({"session": hex(session), "flyweight": flyweight}))
                     .collect();
-                put_json(out, &json!({"epoch": epoch.to_string(), "switches": switches}));
+                put_json(
+                    out,
+                    &json!({"epoch": epoch.to_string(), "switches": switches}),
+                );
             }
         }
     }
@@ -185,16 +196,28 @@ impl Wire {
                         value
                     })
                     .collect();
-                put_json(out, &json!({"epoch": epoch.to_string(), "sessions": sessions}));
+                put_json(
+                    out,
+                    &json!({"epoch": epoch.to_string(), "sessions": sessions}),
+                );
             }
         }
     }
 
     /// Appends a batch read to `out`.
     pub fn read(self, epoch: u64, sessions: &[u64], out: &mut bytes::BytesMut) {
+        self.sessions(Kind::Read, epoch, sessions, out);
+    }
+
+    /// Appends a batch delete to `out`.
+    pub fn delete(self, epoch: u64, sessions: &[u64], out: &mut bytes::BytesMut) {
+        self.sessions(Kind::Delete, epoch, sessions, out);
+    }
+
+    fn sessions(self, kind: Kind, epoch: u64, sessions: &[u64], out: &mut bytes::BytesMut) {
         match self {
             Wire::Binary => {
-                header(out, Kind::Read as u8, epoch);
+                header(out, kind as u8, epoch);
                 for session in sessions {
                     out.extend_from_slice(&session.to_le_bytes());
                 }
@@ -207,7 +230,12 @@ impl Wire {
     }
 
     /// Reads the answer to a batch switch of `expected` entries: one code each, appended to `codes`.
-    pub fn switch_answer(self, body: &[u8], expected: usize, codes: &mut Vec<u8>) -> Result<u64, WireError> {
+    pub fn switch_answer(
+        self,
+        body: &[u8],
+        expected: usize,
+        codes: &mut Vec<u8>,
+    ) -> Result<u64, WireError> {
         match self {
             Wire::Binary => {
                 let (epoch, records) = records(body, Kind::Switch, 1, expected)?;
@@ -296,7 +324,9 @@ pub fn hex(session: u64) -> String {
 
 /// The id behind [`hex`]'s form.
 pub fn parse_hex(text: &str) -> Option<u64> {
-    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+    (text.len() == 16)
+        .then(|| u64::from_str_radix(text, 16).ok())
+        .flatten()
 }
 
 fn header(out: &mut bytes::BytesMut, kind: u8, epoch: u64) {
@@ -313,7 +343,12 @@ fn put_json(out: &mut bytes::BytesMut, value: &Value) {
 }
 
 /// Header checked, then exactly `expected` records of `size` bytes.
-fn records(body: &[u8], kind: Kind, size: usize, expected: usize) -> Result<(u64, &[u8]), WireError> {
+fn records(
+    body: &[u8],
+    kind: Kind,
+    size: usize,
+    expected: usize,
+) -> Result<(u64, &[u8]), WireError> {
     let (head, rest) = body
         .split_at_checked(HEADER_BYTES)
         .ok_or(WireError::Malformed("shorter than its header"))?;
@@ -331,11 +366,16 @@ fn records(body: &[u8], kind: Kind, size: usize, expected: usize) -> Result<(u64
 }
 
 fn counted(expected: usize, got: usize) -> Result<(), WireError> {
-    if expected == got { Ok(()) } else { Err(WireError::Count { expected, got }) }
+    if expected == got {
+        Ok(())
+    } else {
+        Err(WireError::Count { expected, got })
+    }
 }
 
 fn parse_json(body: &[u8]) -> Result<(u64, Value), WireError> {
-    let value: Value = serde_json::from_slice(body).map_err(|_| WireError::Malformed("not JSON"))?;
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| WireError::Malformed("not JSON"))?;
     let epoch = value["epoch"]
         .as_str()
         .and_then(|text| text.parse().ok())
@@ -344,7 +384,9 @@ fn parse_json(body: &[u8]) -> Result<(u64, Value), WireError> {
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> Result<&'a Vec<Value>, WireError> {
-    value[field].as_array().ok_or(WireError::Malformed("a list is missing"))
+    value[field]
+        .as_array()
+        .ok_or(WireError::Malformed("a list is missing"))
 }
 
 fn json_code(value: &Value) -> u8 {
@@ -437,17 +479,30 @@ mod tests {
         assert_eq!(codes, [code::OK, code::GONE]);
         let body = br#"{"epoch":"7","sessions":["00000000000000ff",null],"codes":["ok","shed"]}"#;
         let made = Wire::Json.create_answer(body, 2).unwrap();
-        assert_eq!(made.entries[0], Created { session: 255, code: code::OK });
+        assert_eq!(
+            made.entries[0],
+            Created {
+                session: 255,
+                code: code::OK
+            }
+        );
         assert_eq!(made.entries[1].code, code::SHED);
     }
 
     #[test]
     fn short_ragged_and_miscounted_answers_are_errors() {
         let good = answer(Kind::Switch, 1, &[0, 0]);
-        assert!(Wire::Binary.switch_answer(&good[..10], 2, &mut Vec::new()).is_err());
+        assert!(
+            Wire::Binary
+                .switch_answer(&good[..10], 2, &mut Vec::new())
+                .is_err()
+        );
         assert_eq!(
             Wire::Binary.switch_answer(&good, 3, &mut Vec::new()),
-            Err(WireError::Count { expected: 3, got: 2 })
+            Err(WireError::Count {
+                expected: 3,
+                got: 2
+            })
         );
         let ragged = answer(Kind::Create, 1, &[0; 13]);
         assert_eq!(

@@ -25,15 +25,28 @@ fn wrong_flags_exit_64_and_say_why() {
         (&[], "Usage"),
     ] {
         let output = simulator(arguments);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains(word), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(word),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
     }
 }
 
 #[test]
 fn nobody_listening_exits_69_and_names_the_url_and_the_mend() {
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let url = format!("http://127.0.0.1:{port}");
     let output = simulator(&["mixed", "--url", &url]);
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
@@ -54,9 +67,20 @@ fn help_and_version_exit_0() {
 fn backgrounds_are_drawn_into_a_folder() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("samples");
-    let output = simulator(&["backgrounds", "--count", "2", "--size", "640x360", "--out", out.to_str().unwrap()]);
+    let output = simulator(&[
+        "backgrounds",
+        "--count",
+        "2",
+        "--size",
+        "640x360",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["sample-0000.jpg", "sample-0001.jpg"]);
 }

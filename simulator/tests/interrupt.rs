@@ -12,7 +12,14 @@ async fn an_interrupted_run_reports_what_it_measured() {
     let fake = Fake::start(Bug::None).await;
     let json = tempfile::tempdir().unwrap();
     let path = json.path().join("report.json");
-    let flags = ["--sessions", "300", "--duration", "60s", "--json", path.to_str().unwrap()];
+    let flags = [
+        "--sessions",
+        "300",
+        "--duration",
+        "60s",
+        "--json",
+        path.to_str().unwrap(),
+    ];
     let plan = plan(Scenario::Mixed, &fake, &flags);
     let stop = Stop::default();
     let (outcome, ()) = tokio::join!(run::run(plan, stop.clone()), async {
@@ -22,7 +29,8 @@ async fn an_interrupted_run_reports_what_it_measured() {
     let outcome = outcome.unwrap();
     assert_eq!(outcome.exit, 130);
     assert_eq!(outcome.report.ended_early.as_deref(), Some("interrupted"));
-    let written: backdrop_reports::load::LoadReport = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let written: backdrop_reports::load::LoadReport =
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(written, outcome.report);
     assert!(written.duration_s < 60.0);
 }

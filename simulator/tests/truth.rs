@@ -12,12 +12,27 @@ use support::{Bug, Fake, plan, under_load};
 
 async fn storm(fake: &Fake, flags: &[&str]) -> Outcome {
     let flags = [&["--sessions", "300"], flags].concat();
-    run::run(plan(Scenario::SwitchStorm, fake, &flags), Stop::default()).await.unwrap()
+    run::run(plan(Scenario::SwitchStorm, fake, &flags), Stop::default())
+        .await
+        .unwrap()
 }
 
 async fn mixed(fake: &Fake, flags: &[&str]) -> Outcome {
-    let flags = [&["--sessions", "300", "--previews-per-second", "60", "--hot-update-every", "300ms"], flags].concat();
-    run::run(plan(Scenario::Mixed, fake, &flags), Stop::default()).await.unwrap()
+    let flags = [
+        &[
+            "--sessions",
+            "300",
+            "--previews-per-second",
+            "60",
+            "--hot-update-every",
+            "300ms",
+        ],
+        flags,
+    ]
+    .concat();
+    run::run(plan(Scenario::Mixed, fake, &flags), Stop::default())
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,17 +40,31 @@ async fn an_honest_service_is_clean() {
     let fake = Fake::start(Bug::None).await;
     let outcome = mixed(&fake, &["--window", "early=0s..400ms"]).await;
     let report = &outcome.report;
-    assert_eq!(report.truth.verdict, TruthVerdict::Clean, "{:#?}", report.truth);
+    assert_eq!(
+        report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        report.truth
+    );
     assert_eq!(report.truth.sessions_read, 300);
     assert!(report.truth.frames_read > 0 && report.truth.sessions_sampled > 0);
     assert_eq!(report.sessions.created, 300);
     assert_eq!(report.sessions.reached, 300);
-    assert_eq!(report.switches.ok, report.switches.planned, "{:?}", report.switches.errors);
+    assert_eq!(
+        report.switches.ok, report.switches.planned,
+        "{:?}",
+        report.switches.errors
+    );
     assert_eq!(report.switches.planned, 1500);
     assert_eq!(report.switches.latency.count, 1500);
     assert_eq!(report.windows[0].switches.planned, 600);
     assert!(report.goose.requests > 0 && report.goose.failures == 0);
     assert!(fake.singles.load(Ordering::Relaxed) > 0);
+    assert_eq!(
+        fake.deleted.load(Ordering::Relaxed),
+        300,
+        "nothing is left behind"
+    );
     // Four at set-up, the rest while the load ran.
     assert!(fake.uploads.load(Ordering::Relaxed) > 4);
 }
@@ -55,7 +84,11 @@ async fn wrong_backgrounds_are_seen() {
     let fake = Fake::start(Bug::Wrong).await;
     let outcome = storm(&fake, &[]).await;
     assert_eq!(outcome.report.truth.verdict, TruthVerdict::Violated);
-    assert!(outcome.report.truth.wrong + outcome.report.truth.lost > 0, "{:#?}", outcome.report.truth);
+    assert!(
+        outcome.report.truth.wrong + outcome.report.truth.lost > 0,
+        "{:#?}",
+        outcome.report.truth
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +96,11 @@ async fn refused_switches_that_were_applied_are_seen() {
     let fake = Fake::start(Bug::RefusedButApplied).await;
     let outcome = storm(&fake, &[]).await;
     assert!(outcome.report.switches.shed > 0);
-    assert!(outcome.report.truth.wrong > 0, "{:#?}", outcome.report.truth);
+    assert!(
+        outcome.report.truth.wrong > 0,
+        "{:#?}",
+        outcome.report.truth
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,14 +108,23 @@ async fn refused_switches_that_were_not_applied_are_right() {
     let fake = Fake::start(Bug::Sheds).await;
     let outcome = storm(&fake, &[]).await;
     assert!(outcome.report.switches.shed > 0 && outcome.report.switches.ok > 0);
-    assert_eq!(outcome.report.truth.verdict, TruthVerdict::Clean, "{:#?}", outcome.report.truth);
+    assert_eq!(
+        outcome.report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        outcome.report.truth
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stale_frames_are_seen() {
     let fake = Fake::start(Bug::Stale).await;
     let outcome = mixed(&fake, &[]).await;
-    assert!(outcome.report.truth.stale > 0, "{:#?}", outcome.report.truth);
+    assert!(
+        outcome.report.truth.stale > 0,
+        "{:#?}",
+        outcome.report.truth
+    );
     assert_eq!(outcome.exit, 1);
 }
 
@@ -103,7 +149,9 @@ async fn frames_without_a_code_prove_nothing() {
 async fn degraded_frames_are_counted_and_not_judged() {
     let fake = Fake::start(Bug::Degraded).await;
     let flags = ["--sessions", "100", "--previews-per-second", "60"];
-    let outcome = run::run(plan(Scenario::Preview, &fake, &flags), Stop::default()).await.unwrap();
+    let outcome = run::run(plan(Scenario::Preview, &fake, &flags), Stop::default())
+        .await
+        .unwrap();
     assert!(outcome.report.previews.degraded > 0);
     assert_eq!(outcome.report.previews.ok, 0);
     // No frame was whole: the check has no samples.
@@ -114,8 +162,15 @@ async fn degraded_frames_are_counted_and_not_judged() {
 async fn single_switches_are_judged_alike() {
     let fake = Fake::start(Bug::None).await;
     let flags = ["--sessions", "60"];
-    let outcome = run::run(plan(Scenario::SwitchSingle, &fake, &flags), Stop::default()).await.unwrap();
-    assert_eq!(outcome.report.truth.verdict, TruthVerdict::Clean, "{:#?}", outcome.report.truth);
+    let outcome = run::run(plan(Scenario::SwitchSingle, &fake, &flags), Stop::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        outcome.report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        outcome.report.truth
+    );
     assert_eq!(outcome.report.switches.ok, 300);
     assert_eq!(outcome.report.http.batch_entries_max, 1);
     assert!(fake.singles.load(Ordering::Relaxed) >= 300);
@@ -124,21 +179,44 @@ async fn single_switches_are_judged_alike() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_refuses_sessions_is_an_error_unless_allowed() {
     let fake = Fake::with_room(Bug::None, 120).await;
-    let refused = run::run(plan(Scenario::SwitchStorm, &fake, &["--sessions", "300"]), Stop::default()).await;
+    let refused = run::run(
+        plan(Scenario::SwitchStorm, &fake, &["--sessions", "300"]),
+        Stop::default(),
+    )
+    .await;
     assert!(refused.unwrap_err().to_string().contains("120 of 300"));
 
     let fake = Fake::with_room(Bug::None, 120).await;
     let outcome = storm(&fake, &["--allow-partial-sessions"]).await;
     let sessions = &outcome.report.sessions;
-    assert_eq!((sessions.created, sessions.refused, sessions.reached), (120, 180, 120));
+    assert_eq!(
+        (sessions.created, sessions.refused, sessions.reached),
+        (120, 180, 120)
+    );
     assert_eq!(outcome.report.truth.sessions_read, 120);
-    assert_eq!(outcome.report.truth.verdict, TruthVerdict::Clean, "{:#?}", outcome.report.truth);
+    assert_eq!(
+        outcome.report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        outcome.report.truth
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_is_survived_and_judged() {
     let fake = Fake::start(Bug::None).await;
-    let plan = plan(Scenario::Mixed, &fake, &["--sessions", "300", "--duration", "2s", "--hot-update-every", "0s"]);
+    let plan = plan(
+        Scenario::Mixed,
+        &fake,
+        &[
+            "--sessions",
+            "300",
+            "--duration",
+            "2s",
+            "--hot-update-every",
+            "0s",
+        ],
+    );
     let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
         under_load(&fake).await;
         fake.restart();
@@ -147,7 +225,12 @@ async fn a_restart_is_survived_and_judged() {
     let report = &outcome.report;
     assert_eq!(report.sessions.recreated, 300, "{:#?}", report.sessions);
     assert!(report.switches.failed > 0);
-    assert_eq!(report.truth.verdict, TruthVerdict::Clean, "{:#?}", report.truth);
+    assert_eq!(
+        report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        report.truth
+    );
     assert_eq!(report.truth.sessions_read, 300);
 }
 
@@ -159,5 +242,35 @@ async fn the_same_seed_gives_the_same_schedule_hash() {
     let other = storm(&fake, &["--seed", "8"]).await;
     assert_eq!(first.report.schedule_hash, second.report.schedule_hash);
     assert_ne!(first.report.schedule_hash, other.report.schedule_hash);
-    assert_eq!(first.report.switches.planned, second.report.switches.planned);
+    assert_eq!(
+        first.report.switches.planned,
+        second.report.switches.planned
+    );
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "blocks the runtime on purpose: that is the starvation"
+)]
+async fn a_starved_run_is_inconclusive() {
+    let fake = Fake::start(Bug::None).await;
+    // On this runtime's only thread: whatever is due waits until the hog yields, longer than a send may be late.
+    let hog = tokio::spawn(async {
+        loop {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            tokio::task::yield_now().await;
+        }
+    });
+    let outcome = storm(&fake, &["--tick", "5ms"]).await;
+    hog.abort();
+    assert!(outcome.report.starved, "{:?}", outcome.report.sends);
+    assert!(outcome.report.sends.late > 0);
+    assert_ne!(
+        outcome.report.truth.verdict,
+        TruthVerdict::Violated,
+        "{:#?}",
+        outcome.report.truth
+    );
+    assert_eq!(outcome.exit, 2);
 }

@@ -27,7 +27,8 @@ impl Figure {
     }
 
     fn reached(&self) -> Option<bool> {
-        self.goal.map(|goal| self.ratio().unwrap_or(self.ours) <= goal)
+        self.goal
+            .map(|goal| self.ratio().unwrap_or(self.ours) <= goal)
     }
 
     fn json(&self) -> Value {
@@ -73,21 +74,33 @@ pub fn measure(ours: &mut dyn FnMut(), mut peer: Option<&mut dyn FnMut()>) -> (f
 
 fn path() -> PathBuf {
     let out = std::env::var_os("BACKDROP_BENCH_OUT").map(PathBuf::from);
-    out.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../reports/out/bench/figures.json"))
+    out.unwrap_or_else(|| {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../reports/out/bench/figures.json")
+    })
 }
 
 /// Prints the table, and puts the figures into the file in place of older ones of the same name.
 pub fn report(figures: &[Figure]) -> std::io::Result<()> {
-    println!("{:<44} {:>9} {:>9} {:>6} {:>6}  peer", "figure", "ours", "peer", "ratio", "goal");
+    println!(
+        "{:<44} {:>9} {:>9} {:>6} {:>6}  peer",
+        "figure", "ours", "peer", "ratio", "goal"
+    );
     let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.3}"));
     for f in figures {
-        let mark = f.reached().map_or("", |reached| if reached { "" } else { "  NOT REACHED" });
+        let mark = f
+            .reached()
+            .map_or("", |reached| if reached { "" } else { "  NOT REACHED" });
         let (peer, ratio, goal) = (number(f.peer), number(f.ratio()), number(f.goal));
         let of = f.peer_name.unwrap_or("-");
-        println!("{:<44} {:>6.3} {} {peer:>9} {ratio:>6} {goal:>6}  {of}{mark}", f.name, f.ours, f.unit);
+        println!(
+            "{:<44} {:>6.3} {} {peer:>9} {ratio:>6} {goal:>6}  {of}{mark}",
+            f.name, f.ours, f.unit
+        );
     }
     let path = path();
-    let kept = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Vec<Value>>(&text).ok());
+    let kept = std::fs::read(&path)
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Vec<Value>>(&text).ok());
     let mut all = kept.unwrap_or_default();
     all.retain(|old| figures.iter().all(|f| old["name"] != f.name));
     all.extend(figures.iter().map(Figure::json));

@@ -13,7 +13,8 @@ pub const QUALITY: std::ops::RangeInclusive<u8> = 30..=95;
 /// Upper bound of a JPEG file of `size`. Noise, the worst picture there is, takes 3.1 bytes a pixel at the highest quality
 /// (no chroma subsampling from 90 on) and 1.2 below 90.
 pub const fn jpeg_bytes_max(size: Size, quality: u8) -> u64 {
-    let padded = (size.width as u64).next_multiple_of(16) * (size.height as u64).next_multiple_of(16);
+    let padded =
+        (size.width as u64).next_multiple_of(16) * (size.height as u64).next_multiple_of(16);
     let per_pixel = if quality >= 90 { 5 } else { 3 };
     padded * per_pixel + 4096
 }

@@ -453,7 +453,10 @@ fn encoded_frames_read_back_and_stay_within_their_bounds() {
         let mut jpeg = Vec::new();
         encode_jpeg(pixels, quality, &mut jpeg).unwrap();
         let bytes = jpeg.len() as u64;
-        assert!(bytes <= jpeg_bytes_max(size, quality), "{bytes} at {quality}");
+        assert!(
+            bytes <= jpeg_bytes_max(size, quality),
+            "{bytes} at {quality}"
+        );
     }
     let mut png = Vec::new();
     encode_png(pixels, &mut png).unwrap();

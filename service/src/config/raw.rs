@@ -72,7 +72,7 @@ raw! {
     batch_entries_max: usize = "BACKDROP_BATCH_ENTRIES_MAX" (value_name = "N");
     /// Bytes of one body [default: 64MiB]
     body_bytes_max: ByteSize = "BACKDROP_BODY_BYTES_MAX" (value_name = "SIZE");
-    /// Bytes of a request's head [default: 16KiB]
+    /// Bytes of a request's head, and of the buffer that bodies are read with [default: 64KiB]
     header_bytes_max: ByteSize = "BACKDROP_HEADER_BYTES_MAX" (value_name = "SIZE");
     /// Pixels of an uploaded picture [default: 50000000]
     image_pixels_max: u64 = "BACKDROP_IMAGE_PIXELS_MAX" (value_name = "N");
@@ -112,15 +112,29 @@ fn put<T, U>(place: &mut U, value: Option<T>, map: impl FnOnce(T) -> U) {
     }
 }
 
-fn choice<T>(name: &str, value: Option<&str>, choices: &[(&str, T)], default: T) -> Result<T, ConfigError>
+fn choice<T>(
+    name: &str,
+    value: Option<&str>,
+    choices: &[(&str, T)],
+    default: T,
+) -> Result<T, ConfigError>
 where
     T: Copy,
 {
-    let Some(value) = value else { return Ok(default) };
-    choices.iter().find(|(known, _)| *known == value).map(|(_, choice)| *choice).ok_or_else(|| {
-        let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
-        ConfigError::new(format!("{name} cannot be {value:?}"), format!("choose one of {}", known.join(", ")))
-    })
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    choices
+        .iter()
+        .find(|(known, _)| *known == value)
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| {
+            let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
+            ConfigError::new(
+                format!("{name} cannot be {value:?}"),
+                format!("choose one of {}", known.join(", ")),
+            )
+        })
 }
 
 impl Raw {
@@ -131,7 +145,10 @@ impl Raw {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read_file(path, "config file")?;
         toml::from_str(&text).map_err(|error| {
-            ConfigError::new(format!("config file {}: {}", path.display(), error.message()), "correct the file")
+            ConfigError::new(
+                format!("config file {}: {}", path.display(), error.message()),
+                "correct the file",
+            )
         })
     }
 
@@ -140,12 +157,19 @@ impl Raw {
         config.sharing = choice(
             "sharing",
             self.sharing.as_deref(),
-            &[("flyweight", Sharing::Flyweight), ("exclusive", Sharing::Exclusive)],
+            &[
+                ("flyweight", Sharing::Flyweight),
+                ("exclusive", Sharing::Exclusive),
+            ],
             config.sharing,
         )?;
         let forms = [("text", LogForm::Text), ("json", LogForm::Json)];
         config.log = choice("log", self.log.as_deref(), &forms, config.log)?;
-        put(&mut config.tokens, self.tokens.as_deref().map(tokens_of).transpose()?, |tokens| tokens);
+        put(
+            &mut config.tokens,
+            self.tokens.as_deref().map(tokens_of).transpose()?,
+            |tokens| tokens,
+        );
         if let Some(path) = &self.tokens_file {
             config.tokens.extend(tokens_in(path)?);
         }
@@ -156,7 +180,11 @@ impl Raw {
         config.ready_file.clone_from(&self.ready_file);
         put(&mut config.sessions_max, self.sessions_max, |n| n);
         put(&mut config.backgrounds_max, self.backgrounds_max, |n| n);
-        put(&mut config.memory_limit, self.memory_limit, |Limit(limit)| limit);
+        put(
+            &mut config.memory_limit,
+            self.memory_limit,
+            |Limit(limit)| limit,
+        );
         put(&mut config.threads, self.threads, |n| n);
         put(&mut config.render_threads, self.render_threads, |n| n);
         put(&mut config.decode_threads, self.decode_threads, |n| n);
@@ -171,15 +199,33 @@ impl Raw {
     fn apply_http(self, http: &mut HttpConfig) {
         put(&mut http.connections_max, self.connections_max, |n| n);
         put(&mut http.batch_entries_max, self.batch_entries_max, |n| n);
-        put(&mut http.body_bytes_max, self.body_bytes_max, |ByteSize(bytes)| bytes);
-        put(&mut http.header_bytes_max, self.header_bytes_max, |ByteSize(bytes)| bytes as usize);
+        put(
+            &mut http.body_bytes_max,
+            self.body_bytes_max,
+            |ByteSize(bytes)| bytes,
+        );
+        put(
+            &mut http.header_bytes_max,
+            self.header_bytes_max,
+            |ByteSize(bytes)| bytes as usize,
+        );
         put(&mut http.frame_pixels_max, self.frame_pixels_max, |n| n);
-        put(&mut http.header_timeout, self.header_timeout, |Span(time)| time);
+        put(
+            &mut http.header_timeout,
+            self.header_timeout,
+            |Span(time)| time,
+        );
         put(&mut http.body_timeout, self.body_timeout, |Span(time)| time);
-        put(&mut http.request_timeout, self.request_timeout, |Span(time)| time);
+        put(
+            &mut http.request_timeout,
+            self.request_timeout,
+            |Span(time)| time,
+        );
         put(&mut http.idle_timeout, self.idle_timeout, |Span(time)| time);
         put(&mut http.reserve_wait, self.reserve_wait, |Span(time)| time);
-        put(&mut http.drain_timeout, self.drain_timeout, |Span(time)| time);
+        put(&mut http.drain_timeout, self.drain_timeout, |Span(time)| {
+            time
+        });
     }
 
     #[cfg(feature = "chaos-controls")]

@@ -12,11 +12,19 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 #[test]
 fn flags_stand_over_the_file_and_the_file_over_defaults() {
-    let file = file("sessions-max = 7\nthreads = 3\nbody-bytes-max = \"1MiB\"\nsharing = \"exclusive\"");
-    let flags = Raw { config: Some(file.path().to_owned()), sessions_max: Some(9), ..Raw::default() };
+    let file =
+        file("sessions-max = 7\nthreads = 3\nbody-bytes-max = \"1MiB\"\nsharing = \"exclusive\"");
+    let flags = Raw {
+        config: Some(file.path().to_owned()),
+        sessions_max: Some(9),
+        ..Raw::default()
+    };
     let config = Config::resolve(flags).expect("valid");
     assert_eq!((config.sessions_max, config.threads), (9, 3));
-    assert_eq!((config.http.body_bytes_max, config.sharing), (1 << 20, Sharing::Exclusive));
+    assert_eq!(
+        (config.http.body_bytes_max, config.sharing),
+        (1 << 20, Sharing::Exclusive)
+    );
     assert_eq!(config.backgrounds_max, Config::default().backgrounds_max);
 }
 
@@ -24,11 +32,38 @@ fn flags_stand_over_the_file_and_the_file_over_defaults() {
 fn a_bad_setting_names_cause_and_mend() {
     let refused = |raw: Raw| Config::resolve(raw).expect_err("refused").to_string();
     let unknown = file("no-such = 1");
-    assert!(refused(Raw { config: Some(unknown.path().to_owned()), ..Raw::default() }).contains("no-such"));
-    assert!(refused(Raw { sharing: Some("both".into()), ..Raw::default() }).contains("flyweight, exclusive"));
-    assert!(refused(Raw { sessions_max: Some(0), ..Raw::default() }).contains("sessions-max"));
-    assert!(refused(Raw { body_bytes_max: Some(ByteSize(0)), ..Raw::default() }).contains("body-bytes-max"));
-    let open = Raw { listen: Some("0.0.0.0:0".parse().expect("an address")), ..Raw::default() };
+    assert!(
+        refused(Raw {
+            config: Some(unknown.path().to_owned()),
+            ..Raw::default()
+        })
+        .contains("no-such")
+    );
+    assert!(
+        refused(Raw {
+            sharing: Some("both".into()),
+            ..Raw::default()
+        })
+        .contains("flyweight, exclusive")
+    );
+    assert!(
+        refused(Raw {
+            sessions_max: Some(0),
+            ..Raw::default()
+        })
+        .contains("sessions-max")
+    );
+    assert!(
+        refused(Raw {
+            body_bytes_max: Some(ByteSize(0)),
+            ..Raw::default()
+        })
+        .contains("body-bytes-max")
+    );
+    let open = Raw {
+        listen: Some("0.0.0.0:0".parse().expect("an address")),
+        ..Raw::default()
+    };
     assert!(refused(open).contains("--tokens-file"));
 }
 
@@ -42,10 +77,18 @@ fn tokens_come_from_both_places_and_never_show() {
         ..Raw::default()
     };
     let config = Config::resolve(raw).expect("valid");
-    let roles: Vec<_> = config.tokens.iter().map(|token| (token.tenant.as_str(), token.roles.len())).collect();
+    let roles: Vec<_> = config
+        .tokens
+        .iter()
+        .map(|token| (token.tenant.as_str(), token.roles.len()))
+        .collect();
     assert_eq!(roles, [("beta", 0), ("gamma", 2), ("acme", 1)]);
     let shown = config.lines().join("\n") + &format!("{config:?}");
-    assert!(["hush", "quiet", "still"].iter().all(|secret| !shown.contains(secret)));
+    assert!(
+        ["hush", "quiet", "still"]
+            .iter()
+            .all(|secret| !shown.contains(secret))
+    );
 }
 
 #[test]
@@ -55,5 +98,10 @@ fn errors_about_tokens_do_not_quote_them() {
         assert!(!error.contains("hush"), "{error}");
     }
     let broken = file("[[token]]\nsecret = \"hush\ntenant = 1");
-    assert!(!tokens_in(broken.path()).expect_err("refused").to_string().contains("hush"));
+    assert!(
+        !tokens_in(broken.path())
+            .expect_err("refused")
+            .to_string()
+            .contains("hush")
+    );
 }

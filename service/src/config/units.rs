@@ -48,7 +48,10 @@ impl FromStr for Span {
             _ => return Err(bad()),
         };
         let number: u64 = number.parse().map_err(|_| bad())?;
-        number.checked_mul(factor).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(bad)
+        number
+            .checked_mul(factor)
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(bad)
     }
 }
 
@@ -60,7 +63,11 @@ impl FromStr for Limit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim() == "auto" { Ok(Self(None)) } else { text.parse().map(|ByteSize(bytes)| Self(Some(bytes))) }
+        if text.trim() == "auto" {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|ByteSize(bytes)| Self(Some(bytes)))
+        }
     }
 }
 

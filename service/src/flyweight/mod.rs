@@ -7,8 +7,10 @@
 
 mod catalogue;
 mod cell;
+mod config;
 mod flight;
 pub mod key;
+mod lease;
 mod loader;
 pub mod policy;
 pub mod pool;
@@ -22,29 +24,30 @@ mod upload;
 mod workers;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::codec::{Limits, PixelsRef, Size};
 use crate::memory::arena::Arena;
-use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
+use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
-use crate::store::{Store, StoreError, Stored};
+use crate::store::{Store, Stored};
 use catalogue::{Catalogue, CatalogueConfig};
 use cell::Pin;
 use flight::Flight;
 use loader::Loader;
 use policy::Lru;
-use pool::{Pool, PoolConfig};
+use pool::Pool;
 use reclaim::Residents;
 use record::Event;
 use slot::{Negative, Slot};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
+pub use config::{FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
+pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
 pub use policy::{History, Policy};
 pub use reclaim::ShrinkReport;
@@ -55,87 +58,6 @@ pub use workers::WorkerError;
 
 /// Replaces that a load follows before it gives up.
 const OVERTAKEN_MAX: usize = 16;
-
-/// Settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlyweightsConfig {
-    /// Live backgrounds.
-    pub backgrounds_max: usize,
-    /// Indices given out in the life of the process; deleting and creating again takes a new one.
-    pub indices_max: usize,
-    /// Threads that decode.
-    pub decode_threads: usize,
-    /// Decodes that may wait for a thread.
-    pub decode_queue_max: usize,
-    /// Loads that hold memory at the same time; the others wait before they reserve anything.
-    pub loads_max: usize,
-    /// How long a load or an upload waits for each reservation.
-    pub reserve_wait: Duration,
-    /// Longest time of one load.
-    pub load_timeout: Duration,
-    /// How long a failed load is remembered.
-    pub negative_ttl: Duration,
-    /// What a picture may claim.
-    pub limits: Limits,
-    /// The frame pool's.
-    pub pool: PoolConfig,
-    /// Entries of the access record; 0 is off.
-    pub access_record: usize,
-}
-
-impl Default for FlyweightsConfig {
-    fn default() -> Self {
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .div_ceil(2);
-        Self {
-            backgrounds_max: 4096,
-            indices_max: 65_536,
-            decode_threads: threads,
-            decode_queue_max: 256,
-            loads_max: threads * 2,
-            reserve_wait: Duration::from_secs(1),
-            load_timeout: Duration::from_secs(10),
-            negative_ttl: Duration::from_secs(1),
-            limits: Limits::default(),
-            pool: PoolConfig::default(),
-            access_record: 0,
-        }
-    }
-}
-
-/// A setting that cannot work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("flyweights: {0}")]
-pub struct FlyweightsConfigError(&'static str);
-
-impl FlyweightsConfig {
-    /// Checks the bounds.
-    pub fn validate(&self) -> Result<(), FlyweightsConfigError> {
-        let positive = [
-            self.backgrounds_max,
-            self.decode_threads,
-            self.decode_queue_max,
-            self.loads_max,
-        ];
-        if positive.contains(&0) {
-            return Err(FlyweightsConfigError(
-                "backgrounds, decode threads, their queue and loads must be at least 1",
-            ));
-        }
-        if self.indices_max < self.backgrounds_max || self.indices_max > 1 << 24 {
-            return Err(FlyweightsConfigError(
-                "indices must be at least as many as backgrounds and at most 16 million",
-            ));
-        }
-        if self.load_timeout.is_zero() || self.pool.blocks_max == 0 {
-            return Err(FlyweightsConfigError(
-                "the load timeout and the pool must not be zero",
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// What is known of a background without its pixels. Small, immutable, shared.
 #[derive(Debug)]
@@ -178,153 +100,6 @@ pub struct Registered {
     pub version: u32,
     /// False when an existing background was replaced.
     pub created: bool,
-}
-
-/// How a lease was come by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
-    /// The texture was there.
-    Hit,
-    /// It was not, and this caller started the load.
-    Miss,
-    /// It was not, and a load was under way.
-    Joined,
-}
-
-impl Access {
-    /// As the header `backdrop-cache` has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Access::Hit => "hit",
-            Access::Miss => "miss",
-            Access::Joined => "joined",
-        }
-    }
-
-    fn result(self) -> AccessResult {
-        match self {
-            Access::Hit => AccessResult::Hit,
-            Access::Miss => AccessResult::Miss,
-            Access::Joined => AccessResult::Joined,
-        }
-    }
-}
-
-/// Why there is no lease.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LeaseError {
-    /// Never given out, or removed.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// No memory for it now: shed, or show the thumbnail.
-    #[error("no memory for the texture now")]
-    Exhausted,
-    /// Its pixels can never fit.
-    #[error(transparent)]
-    TooLarge(ReserveError),
-    /// Not there in time. The load goes on.
-    #[error("the texture was not there in time")]
-    Deadline,
-    /// The load failed; shared by all who waited for it.
-    #[error(transparent)]
-    Load(Arc<LoadError>),
-    /// It was replaced faster than it could be loaded.
-    #[error("the background was replaced faster than it could be loaded")]
-    Overtaken,
-}
-
-impl LeaseError {
-    /// Whether it is for lack of room or time, so that the same request may succeed later.
-    pub fn is_overload(&self) -> bool {
-        matches!(
-            self,
-            LeaseError::Exhausted | LeaseError::Deadline | LeaseError::Overtaken
-        )
-    }
-
-    fn result(&self) -> AccessResult {
-        if self.is_overload() {
-            AccessResult::Shed
-        } else {
-            AccessResult::Error
-        }
-    }
-}
-
-impl From<LoadError> for LeaseError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Reserve(too_large @ ReserveError::TooLarge { .. }) => {
-                LeaseError::TooLarge(too_large)
-            }
-            overload if overload.is_overload() => LeaseError::Exhausted,
-            fault => LeaseError::Load(Arc::new(fault)),
-        }
-    }
-}
-
-/// A texture, pinned: its pixels stay as they are until the lease is dropped. Hold it for one render.
-#[derive(Debug)]
-pub struct Lease {
-    pin: Option<Pin<Texture>>,
-    slot: &'static Slot,
-    residents: &'static Residents,
-}
-
-impl Lease {
-    fn texture(&self) -> &Texture {
-        match &self.pin {
-            Some(pin) => pin.get(),
-            None => unreachable!("only drop takes the pin"),
-        }
-    }
-
-    /// The pixels.
-    pub fn pixels(&self) -> PixelsRef<'_> {
-        self.texture().pixels()
-    }
-
-    /// Width and height.
-    pub fn size(&self) -> Size {
-        self.texture().size()
-    }
-
-    /// Version of the background that the pixels show.
-    pub fn version(&self) -> u32 {
-        self.texture().version()
-    }
-
-    /// Index of the flyweight.
-    pub fn index(&self) -> u32 {
-        self.slot.index
-    }
-}
-
-impl Clone for Lease {
-    fn clone(&self) -> Self {
-        Self {
-            pin: self.pin.clone(),
-            slot: self.slot,
-            residents: self.residents,
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(pin) = self.pin.take() {
-            self.residents.release(self.slot, pin);
-        }
-    }
-}
-
-/// What a frame is made of.
-#[derive(Debug)]
-pub enum Source {
-    /// The pixels.
-    Texture(Lease, Access),
-    /// Memory or time is short: the small picture that is always there.
-    Thumbnail(Arc<Identity>),
 }
 
 /// The part's one object.
@@ -802,11 +577,5 @@ impl Drop for Flying {
         if !self.ended {
             self.end(Err(LeaseError::Load(Arc::new(WorkerError::Stopped.into()))));
         }
-    }
-}
-
-impl From<StoreError> for LeaseError {
-    fn from(error: StoreError) -> Self {
-        LeaseError::Load(Arc::new(error.into()))
     }
 }

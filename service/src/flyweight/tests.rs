@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::Instant as TokioInstant;
 
 use super::*;
-use crate::codec::encode_png;
-use crate::memory::budget::BudgetConfig;
+use crate::codec::{PixelsRef, Size, encode_png};
+use crate::memory::budget::{BudgetConfig, ReserveError};
 use crate::metrics::Label;
-use crate::store::StoreConfig;
+use crate::store::{StoreConfig, StoreError};
 
 const MIB: u64 = 1 << 20;
 /// A texture of 512×256 fills the smallest class, 512 KiB.

@@ -41,7 +41,14 @@ impl AsRef<[u8]> for Charged {
 impl Easel {
     pub(super) fn new(budget: Arc<Budget>, keep_bytes: u64) -> Self {
         let renderer = CpuRenderer::default();
-        Self { renderer, canvas: Vec::new(), small: Vec::new(), charge: None, budget, keep_bytes }
+        Self {
+            renderer,
+            canvas: Vec::new(),
+            small: Vec::new(),
+            charge: None,
+            budget,
+            keep_bytes,
+        }
     }
 
     /// Renders and encodes one frame. The lease within `material` goes as soon as its pixels are drawn.
@@ -95,7 +102,11 @@ impl Easel {
             Some(charge) if charge.bytes() >= needed => Ok(()),
             Some(charge) => charge.resize(needed).map_err(Failure::Reserve),
             None => {
-                self.charge = Some(self.budget.try_reserve(Purpose::Render, needed).map_err(Failure::Reserve)?);
+                self.charge = Some(
+                    self.budget
+                        .try_reserve(Purpose::Render, needed)
+                        .map_err(Failure::Reserve)?,
+                );
                 Ok(())
             }
         }
@@ -103,21 +114,29 @@ impl Easel {
 
     /// Decodes a thumbnail into `small`.
     fn open(&mut self, file: &[u8]) -> Result<Size, Failure> {
-        let header = codec::probe(file, &Limits::with_pixels_max(1 << 20)).map_err(Failure::Codec)?;
+        let header =
+            codec::probe(file, &Limits::with_pixels_max(1 << 20)).map_err(Failure::Codec)?;
         self.reserve(header.scratch_bytes + header.output_bytes())?;
         resize(&mut self.small, header.size);
-        let block = PixelsMut::new(&mut self.small, header.size).expect("the block was made for this size");
+        let block =
+            PixelsMut::new(&mut self.small, header.size).expect("the block was made for this size");
         codec::decode_trusted(file, &header, block).map_err(Failure::Codec)?;
         Ok(header.size)
     }
 
     fn paint(&mut self, source: PixelsRef<'_>, request: &FrameRequest) -> Result<(), Failure> {
         let transform = request.view.transform(source.size());
-        let scratch = self.renderer.scratch_bytes(source.size(), &transform, request.size);
-        let canvas = request.size.bytes().saturating_sub(self.canvas.capacity() as u64);
+        let scratch = self
+            .renderer
+            .scratch_bytes(source.size(), &transform, request.size);
+        let canvas = request
+            .size
+            .bytes()
+            .saturating_sub(self.canvas.capacity() as u64);
         self.reserve(scratch + canvas)?;
         resize(&mut self.canvas, request.size);
-        let canvas = PixelsMut::new(&mut self.canvas, request.size).expect("the canvas was made for this size");
+        let canvas = PixelsMut::new(&mut self.canvas, request.size)
+            .expect("the canvas was made for this size");
         self.renderer.resample(source, &transform, canvas);
         Ok(())
     }
@@ -142,8 +161,13 @@ impl Easel {
         }
         .map_err(Failure::Codec)?;
         bytes.shrink_to_fit();
-        charge.resize(bytes.capacity() as u64).map_err(Failure::Reserve)?;
-        Ok(Bytes::from_owner(Charged { bytes, _charge: charge }))
+        charge
+            .resize(bytes.capacity() as u64)
+            .map_err(Failure::Reserve)?;
+        Ok(Bytes::from_owner(Charged {
+            bytes,
+            _charge: charge,
+        }))
     }
 }
 

@@ -71,11 +71,16 @@ impl FramesConfig {
         ];
         for (name, value, low, high) in bounds {
             if !(low..=high).contains(&value) {
-                return Err(format!("frames: {name} must be between {low} and {high}, not {value}"));
+                return Err(format!(
+                    "frames: {name} must be between {low} and {high}, not {value}"
+                ));
             }
         }
         if !(0..=19).contains(&self.nice) {
-            return Err(format!("frames: nice must be between 0 and 19, not {}", self.nice));
+            return Err(format!(
+                "frames: nice must be between 0 and 19, not {}",
+                self.nice
+            ));
         }
         Ok(())
     }
@@ -210,7 +215,13 @@ impl Frames {
         state: impl Fn() -> State + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let pool = Pool::start(&config, &budget, &metrics)?;
-        Ok(Self { config, budget, metrics, state: Box::new(state), pool })
+        Ok(Self {
+            config,
+            budget,
+            metrics,
+            state: Box::new(state),
+            pool,
+        })
     }
 
     /// A frame of flyweight `index`: from its texture, loaded if need be, or from its thumbnail.
@@ -225,7 +236,11 @@ impl Frames {
     }
 
     /// A frame of pixels that the caller holds, such as a session's own texture.
-    pub async fn draw(&self, resident: Resident, request: &FrameRequest) -> Result<Frame, FrameError> {
+    pub async fn draw(
+        &self,
+        resident: Resident,
+        request: &FrameRequest,
+    ) -> Result<Frame, FrameError> {
         let outcome = match self.check(request) {
             Ok(()) => self.queue(Drawing::of(resident), request).await,
             Err(error) => Err(error),
@@ -242,7 +257,10 @@ impl Frames {
         self.check(request)?;
         match textures.source(index, self.load_deadline(request)).await {
             Ok(Source::Resident(resident)) => self.queue(Drawing::of(resident), request).await,
-            Ok(Source::Thumbnail(thumbnail)) => self.queue(Drawing::degraded(index, thumbnail), request).await,
+            Ok(Source::Thumbnail(thumbnail)) => {
+                self.queue(Drawing::degraded(index, thumbnail), request)
+                    .await
+            }
             Err(SourceError::Exhausted) => Err(self.shed(self.shortage())),
             Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
             Err(SourceError::Gone) => Err(FrameError::Gone),
@@ -272,13 +290,23 @@ impl Frames {
             failpoints::delay(failpoints::FRAMES_RENDER_DELAY).await;
             let charge = self.reserve_output(request).await?;
             let (reply, answer) = tokio::sync::oneshot::channel();
-            let job = Job { material: drawing.material, request: *request, charge, reply };
+            let job = Job {
+                material: drawing.material,
+                request: *request,
+                charge,
+                reply,
+            };
             self.pool.push(job).map_err(|reason| self.shed(reason))?;
-            answer.await.unwrap_or(Err(worker::Failure::Stopped)).map_err(|failure| self.failed(failure))
+            answer
+                .await
+                .unwrap_or(Err(worker::Failure::Stopped))
+                .map_err(|failure| self.failed(failure))
         };
         let deadline = tokio::time::Instant::from_std(request.deadline);
         let late = |_| self.shed(ShedReason::Queue);
-        let bytes = tokio::time::timeout_at(deadline, work).await.map_err(late)??;
+        let bytes = tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(late)??;
         Ok(Frame {
             bytes,
             content_type: request.format.content_type(),
@@ -291,7 +319,10 @@ impl Frames {
 
     async fn reserve_output(&self, request: &FrameRequest) -> Result<Charge, FrameError> {
         let bytes = request.format.bytes_max(request.size);
-        let reserved = self.budget.reserve(Purpose::Encode, bytes, self.config.reserve_wait).await;
+        let reserved = self
+            .budget
+            .reserve(Purpose::Encode, bytes, self.config.reserve_wait)
+            .await;
         reserved.map_err(|refusal| match refusal {
             ReserveError::TooLarge { requested, .. } => FrameError::TooLarge { bytes: requested },
             ReserveError::Exhausted { .. } => self.shed(ShedReason::Budget),
@@ -305,7 +336,9 @@ impl Frames {
             worker::Failure::Reserve(ReserveError::TooLarge { requested, .. }) => {
                 FrameError::TooLarge { bytes: requested }
             }
-            worker::Failure::Reserve(ReserveError::Exhausted { .. }) => self.shed(ShedReason::Budget),
+            worker::Failure::Reserve(ReserveError::Exhausted { .. }) => {
+                self.shed(ShedReason::Budget)
+            }
             worker::Failure::Codec(error) => FrameError::Codec(error),
             worker::Failure::Injected => FrameError::Internal("injected"),
             worker::Failure::Panicked => FrameError::Internal("a render panicked"),
@@ -313,11 +346,18 @@ impl Frames {
     }
 
     fn shortage(&self) -> ShedReason {
-        if (self.state)() == State::Critical { ShedReason::Governor } else { ShedReason::Budget }
+        if (self.state)() == State::Critical {
+            ShedReason::Governor
+        } else {
+            ShedReason::Budget
+        }
     }
 
     fn shed(&self, reason: ShedReason) -> FrameError {
-        FrameError::Shed { reason, retry_after: self.config.retry_after }
+        FrameError::Shed {
+            reason,
+            retry_after: self.config.retry_after,
+        }
     }
 
     fn count(&self, outcome: Result<Frame, FrameError>) -> Result<Frame, FrameError> {
@@ -326,7 +366,12 @@ impl Frames {
             Ok(_) => Some(RenderResult::Ok),
             Err(FrameError::Shed { .. }) => Some(RenderResult::Shed),
             // The caller's mistakes are no renders.
-            Err(FrameError::Size { .. } | FrameError::TooLarge { .. } | FrameError::Gone | FrameError::Unknown) => None,
+            Err(
+                FrameError::Size { .. }
+                | FrameError::TooLarge { .. }
+                | FrameError::Gone
+                | FrameError::Unknown,
+            ) => None,
             Err(_) => Some(RenderResult::Error),
         };
         if let Some(result) = result {
@@ -346,12 +391,27 @@ struct Drawing {
 
 impl Drawing {
     fn of(resident: Resident) -> Self {
-        let Resident { pixels, index, version, access } = resident;
-        Self { material: Material::Pixels(pixels), index, version, access }
+        let Resident {
+            pixels,
+            index,
+            version,
+            access,
+        } = resident;
+        Self {
+            material: Material::Pixels(pixels),
+            index,
+            version,
+            access,
+        }
     }
 
     fn degraded(index: u32, thumbnail: Thumbnail) -> Self {
         let Thumbnail { bytes, version } = thumbnail;
-        Self { material: Material::Thumbnail(bytes), index, version, access: Access::Degraded }
+        Self {
+            material: Material::Thumbnail(bytes),
+            index,
+            version,
+            access: Access::Degraded,
+        }
     }
 }

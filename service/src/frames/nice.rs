@@ -6,7 +6,11 @@
 pub fn lower_this_thread(by: i32) -> std::io::Result<()> {
     // SAFETY: no memory is passed. On Linux, `PRIO_PROCESS` with 0 means the calling thread.
     let refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, by) } != 0;
-    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    if refused {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Elsewhere priorities belong to whole processes; nothing is done.

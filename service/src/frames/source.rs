@@ -57,7 +57,12 @@ pub struct Resident {
 impl Resident {
     /// A texture that one session owns, drawn as flyweight `index`.
     pub fn owned(index: u32, texture: Arc<Texture>) -> Self {
-        Self { version: texture.version(), pixels: Box::new(texture), index, access: Access::Hit }
+        Self {
+            version: texture.version(),
+            pixels: Box::new(texture),
+            index,
+            access: Access::Hit,
+        }
     }
 }
 
@@ -108,7 +113,11 @@ pub enum Source {
 pub trait Textures: Sync {
     /// What to draw of `index`: its pixels, loaded if need be, or its thumbnail where memory or time do not allow that.
     /// Gives up at `deadline`.
-    fn source(&self, index: u32, deadline: Instant) -> impl Future<Output = Result<Source, SourceError>> + Send;
+    fn source(
+        &self,
+        index: u32,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Source, SourceError>> + Send;
 }
 
 impl Textures for Arc<Flyweights> {
@@ -158,9 +167,10 @@ impl From<LeaseError> for SourceError {
             LeaseError::Unavailable(Unavailable::Gone) => Self::Gone,
             LeaseError::Exhausted => Self::Exhausted,
             LeaseError::Deadline | LeaseError::Overtaken => Self::Late,
-            LeaseError::TooLarge(ReserveError::TooLarge { requested, .. } | ReserveError::Exhausted { requested, .. }) => {
-                Self::TooLarge { bytes: requested }
-            }
+            LeaseError::TooLarge(
+                ReserveError::TooLarge { requested, .. }
+                | ReserveError::Exhausted { requested, .. },
+            ) => Self::TooLarge { bytes: requested },
             LeaseError::Load(cause) => Self::Load(cause.to_string()),
         }
     }

@@ -73,16 +73,28 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn start(config: &FramesConfig, budget: &Arc<Budget>, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        config: &FramesConfig,
+        budget: &Arc<Budget>,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let queue_max = config.queue_max;
-        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), queue_max });
-        let mut pool = Self { shared, threads: Vec::with_capacity(config.threads) };
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            queue_max,
+        });
+        let mut pool = Self {
+            shared,
+            threads: Vec::with_capacity(config.threads),
+        };
         for number in 0..config.threads {
             let shared = Arc::clone(&pool.shared);
             let easel = Easel::new(Arc::clone(budget), config.keep_bytes);
             let (metrics, nice) = (Arc::clone(metrics), config.nice);
             let thread = std::thread::Builder::new().name(format!("render-{number}"));
-            pool.threads.push(thread.spawn(move || run(&shared, easel, &metrics, nice))?);
+            pool.threads
+                .push(thread.spawn(move || run(&shared, easel, &metrics, nice))?);
         }
         Ok(pool)
     }
@@ -150,13 +162,20 @@ fn run(shared: &Shared, mut easel: Easel, metrics: &Metrics, nice: i32) {
         if job.reply.is_closed() {
             continue;
         }
-        let Job { material, request, charge, reply } = job;
+        let Job {
+            material,
+            request,
+            charge,
+            reply,
+        } = job;
         let start = Instant::now();
         let result = if request.deadline <= start {
             Err(Failure::Late)
         } else {
             let drawn = catch_unwind(AssertUnwindSafe(|| easel.draw(material, &request, charge)));
-            metrics.render_duration_seconds.observe(start.elapsed().as_secs_f64());
+            metrics
+                .render_duration_seconds
+                .observe(start.elapsed().as_secs_f64());
             drawn.unwrap_or(Err(Failure::Panicked))
         };
         easel.tidy();

@@ -101,7 +101,8 @@ struct ShrinkJson {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
-    let json = serde_json::to_vec(value).map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let json = serde_json::to_vec(value)
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
     Ok(respond::json(json))
 }
 
@@ -121,8 +122,12 @@ async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
         factor: 1,
+        parsed_bytes_max: 0,
     };
-    Ok(read_body(body, limits, &service.budget).await?.bytes.to_vec())
+    Ok(read_body(body, limits, &service.budget)
+        .await?
+        .bytes
+        .to_vec())
 }
 
 impl Service {
@@ -130,7 +135,10 @@ impl Service {
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let handled = Box::pin(self.handle_admin(request)).await;
         let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
-        self.metrics.http_requests_total.of(Route::Admin, super::class_of(answer.status())).inc();
+        self.metrics
+            .http_requests_total
+            .of(Route::Admin, super::class_of(answer.status()))
+            .inc();
         answer
     }
 
@@ -144,35 +152,52 @@ impl Service {
             (&Method::GET, "/metrics") => self.exposition(),
             (&Method::GET, "/debug/memory") => to_json(&self.memory_json()),
             (&Method::GET, "/debug/accesses") => {
-                let reset = query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
-                Ok(respond::full(StatusCode::OK, respond::OCTETS, self.flyweights.accesses(reset)))
+                let reset =
+                    query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
+                Ok(respond::full(
+                    StatusCode::OK,
+                    respond::OCTETS,
+                    self.flyweights.accesses(reset),
+                ))
             }
             (&Method::POST, "/debug/shrink") => {
                 let body = read_text(self, body).await?;
                 self.shrink(&body).await
             }
             (&Method::GET, "/healthz") => Ok(respond::json("{\"status\":\"ok\"}\n")),
-            (_, "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/shrink" | "/healthz") => {
-                Err(Kind::MethodNotAllowed.into())
-            }
+            (
+                _,
+                "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/shrink" | "/healthz",
+            ) => Err(Kind::MethodNotAllowed.into()),
             _ => Err(Kind::NotFound.into()),
         }
     }
 
     fn exposition(&self) -> Result<Answer, Problem> {
-        if let Some(seconds) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+        if let Some(seconds) = std::fs::read_to_string("/proc/self/stat")
+            .ok()
+            .as_deref()
+            .and_then(cpu_seconds)
+        {
             self.metrics.set_process_cpu_seconds(seconds);
         }
         self.metrics.set_failpoint_triggers(&failpoints::triggers());
         self.flyweights.pinned_bytes();
-        let text = self.metrics.render().map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+        let text = self
+            .metrics
+            .render()
+            .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
         Ok(respond::full(StatusCode::OK, respond::OPEN_METRICS, text))
     }
 
     fn memory_json(&self) -> MemoryJson {
         let report = self.memory.report();
         let snapshot = report.snapshot;
-        let by_purpose = Purpose::ALL.iter().map(|purpose| purpose.as_str()).zip(report.budget.by_purpose).collect();
+        let by_purpose = Purpose::ALL
+            .iter()
+            .map(|purpose| purpose.as_str())
+            .zip(report.budget.by_purpose)
+            .collect();
         let transitions = report.transitions.iter().map(|transition| TransitionJson {
             at_unix_ms: transition.at_unix_ms,
             from: transition.from.as_str(),
@@ -220,12 +245,17 @@ impl Service {
     }
 
     async fn shrink(&self, body: &[u8]) -> Result<Answer, Problem> {
-        let body: ShrinkBody =
-            serde_json::from_slice(body).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
+        let body: ShrinkBody = serde_json::from_slice(body)
+            .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
         let target = match (body.to_bytes, body.by_bytes.or(body.bytes)) {
             (Some(to), None) => to,
             (None, Some(by)) => self.flyweights.held_bytes().saturating_sub(by),
-            _ => return Err(Problem::new(Kind::BadRequest, "give either to_bytes or by_bytes")),
+            _ => {
+                return Err(Problem::new(
+                    Kind::BadRequest,
+                    "give either to_bytes or by_bytes",
+                ));
+            }
         };
         let flyweights = Arc::clone(&self.flyweights);
         // Freeing takes milliseconds: not on a worker.
@@ -246,8 +276,16 @@ impl Service {
 }
 
 #[cfg(not(feature = "failpoints"))]
-async fn failpoint(_: &Service, _: &Method, _: Option<&str>, _: Incoming) -> Result<Answer, Problem> {
-    Err(Problem::new(Kind::NotBuiltWithFailpoints, "build the service with the feature failpoints"))
+async fn failpoint(
+    _: &Service,
+    _: &Method,
+    _: Option<&str>,
+    _: Incoming,
+) -> Result<Answer, Problem> {
+    Err(Problem::new(
+        Kind::NotBuiltWithFailpoints,
+        "build the service with the feature failpoints",
+    ))
 }
 
 #[cfg(feature = "failpoints")]
@@ -264,15 +302,26 @@ async fn failpoint(
         triggers: u64,
     }
     let refused = |error: failpoints::ConfigureError| match error {
-        failpoints::ConfigureError::UnknownName(_) => Problem::new(Kind::NotFound, error.to_string()),
-        failpoints::ConfigureError::BadAction(_) => Problem::new(Kind::BadRequest, error.to_string()),
+        failpoints::ConfigureError::UnknownName(_) => {
+            Problem::new(Kind::NotFound, error.to_string())
+        }
+        failpoints::ConfigureError::BadAction(_) => {
+            Problem::new(Kind::BadRequest, error.to_string())
+        }
     };
     match (method, name) {
         (&Method::GET, None) => {
             let actions: BTreeMap<String, String> = failpoints::actions().into_iter().collect();
             let rows = failpoints::triggers().into_iter().map(|(name, triggers)| {
-                let action = actions.get(name).cloned().unwrap_or_else(|| "off".to_owned());
-                Row { name, action, triggers }
+                let action = actions
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| "off".to_owned());
+                Row {
+                    name,
+                    action,
+                    triggers,
+                }
             });
             to_json(&serde_json::json!({ "failpoints": rows.collect::<Vec<_>>() }))
         }

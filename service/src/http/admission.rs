@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Bodies up to this size are not charged.
 pub const FREE_BODY_BYTES: u64 = 16 * 1024;
 
+/// Bytes that the shortest entry of a JSON list can become, for each of its own.
+const PARSED_FACTOR: u64 = 32;
+
 /// How a body without a stated length grows its reservation.
 const STEP_BYTES: u64 = 256 * 1024;
 
@@ -28,8 +31,17 @@ pub struct BodyLimits {
     pub reserve_wait: Duration,
     /// What it is charged as.
     pub purpose: Purpose,
-    /// Bytes reserved for each byte of the body: what parsing makes of it.
+    /// Bytes reserved for each byte of the body: itself and an answer of like size.
     pub factor: u64,
+    /// Most bytes that parsing makes of it on top; the shortest entries make [`PARSED_FACTOR`] times their length.
+    pub parsed_bytes_max: u64,
+}
+
+impl BodyLimits {
+    /// What a body of `bytes` is charged.
+    fn reservation(&self, bytes: u64) -> u64 {
+        bytes * self.factor + (bytes * PARSED_FACTOR).min(self.parsed_bytes_max)
+    }
 }
 
 /// A body and its charge; bytes live no longer than the charge.
@@ -45,9 +57,10 @@ pub struct Received {
 #[must_use]
 pub fn refused(error: &ReserveError) -> Problem {
     match error {
-        ReserveError::TooLarge { .. } => {
-            Problem::new(Kind::BodyTooLarge, "this would need more memory than the service may ever use for it")
-        }
+        ReserveError::TooLarge { .. } => Problem::new(
+            Kind::BodyTooLarge,
+            "this would need more memory than the service may ever use for it",
+        ),
         ReserveError::Exhausted { .. } => Kind::BudgetExhausted.into(),
     }
 }
@@ -60,7 +73,11 @@ fn too_large(limit: u64) -> Problem {
 ///
 /// # Errors
 /// 413 before anything was read if the stated length is too large, else where the limit is passed; 408; 503.
-pub async fn read_body(body: Incoming, limits: BodyLimits, budget: &Arc<Budget>) -> Result<Received, Problem> {
+pub async fn read_body(
+    body: Incoming,
+    limits: BodyLimits,
+    budget: &Arc<Budget>,
+) -> Result<Received, Problem> {
     let stated = body.size_hint().exact();
     if stated.is_some_and(|stated| stated > limits.bytes_max) {
         return Err(too_large(limits.bytes_max));
@@ -68,20 +85,29 @@ pub async fn read_body(body: Incoming, limits: BodyLimits, budget: &Arc<Budget>)
     let charge = match stated {
         Some(stated) if stated <= FREE_BODY_BYTES => None,
         _ => {
-            let first = stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) * limits.factor;
-            let reserved = budget.reserve(limits.purpose, first, limits.reserve_wait).await;
+            let first = limits.reservation(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)));
+            let reserved = budget
+                .reserve(limits.purpose, first, limits.reserve_wait)
+                .await;
             Some(reserved.map_err(|error| refused(&error))?)
         }
     };
     let reading = collect(body, stated, charge, limits);
-    tokio::time::timeout(limits.time_max, reading).await.unwrap_or_else(|_| Err(Kind::BodyTimeout.into()))
+    tokio::time::timeout(limits.time_max, reading)
+        .await
+        .unwrap_or_else(|_| Err(Kind::BodyTimeout.into()))
 }
 
 async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
     loop {
         match body.frame().await {
             None => return Ok(None),
-            Some(Err(_)) => return Err(Problem::new(Kind::BadRequest, "the body ended before its stated length")),
+            Some(Err(_)) => {
+                return Err(Problem::new(
+                    Kind::BadRequest,
+                    "the body ended before its stated length",
+                ));
+            }
             // Trailers carry nothing for us.
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
@@ -99,13 +125,20 @@ async fn collect(
     limits: BodyLimits,
 ) -> Result<Received, Problem> {
     let Some(first) = next_data(&mut body).await? else {
-        return Ok(Received { bytes: Bytes::new(), charge });
+        return Ok(Received {
+            bytes: Bytes::new(),
+            charge,
+        });
     };
     // The usual batch arrives whole with its head: it is used where it lies.
     if stated == Some(first.len() as u64) {
-        return Ok(Received { bytes: first, charge });
+        return Ok(Received {
+            bytes: first,
+            charge,
+        });
     }
-    let mut bytes = BytesMut::with_capacity(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) as usize);
+    let mut bytes =
+        BytesMut::with_capacity(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) as usize);
     let mut next = Some(first);
     while let Some(data) = next {
         let total = (bytes.len() + data.len()) as u64;
@@ -116,18 +149,26 @@ async fn collect(
         bytes.extend_from_slice(&data);
         next = next_data(&mut body).await?;
     }
-    Ok(Received { bytes: bytes.freeze(), charge })
+    Ok(Received {
+        bytes: bytes.freeze(),
+        charge,
+    })
 }
 
 /// Makes room for `total` bytes, charging the new capacity before it is allocated.
-fn grow(bytes: &mut BytesMut, total: u64, charge: &mut Option<Charge>, limits: BodyLimits) -> Result<(), Problem> {
+fn grow(
+    bytes: &mut BytesMut,
+    total: u64,
+    charge: &mut Option<Charge>,
+    limits: BodyLimits,
+) -> Result<(), Problem> {
     if total <= bytes.capacity() as u64 {
         return Ok(());
     }
     let capacity = total.max(2 * bytes.capacity() as u64).min(limits.bytes_max);
     if let Some(charge) = charge {
         // Old and new buffer stand side by side while one is copied into the other.
-        let both = (capacity + bytes.len() as u64) * limits.factor;
+        let both = limits.reservation(capacity) + bytes.len() as u64;
         charge.resize(both).map_err(|error| refused(&error))?;
     }
     bytes.reserve(capacity as usize - bytes.len());

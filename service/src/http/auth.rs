@@ -37,7 +37,10 @@ pub struct Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("tenant", &self.tenant).field("roles", &self.roles).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("tenant", &self.tenant)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,7 +62,10 @@ impl Caller {
         if self.catalogue {
             Ok(())
         } else {
-            Err(Problem::new(Kind::Forbidden, "use a token with the role catalogue"))
+            Err(Problem::new(
+                Kind::Forbidden,
+                "use a token with the role catalogue",
+            ))
         }
     }
 }
@@ -85,10 +91,19 @@ impl Auth {
             });
             let tenant = TenantId(u16::try_from(tenant).unwrap_or(u16::MAX));
             let catalogue = token.roles.contains(&Role::Catalogue);
-            by_secret.insert(token.secret.clone().into_bytes(), Caller { tenant, catalogue });
+            by_secret.insert(
+                token.secret.clone().into_bytes(),
+                Caller { tenant, catalogue },
+            );
         }
-        let anonymous = tokens.is_empty().then_some(Caller { tenant: TenantId(0), catalogue: true });
-        Self { by_secret, anonymous }
+        let anonymous = tokens.is_empty().then_some(Caller {
+            tenant: TenantId(0),
+            catalogue: true,
+        });
+        Self {
+            by_secret,
+            anonymous,
+        }
     }
 
     /// The caller that the headers name.
@@ -97,10 +112,14 @@ impl Auth {
     /// [`Kind::Unauthorized`]: an unknown token is refused also where none would do.
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(value) = headers.get(AUTHORIZATION) else {
-            return self.anonymous.ok_or_else(|| Problem::from(Kind::Unauthorized));
+            return self
+                .anonymous
+                .ok_or_else(|| Problem::from(Kind::Unauthorized));
         };
         let bytes = value.as_bytes();
-        let bearer = bytes.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        let bearer = bytes
+            .split_at_checked(7)
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         bearer
             .and_then(|(_, secret)| self.by_secret.get(secret.trim_ascii()).copied())
             .ok_or_else(|| Problem::from(Kind::Unauthorized))
@@ -118,7 +137,11 @@ mod tests {
     }
 
     fn token(secret: &str, tenant: &str, roles: Vec<Role>) -> Token {
-        Token { secret: secret.into(), tenant: tenant.into(), roles }
+        Token {
+            secret: secret.into(),
+            tenant: tenant.into(),
+            roles,
+        }
     }
 
     #[test]
@@ -128,7 +151,10 @@ mod tests {
             token("b", "acme", vec![Role::Catalogue]),
             token("c", "other", vec![]),
         ]);
-        let of = |secret: &str| auth.caller(&headers(&format!("Bearer {secret}"))).expect("known");
+        let of = |secret: &str| {
+            auth.caller(&headers(&format!("Bearer {secret}")))
+                .expect("known")
+        };
         assert_eq!(of("a").tenant, of("b").tenant);
         assert_ne!(of("a").tenant, of("c").tenant);
         assert!(of("a").needs_catalogue().is_err() && of("b").needs_catalogue().is_ok());

@@ -6,14 +6,18 @@ use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::{Service, query_number, query_value};
 use crate::codec::CodecError;
-use crate::flyweight::{CatalogueError, Identity, LoadError, Precondition, RemoveError, UploadError, WorkerError};
-use crate::memory::budget::{Purpose, ReserveError};
+use crate::flyweight::{
+    CatalogueError, Identity, LoadError, Precondition, RemoveError, UploadError, WorkerError,
+};
 use crate::memory::State;
+use crate::memory::budget::{Purpose, ReserveError};
 use crate::metrics::UploadResult;
 use crate::store::{StoreError, checksum_text, valid_id};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
@@ -63,19 +67,27 @@ struct Page<'a> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    let mut json = serde_json::to_vec(value).map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let mut json = serde_json::to_vec(value)
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
     json.push(b'\n');
     Ok(json)
 }
 
 fn etag(version: u32) -> Result<HeaderValue, Problem> {
-    HeaderValue::from_str(&format!("\"v{version}\"")).map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+    HeaderValue::from_str(&format!("\"v{version}\""))
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))
 }
 
-fn metadata_answer(service: &Service, status: StatusCode, identity: &Identity) -> Result<Answer, Problem> {
+fn metadata_answer(
+    service: &Service,
+    status: StatusCode,
+    identity: &Identity,
+) -> Result<Answer, Problem> {
     let json = to_json(&Metadata::of(identity, Some(service.flyweights.epoch())))?;
     let mut answer = respond::full(status, respond::JSON, json);
-    answer.headers_mut().insert(ETAG, etag(identity.stored.version)?);
+    answer
+        .headers_mut()
+        .insert(ETAG, etag(identity.stored.version)?);
     Ok(answer)
 }
 
@@ -83,7 +95,10 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
     if valid_id(id) {
         Ok(id)
     } else {
-        Err(Problem::new(Kind::BadRequest, "a background's id is of the form [a-z0-9][a-z0-9._-]{0,63}"))
+        Err(Problem::new(
+            Kind::BadRequest,
+            "a background's id is of the form [a-z0-9][a-z0-9._-]{0,63}",
+        ))
     }
 }
 
@@ -94,15 +109,23 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
         if value == b"*" {
             return Ok(Precondition::Exists);
         }
-        let version = value.strip_prefix(b"\"v").and_then(|rest| rest.strip_suffix(b"\""));
+        let version = value
+            .strip_prefix(b"\"v")
+            .and_then(|rest| rest.strip_suffix(b"\""));
         let version = version.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        return version
-            .map(Precondition::Version)
-            .ok_or_else(|| Problem::new(Kind::PreconditionFailed, "If-Match takes one ETag as answers give it, or *"));
+        return version.map(Precondition::Version).ok_or_else(|| {
+            Problem::new(
+                Kind::PreconditionFailed,
+                "If-Match takes one ETag as answers give it, or *",
+            )
+        });
     }
     match headers.get(IF_NONE_MATCH) {
         Some(value) if value.as_bytes() == b"*" => Ok(Precondition::Absent),
-        Some(_) => Err(Problem::new(Kind::BadRequest, "a write takes If-None-Match only as *")),
+        Some(_) => Err(Problem::new(
+            Kind::BadRequest,
+            "a write takes If-None-Match only as *",
+        )),
         None => Ok(Precondition::None),
     }
 }
@@ -129,10 +152,13 @@ fn codec_problem(error: &CodecError) -> Problem {
 
 fn reserve_problem(service: &Service, error: &ReserveError) -> Problem {
     match error {
-        ReserveError::TooLarge { .. } => {
-            Problem::new(Kind::PictureTooLarge, "its pixels would need more memory than the service may ever use")
+        ReserveError::TooLarge { .. } => Problem::new(
+            Kind::PictureTooLarge,
+            "its pixels would need more memory than the service may ever use",
+        ),
+        ReserveError::Exhausted { .. } if service.memory.state() == State::Critical => {
+            Kind::MemoryCritical.into()
         }
-        ReserveError::Exhausted { .. } if service.memory.state() == State::Critical => Kind::MemoryCritical.into(),
         ReserveError::Exhausted { .. } => refused(error),
     }
 }
@@ -162,7 +188,9 @@ fn load_problem(service: &Service, error: &LoadError) -> Problem {
 
 fn upload_problem(service: &Service, error: &UploadError) -> Problem {
     match error {
-        UploadError::Catalogue(CatalogueError::BadId(_)) => Problem::new(Kind::BadRequest, error.to_string()),
+        UploadError::Catalogue(CatalogueError::BadId(_)) => {
+            Problem::new(Kind::BadRequest, error.to_string())
+        }
         UploadError::Catalogue(error) => Problem::new(Kind::CatalogueFull, error.to_string()),
         UploadError::Load(error) => load_problem(service, error),
         UploadError::Store(error) => store_problem(error),
@@ -192,7 +220,9 @@ pub async fn put(
     body: Incoming,
 ) -> Result<Answer, Problem> {
     let outcome = upload(service, caller, id, headers, body).await;
-    let result = outcome.as_ref().map_or_else(result_of, |_| UploadResult::Ok);
+    let result = outcome
+        .as_ref()
+        .map_or_else(result_of, |_| UploadResult::Ok);
     service.metrics.uploads_total.of(result).inc();
     outcome
 }
@@ -216,20 +246,34 @@ async fn upload(
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Upload,
         factor: 1,
+        parsed_bytes_max: 0,
     };
     let received = read_body(body, limits, &service.budget).await?;
     if received.bytes.is_empty() {
-        return Err(Problem::new(Kind::UnsupportedMedia, "the body is empty: send a JPEG, PNG or WebP"));
+        return Err(Problem::new(
+            Kind::UnsupportedMedia,
+            "the body is empty: send a JPEG, PNG or WebP",
+        ));
     }
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
     let image = match received.charge {
-        Some(charge) => Bytes::from_owner(Charged { bytes: received.bytes, _charge: charge }),
+        Some(charge) => Bytes::from_owner(Charged {
+            bytes: received.bytes,
+            _charge: charge,
+        }),
         None => received.bytes,
     };
     let registered = service.flyweights.upload(id, image, wanted).await;
     let registered = registered.map_err(|error| upload_problem(service, &error))?;
-    let identity = service.flyweights.identity(registered.index).map_err(|_| Problem::from(Kind::Gone))?;
-    let status = if registered.created { StatusCode::CREATED } else { StatusCode::OK };
+    let identity = service
+        .flyweights
+        .identity(registered.index)
+        .map_err(|_| Problem::from(Kind::Gone))?;
+    let status = if registered.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     metadata_answer(service, status, &identity)
 }
 
@@ -246,12 +290,20 @@ impl AsRef<[u8]> for Charged {
 }
 
 fn find(service: &Service, id: &str) -> Result<Arc<Identity>, Problem> {
-    let index = service.flyweights.resolve(id).ok_or_else(|| Problem::from(Kind::BackgroundNotFound))?;
-    service.flyweights.identity(index).map_err(|_| Kind::BackgroundNotFound.into())
+    let index = service
+        .flyweights
+        .resolve(id)
+        .ok_or_else(|| Problem::from(Kind::BackgroundNotFound))?;
+    service
+        .flyweights
+        .identity(index)
+        .map_err(|_| Kind::BackgroundNotFound.into())
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"))
+    headers
+        .get(ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"))
 }
 
 /// `GET` and `HEAD /v1/backgrounds/{background}`: the source bytes, or what is known of them.
@@ -270,33 +322,68 @@ pub async fn read(service: &Service, id: &str, parts: &Parts) -> Result<Answer, 
         return Ok(answer);
     }
     let head = parts.method == Method::HEAD;
-    let (identity, mut answer) =
-        if head { (identity, respond::empty(StatusCode::OK)) } else { source(service, id, &identity).await? };
+    let (identity, mut answer) = if head {
+        (identity, respond::empty(StatusCode::OK))
+    } else {
+        source(service, id, &identity).await?
+    };
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(identity.stored.format.content_type()));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(identity.stored.format.content_type()),
+    );
     headers.insert(CONTENT_LENGTH, HeaderValue::from(identity.stored.bytes));
     headers.insert(ETAG, etag(identity.stored.version)?);
     Ok(answer)
 }
 
-async fn source(service: &Service, id: &str, known: &Identity) -> Result<(Arc<Identity>, Answer), Problem> {
-    let reserved = service.budget.reserve(Purpose::Body, known.stored.bytes, service.config.reserve_wait).await;
+async fn source(
+    service: &Service,
+    id: &str,
+    known: &Identity,
+) -> Result<(Arc<Identity>, Answer), Problem> {
+    let reserved = service
+        .budget
+        .reserve(
+            Purpose::Body,
+            known.stored.bytes,
+            service.config.reserve_wait,
+        )
+        .await;
     let mut charge = reserved.map_err(|error| refused(&error))?;
-    let (identity, bytes) = service.flyweights.read_source(id).await.map_err(|error| match error {
-        RemoveError::Store(error) => store_problem(&error),
-        _ => Kind::BackgroundNotFound.into(),
-    })?;
+    let (identity, bytes) =
+        service
+            .flyweights
+            .read_source(id)
+            .await
+            .map_err(|error| match error {
+                RemoveError::Store(error) => store_problem(&error),
+                _ => Kind::BackgroundNotFound.into(),
+            })?;
     // Replaced in between by one of another size.
-    charge.resize(bytes.len() as u64).map_err(|error| refused(&error))?;
-    let body = Bytes::from_owner(Charged { bytes, _charge: charge });
-    Ok((identity, respond::full(StatusCode::OK, respond::OCTETS, body)))
+    charge
+        .resize(bytes.len() as u64)
+        .map_err(|error| refused(&error))?;
+    let body = Bytes::from_owner(Charged {
+        bytes,
+        _charge: charge,
+    });
+    Ok((
+        identity,
+        respond::full(StatusCode::OK, respond::OCTETS, body),
+    ))
 }
 
 /// `DELETE /v1/backgrounds/{background}`.
 ///
 /// # Errors
 /// As the table of problems says.
-pub async fn delete(service: &Service, caller: Caller, id: &str, headers: &HeaderMap) -> Result<Answer, Problem> {
+pub async fn delete(
+    service: &Service,
+    caller: Caller,
+    id: &str,
+    headers: &HeaderMap,
+) -> Result<Answer, Problem> {
     caller.needs_catalogue()?;
     let wanted = precondition(headers)?;
     match service.flyweights.delete(checked_id(id)?, wanted).await {
@@ -315,7 +402,10 @@ pub async fn delete(service: &Service, caller: Caller, id: &str, headers: &Heade
 pub fn list(service: &Service, query: &str) -> Result<Answer, Problem> {
     let limit = query_number(query, "limit", LIST_LIMIT)?;
     if !(1..=LIST_LIMIT_MAX).contains(&limit) {
-        return Err(Problem::new(Kind::BadRequest, format!("limit must lie between 1 and {LIST_LIMIT_MAX}")));
+        return Err(Problem::new(
+            Kind::BadRequest,
+            format!("limit must lie between 1 and {LIST_LIMIT_MAX}"),
+        ));
     }
     let after = query_value(query, "after").map(checked_id).transpose()?;
     // One more than asked for tells whether there is a next page.
@@ -324,8 +414,14 @@ pub fn list(service: &Service, query: &str) -> Result<Answer, Problem> {
     identities.truncate(limit);
     let page = Page {
         epoch: service.flyweights.epoch().to_string(),
-        backgrounds: identities.iter().map(|identity| Metadata::of(identity, None)).collect(),
-        next: identities.last().filter(|_| more).map(|identity| identity.stored.id.as_str()),
+        backgrounds: identities
+            .iter()
+            .map(|identity| Metadata::of(identity, None))
+            .collect(),
+        next: identities
+            .last()
+            .filter(|_| more)
+            .map(|identity| identity.stored.id.as_str()),
     };
     Ok(respond::json(to_json(&page)?))
 }
@@ -345,7 +441,10 @@ mod tests {
         assert_eq!(of(IF_MATCH, "\"v12\""), Ok(Precondition::Version(12)));
         assert_eq!(of(IF_MATCH, "*"), Ok(Precondition::Exists));
         assert_eq!(of(IF_NONE_MATCH, "*"), Ok(Precondition::Absent));
-        assert_eq!(precondition(&HeaderMap::new()).ok(), Some(Precondition::None));
+        assert_eq!(
+            precondition(&HeaderMap::new()).ok(),
+            Some(Precondition::None)
+        );
         for bad in ["v12", "\"12\"", "\"v\"", "\"v99999999999\""] {
             assert_eq!(of(IF_MATCH, bad), Err(Kind::PreconditionFailed), "{bad}");
         }

@@ -35,37 +35,55 @@ fn by_name(name: &str, quality: u8) -> Option<FrameFormat> {
 }
 
 fn by_accept(accept: &str, quality: u8) -> Option<FrameFormat> {
-    let types = accept.split(',').map(|entry| entry.split(';').next().unwrap_or_default().trim());
-    types.filter_map(|media| match media {
-        "image/jpeg" | "image/*" | "*/*" => Some(FrameFormat::Jpeg { quality }),
-        "image/png" => Some(FrameFormat::Png),
-        "application/octet-stream" => Some(FrameFormat::Rgba),
-        _ => None,
-    })
-    .next()
+    let types = accept
+        .split(',')
+        .map(|entry| entry.split(';').next().unwrap_or_default().trim());
+    types
+        .filter_map(|media| match media {
+            "image/jpeg" | "image/*" | "*/*" => Some(FrameFormat::Jpeg { quality }),
+            "image/png" => Some(FrameFormat::Png),
+            "application/octet-stream" => Some(FrameFormat::Rgba),
+            _ => None,
+        })
+        .next()
 }
 
 fn format_of(parts: &Parts, query: &str) -> Result<FrameFormat, Problem> {
     let quality = query_number(query, "quality", QUALITY)?;
     if !(1..=100).contains(&quality) {
-        return Err(Problem::new(Kind::BadRequest, "quality must lie between 1 and 100"));
+        return Err(Problem::new(
+            Kind::BadRequest,
+            "quality must lie between 1 and 100",
+        ));
     }
     if let Some(name) = query_value(query, "format") {
         let format = by_name(name, quality);
-        return format.ok_or_else(|| Problem::new(Kind::NotAcceptable, "format is one of jpeg, png and rgba"));
+        return format.ok_or_else(|| {
+            Problem::new(Kind::NotAcceptable, "format is one of jpeg, png and rgba")
+        });
     }
     match parts.headers.get(ACCEPT) {
         None => Ok(FrameFormat::Jpeg { quality }),
-        Some(accept) => by_accept(accept.to_str().unwrap_or_default(), quality)
-            .ok_or_else(|| Problem::new(Kind::NotAcceptable, "accept image/jpeg, image/png or application/octet-stream")),
+        Some(accept) => by_accept(accept.to_str().unwrap_or_default(), quality).ok_or_else(|| {
+            Problem::new(
+                Kind::NotAcceptable,
+                "accept image/jpeg, image/png or application/octet-stream",
+            )
+        }),
     }
 }
 
 fn size_of(service: &Service, query: &str) -> Result<Size, Problem> {
-    let size = Size::new(query_number(query, "width", WIDTH)?, query_number(query, "height", HEIGHT)?);
+    let size = Size::new(
+        query_number(query, "width", WIDTH)?,
+        query_number(query, "height", HEIGHT)?,
+    );
     if size.is_empty() || size.pixels() > service.config.frame_pixels_max {
         let most = service.config.frame_pixels_max;
-        return Err(Problem::new(Kind::OutOfRange, format!("ask for a frame of 1 to {most} pixels")));
+        return Err(Problem::new(
+            Kind::OutOfRange,
+            format!("ask for a frame of 1 to {most} pixels"),
+        ));
     }
     Ok(size)
 }
@@ -81,9 +99,10 @@ fn view_of(session: &Session) -> View {
 
 fn problem_of(error: FrameError) -> Problem {
     match error {
-        FrameError::Size { side_max, .. } => {
-            Problem::new(Kind::OutOfRange, format!("a frame's longest side is {side_max} pixels"))
-        }
+        FrameError::Size { side_max, .. } => Problem::new(
+            Kind::OutOfRange,
+            format!("a frame's longest side is {side_max} pixels"),
+        ),
         FrameError::TooLarge { .. } => Problem::new(Kind::OutOfRange, "ask for a smaller frame"),
         FrameError::Shed { reason, .. } => match reason {
             ShedReason::Budget => Kind::BudgetExhausted,
@@ -107,13 +126,28 @@ fn problem_of(error: FrameError) -> Problem {
     }
 }
 
-async fn draw(service: &Service, session: &Session, request: &FrameRequest) -> Result<Frame, FrameError> {
-    let owned = service.exclusive.as_ref().and_then(|exclusive| exclusive.texture(session.id));
+async fn draw(
+    service: &Service,
+    session: &Session,
+    request: &FrameRequest,
+) -> Result<Frame, FrameError> {
+    let owned = service
+        .exclusive
+        .as_ref()
+        .and_then(|exclusive| exclusive.texture(session.id));
     match owned {
         Some(texture) => {
-            service.frames.draw(Resident::owned(session.flyweight, texture), request).await
+            service
+                .frames
+                .draw(Resident::owned(session.flyweight, texture), request)
+                .await
         }
-        None => service.frames.preview(&service.flyweights, session.flyweight, request).await,
+        None => {
+            service
+                .frames
+                .preview(&service.flyweights, session.flyweight, request)
+                .await
+        }
     }
 }
 
@@ -121,10 +155,18 @@ async fn draw(service: &Service, session: &Session, request: &FrameRequest) -> R
 ///
 /// # Errors
 /// As the table of problems says.
-pub async fn preview(service: &Service, caller: Caller, part: &str, parts: &Parts) -> Result<Answer, Problem> {
+pub async fn preview(
+    service: &Service,
+    caller: Caller,
+    part: &str,
+    parts: &Parts,
+) -> Result<Answer, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     let id = id_of(part)?;
-    let session = service.sessions.read(id, caller.tenant).map_err(|_| Problem::from(Kind::SessionNotFound))?;
+    let session = service
+        .sessions
+        .read(id, caller.tenant)
+        .map_err(|_| Problem::from(Kind::SessionNotFound))?;
     if session.flyweight == NO_FLYWEIGHT {
         return Err(Kind::NoBackground.into());
     }
@@ -140,7 +182,9 @@ pub async fn preview(service: &Service, caller: Caller, part: &str, parts: &Part
         Entry::Gone => return Err(Kind::Gone.into()),
         Entry::Unknown => return Err(Kind::BackgroundNotFound.into()),
     };
-    let frame = draw(service, &session, &request).await.map_err(problem_of)?;
+    let frame = draw(service, &session, &request)
+        .await
+        .map_err(problem_of)?;
     let content_type = HeaderValue::from_static(frame.content_type);
     let (index, version, access) = (frame.index, frame.version, frame.access);
     let mut answer = respond::full(StatusCode::OK, content_type, frame.bytes);
@@ -164,7 +208,10 @@ mod tests {
     #[test]
     fn accept_picks_the_first_format_that_can_be_made() {
         let picked = |accept| by_accept(accept, 80);
-        assert_eq!(picked("text/html, image/png;q=0.9, */*"), Some(FrameFormat::Png));
+        assert_eq!(
+            picked("text/html, image/png;q=0.9, */*"),
+            Some(FrameFormat::Png)
+        );
         assert_eq!(picked("*/*"), Some(FrameFormat::Jpeg { quality: 80 }));
         assert_eq!(picked("application/octet-stream"), Some(FrameFormat::Rgba));
         assert_eq!(picked("text/html"), None);

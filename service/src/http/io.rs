@@ -23,7 +23,12 @@ pub struct IdleTimeout<S> {
 impl<S> IdleTimeout<S> {
     /// Starts with the full time.
     pub fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, progress: Instant::now(), timer: Box::pin(tokio::time::sleep(limit)) }
+        Self {
+            stream,
+            limit,
+            progress: Instant::now(),
+            timer: Box::pin(tokio::time::sleep(limit)),
+        }
     }
 
     fn progressed(&mut self) {
@@ -36,13 +41,20 @@ impl<S> IdleTimeout<S> {
             ready!(self.timer.as_mut().poll(context));
             let due = self.progress + self.limit;
             if due <= Instant::now() {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "connection made no progress"));
+                return Poll::Ready(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "connection made no progress",
+                ));
             }
             self.timer.as_mut().reset(due);
         }
     }
 
-    fn outcome<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn outcome<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(done) => {
                 self.progressed();
@@ -54,7 +66,11 @@ impl<S> IdleTimeout<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for IdleTimeout<S> {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_read(context, buf);
         this.outcome(context, polled)
@@ -62,7 +78,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for IdleTimeout<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for IdleTimeout<S> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(context, buf);
         this.outcome(context, polled)
@@ -104,8 +124,14 @@ mod tests {
     async fn a_silent_peer_is_cut_off_after_the_limit() {
         let (_peer, stream) = tokio::io::duplex(16);
         let start = Instant::now();
-        let error = IdleTimeout::new(stream, LIMIT).read_u8().await.expect_err("times out");
-        assert_eq!((error.kind(), start.elapsed()), (io::ErrorKind::TimedOut, LIMIT));
+        let error = IdleTimeout::new(stream, LIMIT)
+            .read_u8()
+            .await
+            .expect_err("times out");
+        assert_eq!(
+            (error.kind(), start.elapsed()),
+            (io::ErrorKind::TimedOut, LIMIT)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ impl Default for HttpConfig {
             connections_max: 4096,
             batch_entries_max: 65_536,
             body_bytes_max: 64 << 20,
-            header_bytes_max: 16 << 10,
+            header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(5),
@@ -63,17 +63,30 @@ impl HttpConfig {
             return Err(format!("{name} is 0, and must be positive"));
         }
         if self.connections_max > 1 << 20 || self.batch_entries_max > 1 << 24 {
-            return Err("connections-max is above 1048576 or batch-entries-max above 16777216".to_owned());
+            return Err(
+                "connections-max is above 1048576 or batch-entries-max above 16777216".to_owned(),
+            );
         }
         if self.header_bytes_max < 8 << 10 {
             return Err("header-bytes-max is below 8KiB".to_owned());
         }
-        let times = [self.header_timeout, self.body_timeout, self.request_timeout, self.idle_timeout];
-        if times.iter().any(|time| time.is_zero() || *time > Duration::from_secs(3600)) {
+        let times = [
+            self.header_timeout,
+            self.body_timeout,
+            self.request_timeout,
+            self.idle_timeout,
+        ];
+        if times
+            .iter()
+            .any(|time| time.is_zero() || *time > Duration::from_secs(3600))
+        {
             return Err("a timeout is not between 1 ms and an hour".to_owned());
         }
         if self.idle_timeout < self.body_timeout || self.idle_timeout < self.request_timeout {
-            return Err("idle-timeout is below body-timeout or request-timeout, and would cut answers off".to_owned());
+            return Err(
+                "idle-timeout is below body-timeout or request-timeout, and would cut answers off"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

@@ -84,15 +84,26 @@ impl Service {
         let time_max = self.config.body_timeout + self.config.request_timeout;
         let (route, handled) = match routes::find(&parts.method, parts.uri.path()) {
             Target::Route(route, part) => {
-                let handling = tokio::time::timeout(time_max, self.handle(route, part, &parts, body));
-                (route, handling.await.unwrap_or_else(|_| Err(Kind::Timeout.into())))
+                let handling =
+                    tokio::time::timeout(time_max, self.handle(route, part, &parts, body));
+                (
+                    route,
+                    handling.await.unwrap_or_else(|_| Err(Kind::Timeout.into())),
+                )
             }
             Target::MethodNotAllowed => (Route::Unknown, Err(Kind::MethodNotAllowed.into())),
             Target::NotFound => (Route::Unknown, Err(Kind::NotFound.into())),
         };
-        let answer = handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
-        self.metrics.http_requests_total.of(route, class_of(answer.status())).inc();
-        self.metrics.http_request_duration_seconds.of(route).observe(start.elapsed().as_secs_f64());
+        let answer =
+            handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
+        self.metrics
+            .http_requests_total
+            .of(route, class_of(answer.status()))
+            .inc();
+        self.metrics
+            .http_request_duration_seconds
+            .of(route)
+            .observe(start.elapsed().as_secs_f64());
         answer
     }
 
@@ -144,9 +155,13 @@ impl Service {
             Route::SessionDelete => session::delete(self, caller, part),
             Route::SessionView => session::patch_view(self, caller, part, body).await,
             Route::SessionFrame => frame::preview(self, caller, part, parts).await,
-            Route::BackgroundPut => backgrounds::put(self, caller, part, &parts.headers, body).await,
+            Route::BackgroundPut => {
+                backgrounds::put(self, caller, part, &parts.headers, body).await
+            }
             Route::BackgroundRead => backgrounds::read(self, part, parts).await,
-            Route::BackgroundDelete => backgrounds::delete(self, caller, part, &parts.headers).await,
+            Route::BackgroundDelete => {
+                backgrounds::delete(self, caller, part, &parts.headers).await
+            }
             Route::BackgroundList => backgrounds::list(self, parts.uri.query().unwrap_or_default()),
             _ => Err(Kind::NotFound.into()),
         }
@@ -169,24 +184,39 @@ impl Service {
 /// Methods that a path takes, for `Allow`.
 fn allowed(path: &str) -> HeaderValue {
     use hyper::Method;
-    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-    let taken = methods.iter().filter(|method| matches!(routes::find(method, path), Target::Route(..)));
+    let methods = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    let taken = methods
+        .iter()
+        .filter(|method| matches!(routes::find(method, path), Target::Route(..)));
     let names: Vec<&str> = taken.map(Method::as_str).collect();
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// One parameter of a query string. Values hold nothing that is percent-encoded: ids and numbers.
 pub(crate) fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
 /// A number out of a query string.
-pub(crate) fn query_number<T: std::str::FromStr>(query: &str, key: &str, default: T) -> Result<T, Problem> {
+pub(crate) fn query_number<T: std::str::FromStr>(
+    query: &str,
+    key: &str,
+    default: T,
+) -> Result<T, Problem> {
     match query_value(query, key) {
         None => Ok(default),
-        Some(text) => {
-            text.parse().map_err(|_| Problem::new(Kind::BadRequest, format!("{key} is no number in range")))
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|_| Problem::new(Kind::BadRequest, format!("{key} is no number in range"))),
     }
 }
 

@@ -19,11 +19,16 @@ fn code_of(error: &LeaseError) -> Code {
 
 impl Service {
     async fn own_texture(&self, flyweight: u32) -> Result<Texture, Code> {
-        self.flyweights.load_private(flyweight).await.map_err(|error| code_of(&error))
+        self.flyweights
+            .load_private(flyweight)
+            .await
+            .map_err(|error| code_of(&error))
     }
 
     fn keep_texture(&self, tenant: TenantId, id: SessionId, texture: Texture) {
-        let Some(exclusive) = &self.exclusive else { return };
+        let Some(exclusive) = &self.exclusive else {
+            return;
+        };
         exclusive.keep(id, texture);
         // The session may have ended between its switch and here; nobody else would free the texture then.
         if self.sessions.peek(id, tenant).is_err() {
@@ -32,7 +37,12 @@ impl Service {
     }
 
     /// Loads first: a session that cannot own its texture keeps the background it has.
-    pub(super) async fn switch_exclusive(&self, tenant: TenantId, id: SessionId, flyweight: u32) -> Code {
+    pub(super) async fn switch_exclusive(
+        &self,
+        tenant: TenantId,
+        id: SessionId,
+        flyweight: u32,
+    ) -> Code {
         if let Err(error) = self.sessions.peek(id, tenant) {
             return error.into();
         }
@@ -50,7 +60,12 @@ impl Service {
     }
 
     /// A session with a background exists only together with its texture.
-    pub(super) async fn create_exclusive(&self, tenant: TenantId, user: u64, flyweight: u32) -> Result<SessionId, Code> {
+    pub(super) async fn create_exclusive(
+        &self,
+        tenant: TenantId,
+        user: u64,
+        flyweight: u32,
+    ) -> Result<SessionId, Code> {
         if flyweight == NO_FLYWEIGHT {
             return Ok(self.sessions.create(tenant, user, flyweight)?);
         }

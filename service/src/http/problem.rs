@@ -106,14 +106,22 @@ pub struct Problem {
 impl Problem {
     /// A problem with a sentence that says what to mend.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), epoch: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            epoch: None,
+        }
     }
 
     /// The caller's epoch is not `epoch`.
     #[must_use]
     pub fn stale_epoch(epoch: u64) -> Self {
         let detail = "list the backgrounds again and use the indices of the new epoch";
-        Self { kind: Kind::StaleEpoch, detail: detail.into(), epoch: Some(epoch) }
+        Self {
+            kind: Kind::StaleEpoch,
+            detail: detail.into(),
+            epoch: Some(epoch),
+        }
     }
 
     /// The kind.
@@ -137,10 +145,14 @@ impl Problem {
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut answer = respond::full(status, respond::PROBLEM_JSON, self.body(&row));
         if row.status == 503 {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         if row.status == 401 {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            answer
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
     }
@@ -176,7 +188,11 @@ mod tests {
     fn codes_are_unique_and_statuses_are_errors() {
         let codes: HashSet<&str> = Kind::ALL.iter().map(|kind| kind.row().code).collect();
         assert_eq!(codes.len(), Kind::ALL.len());
-        assert!(Kind::ALL.iter().all(|kind| (400..600).contains(&kind.row().status)));
+        assert!(
+            Kind::ALL
+                .iter()
+                .all(|kind| (400..600).contains(&kind.row().status))
+        );
     }
 
     #[test]
@@ -189,12 +205,19 @@ mod tests {
 
     #[test]
     fn bodies_are_json_also_with_quotes_in_the_detail() {
-        for problem in [Problem::new(Kind::BadRequest, "a \"b\" \n c"), Problem::stale_epoch(7)] {
+        for problem in [
+            Problem::new(Kind::BadRequest, "a \"b\" \n c"),
+            Problem::stale_epoch(7),
+        ] {
             let body = problem.body(&problem.kind.row());
             let json: serde_json::Value = serde_json::from_str(&body).expect("json");
             assert_eq!(json["code"], problem.kind.row().code);
             assert_eq!(json["detail"], *problem.detail);
         }
-        assert!(Problem::stale_epoch(7).body(&Kind::StaleEpoch.row()).contains(r#""epoch":"7""#));
+        assert!(
+            Problem::stale_epoch(7)
+                .body(&Kind::StaleEpoch.row())
+                .contains(r#""epoch":"7""#)
+        );
     }
 }

@@ -97,7 +97,14 @@ mod tests {
             assert_eq!(text, format!("{value:016x}").into_bytes());
             assert_eq!(parse_hex(&text), Some(value));
         }
-        for bad in ["", "1", "00000000000000000", "000000000000000G", "00000000DEADBEEF", "+000000000000001"] {
+        for bad in [
+            "",
+            "1",
+            "00000000000000000",
+            "000000000000000G",
+            "00000000DEADBEEF",
+            "+000000000000001",
+        ] {
             assert_eq!(parse_hex(bad.as_bytes()), None, "{bad}");
         }
     }

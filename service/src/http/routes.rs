@@ -8,7 +8,11 @@ pub const TABLE: &[(&str, &str, Route)] = &[
     ("POST", "/v1/sessions", Route::SessionCreate),
     ("GET", "/v1/sessions/{session}", Route::SessionRead),
     ("DELETE", "/v1/sessions/{session}", Route::SessionDelete),
-    ("PUT", "/v1/sessions/{session}/background", Route::SessionSwitch),
+    (
+        "PUT",
+        "/v1/sessions/{session}/background",
+        Route::SessionSwitch,
+    ),
     ("PATCH", "/v1/sessions/{session}/view", Route::SessionView),
     ("GET", "/v1/sessions/{session}/frame", Route::SessionFrame),
     ("POST", "/v1/sessions:batchCreate", Route::BatchCreate),
@@ -18,8 +22,16 @@ pub const TABLE: &[(&str, &str, Route)] = &[
     ("GET", "/v1/backgrounds", Route::BackgroundList),
     ("PUT", "/v1/backgrounds/{background}", Route::BackgroundPut),
     ("GET", "/v1/backgrounds/{background}", Route::BackgroundRead),
-    ("HEAD", "/v1/backgrounds/{background}", Route::BackgroundRead),
-    ("DELETE", "/v1/backgrounds/{background}", Route::BackgroundDelete),
+    (
+        "HEAD",
+        "/v1/backgrounds/{background}",
+        Route::BackgroundRead,
+    ),
+    (
+        "DELETE",
+        "/v1/backgrounds/{background}",
+        Route::BackgroundDelete,
+    ),
     ("GET", "/healthz", Route::Health),
     ("GET", "/readyz", Route::Ready),
     ("GET", "/openapi.json", Route::OpenApi),
@@ -47,7 +59,11 @@ fn session_part<'a>(method: &Method, rest: &'a str) -> Target<'a> {
         ("" | "background" | "view" | "frame", _) => return Target::MethodNotAllowed,
         _ => return Target::NotFound,
     };
-    if rest.ends_with('/') { Target::NotFound } else { Target::Route(route, id) }
+    if rest.ends_with('/') {
+        Target::NotFound
+    } else {
+        Target::Route(route, id)
+    }
 }
 
 fn background_part<'a>(method: &Method, id: &'a str) -> Target<'a> {
@@ -106,26 +122,51 @@ mod tests {
     #[test]
     fn every_row_of_the_table_is_found() {
         for (method, path, route) in TABLE {
-            let path = path.replace("{session}", "00000001000000ff").replace("{background}", "beach");
+            let path = path
+                .replace("{session}", "00000001000000ff")
+                .replace("{background}", "beach");
             let method: Method = method.parse().expect("a method");
-            assert!(matches!(find(&method, &path), Target::Route(found, _) if found == *route), "{method} {path}");
+            assert!(
+                matches!(find(&method, &path), Target::Route(found, _) if found == *route),
+                "{method} {path}"
+            );
         }
     }
 
     #[test]
     fn gives_the_variable_part_and_tells_method_from_path() {
-        assert_eq!(find(&Method::GET, "/v1/sessions/ab/frame"), Target::Route(Route::SessionFrame, "ab"));
-        assert_eq!(find(&Method::PUT, "/v1/backgrounds/x"), Target::Route(Route::BackgroundPut, "x"));
-        assert_eq!(find(&Method::POST, "/v1/sessions/ab/frame"), Target::MethodNotAllowed);
-        assert_eq!(find(&Method::GET, "/v1/sessions:batchSwitch"), Target::MethodNotAllowed);
-        for path in ["/", "/v1", "/v1/sessions/ab/", "/v1/sessions/ab/x", "/v1/backgrounds/", "/v1/backgrounds/a/b"] {
+        assert_eq!(
+            find(&Method::GET, "/v1/sessions/ab/frame"),
+            Target::Route(Route::SessionFrame, "ab")
+        );
+        assert_eq!(
+            find(&Method::PUT, "/v1/backgrounds/x"),
+            Target::Route(Route::BackgroundPut, "x")
+        );
+        assert_eq!(
+            find(&Method::POST, "/v1/sessions/ab/frame"),
+            Target::MethodNotAllowed
+        );
+        assert_eq!(
+            find(&Method::GET, "/v1/sessions:batchSwitch"),
+            Target::MethodNotAllowed
+        );
+        for path in [
+            "/",
+            "/v1",
+            "/v1/sessions/ab/",
+            "/v1/sessions/ab/x",
+            "/v1/backgrounds/",
+            "/v1/backgrounds/a/b",
+        ] {
             assert_eq!(find(&Method::GET, path), Target::NotFound, "{path}");
         }
     }
 
     #[test]
     fn the_openapi_document_and_the_table_name_the_same() {
-        let document: serde_json::Value = serde_json::from_str(super::super::OPENAPI).expect("json");
+        let document: serde_json::Value =
+            serde_json::from_str(super::super::OPENAPI).expect("json");
         let paths = document["paths"].as_object().expect("paths");
         let mut documented: Vec<(String, String)> = Vec::new();
         for (path, operations) in paths {
@@ -133,7 +174,10 @@ mod tests {
             let methods = operations.keys().filter(|key| *key != "parameters");
             documented.extend(methods.map(|method| (method.to_uppercase(), path.clone())));
         }
-        let mut routed: Vec<_> = TABLE.iter().map(|row| (row.0.to_owned(), row.1.to_owned())).collect();
+        let mut routed: Vec<_> = TABLE
+            .iter()
+            .map(|row| (row.0.to_owned(), row.1.to_owned()))
+            .collect();
         documented.sort();
         routed.sort();
         assert_eq!(documented, routed);

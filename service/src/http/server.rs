@@ -31,7 +31,8 @@ const STREAMS_MAX: u32 = 128;
 /// Wait after an accept failed, which mostly means that descriptors ran out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 137\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Too many connections are open\",\"status\":503,\
 \"detail\":\"connect again later\",\"code\":\"too_many_connections\"}\n";
@@ -58,7 +59,10 @@ impl Open {
         if let Some(gauge) = &gauge {
             gauge.inc();
         }
-        Self { gauge, _permit: permit }
+        Self {
+            gauge,
+            _permit: permit,
+        }
     }
 }
 
@@ -77,7 +81,7 @@ fn builder(config: &HttpConfig) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(config.header_timeout)
         .max_headers(HEADERS_MAX)
-        .max_buf_size(config.header_bytes_max.max(64 << 10));
+        .max_buf_size(config.header_bytes_max);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -94,18 +98,33 @@ impl Server {
     pub fn new(config: HttpConfig, metrics: Arc<Metrics>) -> Self {
         let connections = Arc::new(Semaphore::new(config.connections_max));
         let builder = builder(&config);
-        Self { config, metrics, connections, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)), builder, counted: true }
+        Self {
+            config,
+            metrics,
+            connections,
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            builder,
+            counted: true,
+        }
     }
 
     /// A server whose connections are not in the metric.
     #[must_use]
     pub fn uncounted(config: HttpConfig, metrics: Arc<Metrics>) -> Self {
-        Self { counted: false, ..Self::new(config, metrics) }
+        Self {
+            counted: false,
+            ..Self::new(config, metrics)
+        }
     }
 
     /// Serves `listener` with `answer` until `drain` turns true; then stops accepting, lets requests in flight end,
     /// and returns whether all connections closed within the drain's time.
-    pub async fn run<F, R>(&self, listener: TcpListener, answer: F, mut drain: watch::Receiver<bool>) -> bool
+    pub async fn run<F, R>(
+        &self,
+        listener: TcpListener,
+        answer: F,
+        mut drain: watch::Receiver<bool>,
+    ) -> bool
     where
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Answer> + Send + 'static,
@@ -126,7 +145,12 @@ impl Server {
         }
         drop(listener);
         let all = u32::try_from(self.config.connections_max).unwrap_or(u32::MAX);
-        tokio::time::timeout(self.config.drain_timeout, self.connections.acquire_many(all)).await.is_ok()
+        tokio::time::timeout(
+            self.config.drain_timeout,
+            self.connections.acquire_many(all),
+        )
+        .await
+        .is_ok()
     }
 
     fn admit<F, R>(&self, stream: TcpStream, answer: F, drain: watch::Receiver<bool>)
@@ -153,7 +177,9 @@ impl Server {
     }
 
     fn refuse(&self, mut stream: TcpStream) {
-        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
+            return;
+        };
         tokio::spawn(async move {
             let _permit = permit;
             let telling = async {
@@ -170,11 +196,18 @@ async fn told(drain: &mut watch::Receiver<bool>) {
     drop(drain.wait_for(|draining| *draining).await);
 }
 
-type Connection<S> = hyper_util::server::conn::auto::Connection<'static, TokioIo<IdleTimeout<TcpStream>>, S, TokioExecutor>;
+type Connection<S> = hyper_util::server::conn::auto::Connection<
+    'static,
+    TokioIo<IdleTimeout<TcpStream>>,
+    S,
+    TokioExecutor,
+>;
 
 async fn serve<S>(connection: Connection<S>, open: Open, mut drain: watch::Receiver<bool>)
 where
-    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible> + Send + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible>
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     let _open = open;
@@ -200,7 +233,10 @@ mod tests {
     fn the_refusal_states_its_own_length() {
         let text = std::str::from_utf8(REFUSAL).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let stated = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let stated = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .expect("a length");
         assert_eq!(stated.parse(), Ok(body.len()));
         let json: serde_json::Value = serde_json::from_str(body).expect("json");
         assert_eq!(json["code"], "too_many_connections");

@@ -54,8 +54,18 @@ struct ViewBody {
 
 impl From<ViewBody> for ViewPatch {
     fn from(body: ViewBody) -> Self {
-        let crop = body.crop.map(|crop| Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height });
-        Self { crop, scale: body.scale, uv_offset: body.uv_offset, alpha: body.alpha }
+        let crop = body.crop.map(|crop| Crop {
+            x: crop.x,
+            y: crop.y,
+            width: crop.width,
+            height: crop.height,
+        });
+        Self {
+            crop,
+            scale: body.scale,
+            uv_offset: body.uv_offset,
+            alpha: body.alpha,
+        }
     }
 }
 
@@ -67,7 +77,9 @@ fn problem_of(code: Code) -> Problem {
         Code::Gone => Kind::Gone.into(),
         Code::Shed => Kind::BudgetExhausted.into(),
         Code::BadEntry => Kind::BadRequest.into(),
-        Code::Ok | Code::Internal => Problem::new(Kind::Internal, "the operation failed, nothing was applied"),
+        Code::Ok | Code::Internal => {
+            Problem::new(Kind::Internal, "the operation failed, nothing was applied")
+        }
     }
 }
 
@@ -76,7 +88,9 @@ fn problem_of(code: Code) -> Problem {
 /// # Errors
 /// [`Kind::SessionNotFound`].
 pub fn id_of(part: &str) -> Result<SessionId, Problem> {
-    respond::parse_hex(part.as_bytes()).map(SessionId).ok_or_else(|| Kind::SessionNotFound.into())
+    respond::parse_hex(part.as_bytes())
+        .map(SessionId)
+        .ok_or_else(|| Kind::SessionNotFound.into())
 }
 
 async fn read_small(service: &Service, body: Incoming) -> Result<Received, Problem> {
@@ -86,6 +100,7 @@ async fn read_small(service: &Service, body: Incoming) -> Result<Received, Probl
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
         factor: 1,
+        parsed_bytes_max: 0,
     };
     read_body(body, limits, &service.budget).await
 }
@@ -118,11 +133,19 @@ pub fn push_background(out: &mut Vec<u8>, service: &Service, flyweight: u32) {
         respond::push_decimal(out, u64::from(flyweight));
     }
     out.extend_from_slice(b",\"version\":");
-    respond::push_decimal(out, identity.map_or(0, |identity| u64::from(identity.stored.version)));
+    respond::push_decimal(
+        out,
+        identity.map_or(0, |identity| u64::from(identity.stored.version)),
+    );
 }
 
 fn push_view(out: &mut Vec<u8>, view: &View) {
-    let Crop { x, y, width, height } = view.crop();
+    let Crop {
+        x,
+        y,
+        width,
+        height,
+    } = view.crop();
     let [u, v] = view.uv_offset();
     let alpha = f32::from(view.alpha()) / 255.0;
     let written = write!(
@@ -151,7 +174,10 @@ fn session_json(service: &Service, session: &Session) -> Vec<u8> {
 }
 
 fn read_json(service: &Service, caller: Caller, id: SessionId) -> Result<Vec<u8>, Problem> {
-    let session = service.sessions.read(id, caller.tenant).map_err(|error| problem_of(error.into()))?;
+    let session = service
+        .sessions
+        .read(id, caller.tenant)
+        .map_err(|error| problem_of(error.into()))?;
     Ok(session_json(service, &session))
 }
 
@@ -161,19 +187,28 @@ fn read_json(service: &Service, caller: Caller, id: SessionId) -> Result<Vec<u8>
 /// As the table of problems says.
 pub async fn create(service: &Service, caller: Caller, body: Incoming) -> Result<Answer, Problem> {
     let received = read_small(service, body).await?;
-    let body: CreateBody<'_> =
-        if received.bytes.is_empty() { CreateBody::default() } else { parse(&received.bytes)? };
+    let body: CreateBody<'_> = if received.bytes.is_empty() {
+        CreateBody::default()
+    } else {
+        parse(&received.bytes)?
+    };
     let target = body.background.map_or(Target::Nothing, Target::Name);
     let flyweight = service.index_of(&target).map_err(problem_of)?;
     let user = body.user.unwrap_or(0);
     let made = if service.exclusive.is_some() {
-        service.create_exclusive(caller.tenant, user, flyweight).await.map_err(problem_of)?
+        service
+            .create_exclusive(caller.tenant, user, flyweight)
+            .await
+            .map_err(problem_of)?
     } else {
         service.check_optional(flyweight).map_err(problem_of)?;
-        service.sessions.create(caller.tenant, user, flyweight).map_err(|error| match error {
-            crate::sessions::SessionError::Full => Kind::SessionsFull.into(),
-            other => problem_of(other.into()),
-        })?
+        service
+            .sessions
+            .create(caller.tenant, user, flyweight)
+            .map_err(|error| match error {
+                crate::sessions::SessionError::Full => Kind::SessionsFull.into(),
+                other => problem_of(other.into()),
+            })?
     };
     let json = read_json(service, caller, made)?;
     Ok(respond::full(StatusCode::CREATED, respond::JSON, json))
@@ -202,7 +237,12 @@ pub fn delete(service: &Service, caller: Caller, part: &str) -> Result<Answer, P
 ///
 /// # Errors
 /// As the table of problems says; nothing is applied then.
-pub async fn switch(service: &Service, caller: Caller, part: &str, body: Incoming) -> Result<Answer, Problem> {
+pub async fn switch(
+    service: &Service,
+    caller: Caller,
+    part: &str,
+    body: Incoming,
+) -> Result<Answer, Problem> {
     let id = id_of(part)?;
     let received = read_small(service, body).await?;
     let body: SwitchBody<'_> = parse(&received.bytes)?;
@@ -221,7 +261,12 @@ pub async fn switch(service: &Service, caller: Caller, part: &str, body: Incomin
 ///
 /// # Errors
 /// As the table of problems says; nothing is applied then.
-pub async fn patch_view(service: &Service, caller: Caller, part: &str, body: Incoming) -> Result<Answer, Problem> {
+pub async fn patch_view(
+    service: &Service,
+    caller: Caller,
+    part: &str,
+    body: Incoming,
+) -> Result<Answer, Problem> {
     let id = id_of(part)?;
     let received = read_small(service, body).await?;
     let patch: ViewPatch = parse::<ViewBody>(&received.bytes)?.into();

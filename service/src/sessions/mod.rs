@@ -139,7 +139,9 @@ pub struct SessionsConfig {
 
 impl Default for SessionsConfig {
     fn default() -> Self {
-        Self { sessions_max: 2_000_000 }
+        Self {
+            sessions_max: 2_000_000,
+        }
     }
 }
 
@@ -150,7 +152,9 @@ impl SessionsConfig {
     /// A sentence with the cause and the mend.
     pub fn validate(&self) -> Result<(), String> {
         if self.sessions_max == 0 || self.sessions_max > SESSIONS_LIMIT {
-            return Err(format!("sessions-max must lie between 1 and {SESSIONS_LIMIT}"));
+            return Err(format!(
+                "sessions-max must lie between 1 and {SESSIONS_LIMIT}"
+            ));
         }
         Ok(())
     }
@@ -171,7 +175,9 @@ pub struct Sessions {
 
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Sessions")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,11 +186,17 @@ impl Sessions {
     #[must_use]
     pub fn new(config: SessionsConfig, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let chunks = (config.sessions_max as usize).div_ceil(CHUNK_RECORDS);
-        metrics.sessions_capacity.set(i64::from(config.sessions_max));
+        metrics
+            .sessions_capacity
+            .set(i64::from(config.sessions_max));
         Self {
             config,
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
-            free: Mutex::new(Free { head: NIL, fresh: 0, backed: 0 }),
+            free: Mutex::new(Free {
+                head: NIL,
+                fresh: 0,
+                backed: 0,
+            }),
             views: (0..VIEW_STRIPES).map(|_| RwLock::new(())).collect(),
             first_generation: rand::random::<u32>() & !1,
             budget,
@@ -243,27 +255,52 @@ impl Sessions {
     ///
     /// # Errors
     /// The table is full, or the budget refuses the next chunk.
-    pub fn create(&self, tenant: TenantId, user: u64, flyweight: u32) -> Result<SessionId, SessionError> {
+    pub fn create(
+        &self,
+        tenant: TenantId,
+        user: u64,
+        flyweight: u32,
+    ) -> Result<SessionId, SessionError> {
         let mut creation = self.creation(tenant);
         creation.create(user, flyweight)
     }
 
     /// Holds the lock of creation for a whole batch.
     pub fn creation(&self, tenant: TenantId) -> Creation<'_> {
-        Creation { free: self.free.lock(), table: self, tenant, now: self.seconds(), created: 0 }
+        Creation {
+            free: self.free.lock(),
+            table: self,
+            tenant,
+            now: self.seconds(),
+            created: 0,
+        }
     }
 
     fn grow(&self, free: &mut Free) -> Result<(), SessionError> {
         let left = self.config.sessions_max - free.backed;
         let records = (left as usize).min(CHUNK_RECORDS);
         let bytes = (records * size_of::<Record>()) as u64;
-        let charge = self.budget.try_reserve(Purpose::Sessions, bytes).map_err(|_| SessionError::Exhausted)?;
+        let charge = self
+            .budget
+            .try_reserve(Purpose::Sessions, bytes)
+            .map_err(|_| SessionError::Exhausted)?;
         let first = pack(self.first_generation, NO_FLYWEIGHT);
-        let records = (0..records).map(|_| Record { word: AtomicU64::new(first), ..Record::default() }).collect();
-        let chunk = Chunk { records, _charge: charge };
+        let records = (0..records)
+            .map(|_| Record {
+                word: AtomicU64::new(first),
+                ..Record::default()
+            })
+            .collect();
+        let chunk = Chunk {
+            records,
+            _charge: charge,
+        };
         let index = free.backed as usize / CHUNK_RECORDS;
         free.backed += chunk.records.len() as u32;
-        assert!(self.chunks[index].set(chunk).is_ok(), "the lock makes a chunk once");
+        assert!(
+            self.chunks[index].set(chunk).is_ok(),
+            "the lock makes a chunk once"
+        );
         Ok(())
     }
 
@@ -291,7 +328,11 @@ impl Sessions {
     pub fn delete(&self, id: SessionId, tenant: TenantId) -> Result<u32, SessionError> {
         let (record, mut word) = self.live(id, tenant)?;
         let ended = pack(id.generation().wrapping_add(1), NO_FLYWEIGHT);
-        while let Err(now) = record.word.compare_exchange_weak(word, ended, Ordering::AcqRel, Ordering::Acquire) {
+        while let Err(now) =
+            record
+                .word
+                .compare_exchange_weak(word, ended, Ordering::AcqRel, Ordering::Acquire)
+        {
             if generation_of(now) != id.generation() {
                 return Err(SessionError::NotFound);
             }
@@ -310,7 +351,12 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::NotFound`], or an injected fault; nothing is applied then.
     #[inline]
-    pub fn switch(&self, id: SessionId, tenant: TenantId, flyweight: u32) -> Result<u32, SessionError> {
+    pub fn switch(
+        &self,
+        id: SessionId,
+        tenant: TenantId,
+        flyweight: u32,
+    ) -> Result<u32, SessionError> {
         self.switch_at(id, tenant, flyweight, self.seconds())
     }
 
@@ -325,13 +371,23 @@ impl Sessions {
     /// # Errors
     /// As [`Sessions::switch`].
     #[inline]
-    pub fn switch_at(&self, id: SessionId, tenant: TenantId, flyweight: u32, now_s: u32) -> Result<u32, SessionError> {
+    pub fn switch_at(
+        &self,
+        id: SessionId,
+        tenant: TenantId,
+        flyweight: u32,
+        now_s: u32,
+    ) -> Result<u32, SessionError> {
         if failpoints::hit(failpoints::SESSIONS_SWITCH_ERROR) {
             return Err(SessionError::Injected);
         }
         let (record, mut word) = self.live(id, tenant)?;
         let wanted = pack(id.generation(), flyweight);
-        while let Err(now) = record.word.compare_exchange_weak(word, wanted, Ordering::AcqRel, Ordering::Acquire) {
+        while let Err(now) =
+            record
+                .word
+                .compare_exchange_weak(word, wanted, Ordering::AcqRel, Ordering::Acquire)
+        {
             if generation_of(now) != id.generation() {
                 return Err(SessionError::NotFound);
             }
@@ -351,7 +407,10 @@ impl Sessions {
         let (record, _) = self.live(id, tenant)?;
         let view = {
             let _reading = self.stripe(id.slot()).read();
-            View::from_words([record.crop.load(Ordering::Relaxed), record.rest.load(Ordering::Relaxed)])
+            View::from_words([
+                record.crop.load(Ordering::Relaxed),
+                record.rest.load(Ordering::Relaxed),
+            ])
         };
         let user = record.user.load(Ordering::Relaxed);
         let switches = record.switches.load(Ordering::Relaxed);
@@ -360,7 +419,14 @@ impl Sessions {
         if generation_of(word) != id.generation() {
             return Err(SessionError::NotFound);
         }
-        Ok(Session { id, user, flyweight: word as u32, switches, changed_s, view })
+        Ok(Session {
+            id,
+            user,
+            flyweight: word as u32,
+            switches,
+            changed_s,
+            view,
+        })
     }
 
     /// Flyweight and switches of a session, without its view: what a batch read answers.
@@ -371,7 +437,11 @@ impl Sessions {
         let (record, _) = self.live(id, tenant)?;
         let switches = record.switches.load(Ordering::Acquire);
         let word = record.word.load(Ordering::Acquire);
-        if generation_of(word) == id.generation() { Ok((word as u32, switches)) } else { Err(SessionError::NotFound) }
+        if generation_of(word) == id.generation() {
+            Ok((word as u32, switches))
+        } else {
+            Err(SessionError::NotFound)
+        }
     }
 
     /// Changes some of a session's view.
@@ -386,7 +456,10 @@ impl Sessions {
     ) -> Result<Result<View, ViewError>, SessionError> {
         let _writing = self.stripe(id.slot()).write();
         let (record, _) = self.live(id, tenant)?;
-        let view = View::from_words([record.crop.load(Ordering::Relaxed), record.rest.load(Ordering::Relaxed)]);
+        let view = View::from_words([
+            record.crop.load(Ordering::Relaxed),
+            record.rest.load(Ordering::Relaxed),
+        ]);
         let patched = match view.patched(patch) {
             Ok(patched) => patched,
             Err(error) => return Ok(Err(error)),
@@ -431,7 +504,9 @@ impl Creation<'_> {
             record.tenant.store(self.tenant.0, Ordering::Release);
             record.switches.store(0, Ordering::Relaxed);
             record.changed_s.store(self.now, Ordering::Relaxed);
-            record.word.store(pack(generation, flyweight), Ordering::Release);
+            record
+                .word
+                .store(pack(generation, flyweight), Ordering::Release);
             self.created += 1;
             Ok(SessionId::new(slot, generation))
         }

@@ -9,8 +9,16 @@ const OURS: TenantId = TenantId(1);
 const THEIRS: TenantId = TenantId(2);
 
 fn table_in(sessions_max: u32, ceiling: u64) -> (Arc<Budget>, Sessions) {
-    let budget = Budget::new(BudgetConfig { ceiling, headroom_max: 0, ..BudgetConfig::default() });
-    let table = Sessions::new(SessionsConfig { sessions_max }, Arc::clone(&budget), Arc::new(Metrics::default()));
+    let budget = Budget::new(BudgetConfig {
+        ceiling,
+        headroom_max: 0,
+        ..BudgetConfig::default()
+    });
+    let table = Sessions::new(
+        SessionsConfig { sessions_max },
+        Arc::clone(&budget),
+        Arc::new(Metrics::default()),
+    );
     (budget, table)
 }
 
@@ -20,7 +28,11 @@ fn table(sessions_max: u32) -> Sessions {
 
 #[test]
 fn a_session_costs_at_most_64_bytes_all_in() {
-    assert!(Sessions::bytes_per_session() <= 64, "{} bytes", Sessions::bytes_per_session());
+    assert!(
+        Sessions::bytes_per_session() <= 64,
+        "{} bytes",
+        Sessions::bytes_per_session()
+    );
     let (budget, table) = table_in(200_000, 1 << 30);
     let mut creation = table.creation(OURS);
     for user in 0..200_000 {
@@ -41,16 +53,25 @@ fn a_stale_id_and_a_foreign_tenant_find_nothing() {
     assert_eq!(table.delete(id, OURS), Ok(3));
     let heir = table.create(OURS, 8, 4).expect("fits");
     assert_eq!(heir.slot(), id.slot());
-    for stale in [id, SessionId(heir.0 + (1 << 32)), SessionId(u64::from(heir.slot())), SessionId(u64::MAX)] {
+    for stale in [
+        id,
+        SessionId(heir.0 + (1 << 32)),
+        SessionId(u64::from(heir.slot())),
+        SessionId(u64::MAX),
+    ] {
         assert_eq!(table.switch(stale, OURS, 9), Err(SessionError::NotFound));
     }
-    assert_eq!(table.read(heir, OURS).map(|session| session.flyweight), Ok(4));
+    assert_eq!(
+        table.read(heir, OURS).map(|session| session.flyweight),
+        Ok(4)
+    );
 }
 
 #[test]
 fn two_boots_start_from_different_generations() {
-    let ids: std::collections::HashSet<u64> =
-        (0..8).map(|_| table(1).create(OURS, 0, 0).expect("fits").0).collect();
+    let ids: std::collections::HashSet<u64> = (0..8)
+        .map(|_| table(1).create(OURS, 0, 0).expect("fits").0)
+        .collect();
     assert!(ids.len() > 1);
 }
 
@@ -63,7 +84,9 @@ fn the_table_is_bounded_by_configuration_and_by_budget() {
     let chunk = (CHUNK_RECORDS * size_of::<Record>()) as u64;
     let (_, table) = table_in(10_000_000, 2 * chunk);
     let mut creation = table.creation(OURS);
-    let made = (0..).take_while(|user| creation.create(*user, 0).is_ok()).count();
+    let made = (0..)
+        .take_while(|user| creation.create(*user, 0).is_ok())
+        .count();
     assert_eq!(made, 2 * CHUNK_RECORDS);
     assert_eq!(creation.create(0, 0), Err(SessionError::Exhausted));
 }
@@ -72,15 +95,24 @@ fn the_table_is_bounded_by_configuration_and_by_budget() {
 fn a_new_life_starts_with_a_fresh_view_and_counter() {
     let table = table(1);
     let id = table.create(OURS, 1, 0).expect("fits");
-    let patch = ViewPatch { alpha: Some(0.25), ..ViewPatch::default() };
+    let patch = ViewPatch {
+        alpha: Some(0.25),
+        ..ViewPatch::default()
+    };
     assert!(matches!(table.patch_view(id, OURS, &patch), Ok(Ok(view)) if view.alpha() == 64));
-    assert_eq!(table.patch_view(id, THEIRS, &patch), Err(SessionError::NotFound));
+    assert_eq!(
+        table.patch_view(id, THEIRS, &patch),
+        Err(SessionError::NotFound)
+    );
     table.switch(id, OURS, 5).expect("live");
     assert_eq!(table.peek(id, OURS), Ok((5, 1)));
     table.delete(id, OURS).expect("live");
     let heir = table.create(OURS, 2, 0).expect("fits");
     let session = table.read(heir, OURS).expect("live");
-    assert_eq!((session.view, session.switches, session.user), (View::default(), 0, 2));
+    assert_eq!(
+        (session.view, session.switches, session.user),
+        (View::default(), 0, 2)
+    );
 }
 
 #[test]
@@ -92,7 +124,9 @@ fn concurrent_switches_and_deletions_never_hit_another_life() {
             scope.spawn(move || {
                 let tenant = TenantId(worker as u16);
                 for round in 0..5_000_u32 {
-                    let Ok(id) = table.create(tenant, u64::from(round), worker) else { continue };
+                    let Ok(id) = table.create(tenant, u64::from(round), worker) else {
+                        continue;
+                    };
                     assert_eq!(table.switch(id, tenant, worker), Ok(worker));
                     let seen = table.read(id, tenant).expect("live");
                     assert_eq!((seen.flyweight, seen.user), (worker, u64::from(round)));

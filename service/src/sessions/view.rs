@@ -66,7 +66,12 @@ const SLACK: f32 = 1.0 / FRACTION;
 impl Default for View {
     /// The whole picture, unscaled, opaque.
     fn default() -> Self {
-        Self { crop: [0, 0, u16::MAX, u16::MAX], scale: SCALE_ONE as u16, uv_offset: [0, 0], alpha: u8::MAX }
+        Self {
+            crop: [0, 0, u16::MAX, u16::MAX],
+            scale: SCALE_ONE as u16,
+            uv_offset: [0, 0],
+            alpha: u8::MAX,
+        }
     }
 }
 
@@ -75,14 +80,19 @@ fn fraction(value: f32) -> u16 {
 }
 
 fn quantise_crop(crop: Crop) -> Result<[u16; 4], ViewError> {
-    let inside = |start: f32, length: f32| start >= 0.0 && length > 0.0 && start + length <= 1.0 + SLACK;
+    let inside =
+        |start: f32, length: f32| start >= 0.0 && length > 0.0 && start + length <= 1.0 + SLACK;
     if !inside(crop.x, crop.width) || !inside(crop.y, crop.height) {
         return Err(ViewError::Crop);
     }
     let (x, y) = (fraction(crop.x), fraction(crop.y));
     let width = fraction(crop.width).min(u16::MAX - x);
     let height = fraction(crop.height).min(u16::MAX - y);
-    if width == 0 || height == 0 { Err(ViewError::Crop) } else { Ok([x, y, width, height]) }
+    if width == 0 || height == 0 {
+        Err(ViewError::Crop)
+    } else {
+        Ok([x, y, width, height])
+    }
 }
 
 impl View {
@@ -119,7 +129,12 @@ impl View {
     #[must_use]
     pub fn crop(&self) -> Crop {
         let [x, y, width, height] = self.crop.map(|value| f32::from(value) / FRACTION);
-        Crop { x, y, width, height }
+        Crop {
+            x,
+            y,
+            width,
+            height,
+        }
     }
 
     /// Magnification.
@@ -152,7 +167,12 @@ impl View {
     pub(super) fn from_words([crop, rest]: [u64; 2]) -> Self {
         let part = |word: u64, at: u32| (word >> at) as u16;
         Self {
-            crop: [part(crop, 0), part(crop, 16), part(crop, 32), part(crop, 48)],
+            crop: [
+                part(crop, 0),
+                part(crop, 16),
+                part(crop, 32),
+                part(crop, 48),
+            ],
             scale: part(rest, 0),
             uv_offset: [part(rest, 16) as i16, part(rest, 32) as i16],
             alpha: part(rest, 48) as u8,
@@ -167,7 +187,12 @@ mod tests {
     #[test]
     fn words_keep_every_value() {
         let patch = ViewPatch {
-            crop: Some(Crop { x: 0.1, y: 0.2, width: 0.5, height: 0.8 }),
+            crop: Some(Crop {
+                x: 0.1,
+                y: 0.2,
+                width: 0.5,
+                height: 0.8,
+            }),
             scale: Some(1.5),
             uv_offset: Some([-0.25, 1.0]),
             alpha: Some(0.5),
@@ -181,19 +206,47 @@ mod tests {
 
     #[test]
     fn refuses_what_is_out_of_range_or_not_a_number() {
-        let crop = |x, width| ViewPatch { crop: Some(Crop { x, y: 0.0, width, height: 1.0 }), ..Default::default() };
-        for bad in [crop(-0.1, 0.5), crop(0.6, 0.5), crop(0.0, 0.0), crop(f32::NAN, 0.5), crop(0.0, 1e-7)] {
+        let crop = |x, width| ViewPatch {
+            crop: Some(Crop {
+                x,
+                y: 0.0,
+                width,
+                height: 1.0,
+            }),
+            ..Default::default()
+        };
+        for bad in [
+            crop(-0.1, 0.5),
+            crop(0.6, 0.5),
+            crop(0.0, 0.0),
+            crop(f32::NAN, 0.5),
+            crop(0.0, 1e-7),
+        ] {
             assert_eq!(View::default().patched(&bad), Err(ViewError::Crop));
         }
-        let scale = ViewPatch { scale: Some(f32::NAN), ..Default::default() };
+        let scale = ViewPatch {
+            scale: Some(f32::NAN),
+            ..Default::default()
+        };
         assert_eq!(View::default().patched(&scale), Err(ViewError::Scale));
-        let alpha = ViewPatch { alpha: Some(1.1), ..Default::default() };
+        let alpha = ViewPatch {
+            alpha: Some(1.1),
+            ..Default::default()
+        };
         assert_eq!(View::default().patched(&alpha), Err(ViewError::Alpha));
     }
 
     #[test]
     fn the_whole_picture_is_exact() {
-        let whole = ViewPatch { crop: Some(Crop { x: 0.0, y: 0.0, width: 1.0, height: 1.0 }), ..Default::default() };
+        let whole = ViewPatch {
+            crop: Some(Crop {
+                x: 0.0,
+                y: 0.0,
+                width: 1.0,
+                height: 1.0,
+            }),
+            ..Default::default()
+        };
         assert_eq!(View::default().patched(&whole), Ok(View::default()));
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Nothing here imports the service. Waiting is polling with a bound, never a sleep that hopes.
 
-#![allow(dead_code, reason = "each test binary uses its own part of these helpers")]
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of these helpers"
+)]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -24,6 +27,10 @@ pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the interval of a bounded poll of another process"
+        )]
         std::thread::sleep(POLL);
     }
     panic!("{what} never came");
@@ -39,7 +46,8 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.text()))
     }
 
     pub fn text(&self) -> String {
@@ -56,13 +64,26 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(self.header("content-type"), "application/problem+json");
         let json = self.json();
-        assert_eq!((json["code"].as_str(), json["status"].as_u64()), (Some(code), Some(status.into())));
-        assert!(["type", "title", "detail"].iter().all(|key| json[key].is_string()), "{json}");
+        assert_eq!(
+            (json["code"].as_str(), json["status"].as_u64()),
+            (Some(code), Some(status.into()))
+        );
+        assert!(
+            ["type", "title", "detail"]
+                .iter()
+                .all(|key| json[key].is_string()),
+            "{json}"
+        );
     }
 
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert!((200..300).contains(&self.status), "{} {}", self.status, self.text());
+        assert!(
+            (200..300).contains(&self.status),
+            "{} {}",
+            self.status,
+            self.text()
+        );
         self
     }
 }
@@ -76,20 +97,36 @@ pub struct Client {
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(SOCKET_TIMEOUT)).expect("a timeout");
-        stream.set_write_timeout(Some(SOCKET_TIMEOUT)).expect("a timeout");
-        Self { stream, token: None }
+        stream
+            .set_read_timeout(Some(SOCKET_TIMEOUT))
+            .expect("a timeout");
+        stream
+            .set_write_timeout(Some(SOCKET_TIMEOUT))
+            .expect("a timeout");
+        Self {
+            stream,
+            token: None,
+        }
     }
 
     pub fn with_token(address: SocketAddr, token: &str) -> Self {
-        Self { token: Some(token.to_owned()), ..Self::new(address) }
+        Self {
+            token: Some(token.to_owned()),
+            ..Self::new(address)
+        }
     }
 
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    pub fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: Option<u64>) -> String {
+    pub fn head(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        length: Option<u64>,
+    ) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
         if let Some(token) = &self.token {
             head += &format!("authorization: Bearer {token}\r\n");
@@ -103,7 +140,13 @@ impl Client {
         head + "\r\n"
     }
 
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let head = self.head(method, path, headers, Some(body.len() as u64));
         self.stream.write_all(head.as_bytes()).expect("sent");
         // The service may refuse from the head alone and close: its answer still counts.
@@ -116,7 +159,12 @@ impl Client {
     }
 
     pub fn post(&mut self, path: &str, body: impl ToString) -> Answer {
-        self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string().as_bytes(),
+        )
     }
 
     pub fn put(&mut self, path: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -137,15 +185,25 @@ impl Client {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+            .expect("a status");
         let headers: HashMap<String, String> = lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let length = headers
+            .get("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
         let mut body = vec![0; if bodiless { 0 } else { length }];
         self.stream.read_exact(&mut body)?;
-        Ok(Answer { status, headers, body })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
     }
 }
 
@@ -155,6 +213,7 @@ pub struct Service {
     pub listen: SocketAddr,
     pub admin: SocketAddr,
     pub pid: u32,
+    log: PathBuf,
 }
 
 pub fn command() -> Command {
@@ -175,19 +234,55 @@ impl Service {
         let ready = dir.join("ready.json");
         drop(std::fs::remove_file(&ready));
         let mut command = command();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn", "--threads", "2"]);
-        command.arg("--data").arg(dir.join("data")).arg("--ready-file").arg(&ready).args(arguments);
-        command.envs(environment.iter().copied()).stdin(Stdio::null());
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--log-level",
+            "warn",
+            "--threads",
+            "2",
+        ]);
+        command
+            .arg("--data")
+            .arg(dir.join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(arguments);
+        let log = dir.join("stderr.log");
+        let stderr = std::fs::File::create(&log).expect("a log");
+        command
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(stderr);
         let mut child = command.spawn().expect("starts");
         let text = poll("the ready file", || {
-            assert!(child.try_wait().expect("a child").is_none(), "the service ended at start");
+            let ended = child.try_wait().expect("a child");
+            assert!(
+                ended.is_none(),
+                "the service ended at start: {}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
             std::fs::read_to_string(&ready).ok()
         });
         let json: serde_json::Value = serde_json::from_str(&text).expect("json");
-        let address = |key: &str| json[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        let address = |key: &str| {
+            json[key]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .expect("an address")
+        };
         let pid = json["pid"].as_u64().expect("a pid") as u32;
         assert_eq!(pid, child.id());
-        Self { listen: address("listen"), admin: address("admin"), pid, child }
+        Self {
+            listen: address("listen"),
+            admin: address("admin"),
+            pid,
+            child,
+            log,
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -205,9 +300,15 @@ impl Service {
     /// One series of `/metrics`, by name and labels as they stand there.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.admin().get("/metrics").ok().text();
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
         let line = line.unwrap_or_else(|| panic!("no series {series}"));
-        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+        line.rsplit(' ')
+            .next()
+            .and_then(|value| value.parse().ok())
+            .expect("a number")
     }
 
     /// kill -9.
@@ -217,7 +318,10 @@ impl Service {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid.to_string())
+            .status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -230,6 +334,12 @@ impl Drop for Service {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!(
+                "log of the service:\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
+        }
     }
 }
 
@@ -244,7 +354,9 @@ pub fn png(width: u32, height: u32, rgb: [u8; 3]) -> Vec<u8> {
     let mut encoder = png::Encoder::new(&mut file, width, height);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().expect("a header");
-    writer.write_image_data(&rgb.repeat((width * height) as usize)).expect("pixels");
+    writer
+        .write_image_data(&rgb.repeat((width * height) as usize))
+        .expect("pixels");
     writer.finish().expect("an end");
     file
 }
@@ -261,7 +373,8 @@ pub fn jpeg(width: u16, height: u16, rgb: [u8; 3]) -> Vec<u8> {
 
 /// The pixels of a JPEG, three bytes each.
 pub fn decode_jpeg(file: &[u8]) -> (usize, usize, Vec<u8>) {
-    let mut decoder = zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(file));
+    let mut decoder =
+        zune_jpeg::JpegDecoder::new(zune_jpeg::zune_core::bytestream::ZCursor::new(file));
     let pixels = decoder.decode().expect("a picture");
     let (width, height) = decoder.dimensions().expect("a size");
     (width, height, pixels)
@@ -284,7 +397,13 @@ pub fn claimed_png(width: u32, height: u32) -> Vec<u8> {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            }
+        })
     })
 }
 
@@ -293,7 +412,9 @@ pub fn batch(kind: u8, epoch: u64, records: &[Vec<u8>]) -> Vec<u8> {
     let mut body = b"BKDP\x01".to_vec();
     body.extend_from_slice(&[kind, 0, 0]);
     body.extend_from_slice(&epoch.to_le_bytes());
-    records.iter().for_each(|record| body.extend_from_slice(record));
+    records
+        .iter()
+        .for_each(|record| body.extend_from_slice(record));
     body
 }
 

@@ -58,9 +58,10 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
     ];
     let words = [&common[..], flags].concat();
     match Cli::parse_from(words).command {
-        Command::SwitchStorm(args) | Command::SwitchSingle(args) | Command::Preview(args) | Command::Mixed(args) => {
-            Plan::resolve(scenario, args).unwrap()
-        }
+        Command::SwitchStorm(args)
+        | Command::SwitchSingle(args)
+        | Command::Preview(args)
+        | Command::Mixed(args) => Plan::resolve(scenario, args).unwrap(),
         _ => unreachable!("not a load scenario"),
     }
 }
@@ -136,6 +137,8 @@ pub struct Fake {
     pub singles: AtomicU64,
     /// Uploads accepted.
     pub uploads: AtomicU64,
+    /// Sessions deleted.
+    pub deleted: AtomicU64,
 }
 
 impl Fake {
@@ -160,6 +163,7 @@ impl Fake {
             frames: AtomicU64::new(0),
             singles: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
+            deleted: AtomicU64::new(0),
         });
         let accepting = fake.clone();
         tokio::spawn(async move {
@@ -192,20 +196,29 @@ impl Fake {
         state.epoch += 1;
         state.generation += 1;
         state.sessions.clear();
-        state.backgrounds.values_mut().for_each(|background| background.flyweight += 1000);
+        state
+            .backgrounds
+            .values_mut()
+            .for_each(|background| background.flyweight += 1000);
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        let Ok(body) = body.collect().await else { return problem(400, "bad_body") };
+        let Ok(body) = body.collect().await else {
+            return problem(400, "bad_body");
+        };
         let body = body.to_bytes();
         let path = head.uri.path().to_owned();
-        let json = head.headers.get("content-type").is_some_and(|kind| kind == "application/json");
+        let json = head
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "application/json");
         match (&head.method, path.as_str()) {
             (&Method::GET, "/v1/backgrounds") => self.list(head.uri.query().unwrap_or_default()),
             (&Method::POST, "/v1/sessions:batchCreate") if json => problem(415, "binary_only"),
             (&Method::POST, "/v1/sessions:batchCreate") => self.create(&body),
             (&Method::POST, "/v1/sessions:batchRead") => self.read(&body),
+            (&Method::POST, "/v1/sessions:batchDelete") => self.delete(&body),
             (&Method::POST, "/v1/sessions:batchSwitch") => self.switch(&body),
             (&Method::PUT, path) if path.ends_with("/background") => self.single(path, &body),
             (&Method::PUT, path) => self.upload(path.trim_start_matches("/v1/backgrounds/"), &body),
@@ -216,7 +229,11 @@ impl Fake {
 
     fn list(&self, query: &str) -> Response<Full<Bytes>> {
         let parameter = |name: &str| {
-            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+            query.split('&').find_map(|pair| {
+                pair.strip_prefix(name)?
+                    .strip_prefix('=')
+                    .map(str::to_owned)
+            })
         };
         let after = parameter("after").unwrap_or_default();
         // Pages of three at most, so that paging is walked.
@@ -230,28 +247,53 @@ impl Fake {
             .collect();
         let last = page.last().map(|value| value["id"].clone());
         let more = last.as_ref().is_some_and(|last| {
-            state.backgrounds.keys().next_back().is_some_and(|newest| Value::from(newest.as_str()) != *last)
+            state
+                .backgrounds
+                .keys()
+                .next_back()
+                .is_some_and(|newest| Value::from(newest.as_str()) != *last)
         });
-        let next = if more { last.unwrap_or_default() } else { Value::Null };
-        respond(200, json!({"epoch": state.epoch.to_string(), "backgrounds": page, "next": next}))
+        let next = if more {
+            last.unwrap_or_default()
+        } else {
+            Value::Null
+        };
+        respond(
+            200,
+            json!({"epoch": state.epoch.to_string(), "backgrounds": page, "next": next}),
+        )
     }
 
     fn upload(&self, id: &str, body: &Bytes) -> Response<Full<Bytes>> {
-        let Ok((luma, width, height)) = picture::decode_luma(body) else { return problem(400, "not_an_image") };
-        let seen = code::read(Luma { data: &luma, width, height }, Crop::FULL);
-        let Pixels::Code { number, revision } = seen else { return problem(400, "no_code") };
+        let Ok((luma, width, height)) = picture::decode_luma(body) else {
+            return problem(400, "not_an_image");
+        };
+        let seen = code::read(
+            Luma {
+                data: &luma,
+                width,
+                height,
+            },
+            Crop::FULL,
+        );
+        let Pixels::Code { number, revision } = seen else {
+            return problem(400, "no_code");
+        };
         self.uploads.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let epoch = state.epoch;
         let fresh = 7 + state.backgrounds.len() as u32;
-        let background = state.backgrounds.entry(id.to_owned()).or_insert(Background {
-            flyweight: fresh,
-            version: 0,
-            checksum: String::new(),
-            number,
-            revision,
-            first_revision: revision,
-        });
+        let background = state
+            .backgrounds
+            .entry(id.to_owned())
+            .or_insert(Background {
+                flyweight: fresh,
+                version: 0,
+                checksum: String::new(),
+                number,
+                revision,
+                first_revision: revision,
+            });
         background.version += 1;
         background.revision = revision;
         background.checksum = format!("{:016x}", xxh3_64(body));
@@ -271,7 +313,10 @@ impl Fake {
                 out.extend_from_slice(&4_u32.to_le_bytes());
                 continue;
             }
-            state.sessions.push(Session { flyweight, switches: 0 });
+            state.sessions.push(Session {
+                flyweight,
+                switches: 0,
+            });
             let id = state.generation << 32 | state.sessions.len() as u64;
             out.extend_from_slice(&id.to_le_bytes());
             out.extend_from_slice(&0_u32.to_le_bytes());
@@ -284,10 +329,30 @@ impl Fake {
         let mut out = header(2 | 0x80, state.epoch);
         for record in body[16..].chunks_exact(8) {
             let words = match state.slot(u64::from_le_bytes(record.try_into().unwrap())) {
-                Some(slot) => [0, state.sessions[slot].flyweight, 1, state.sessions[slot].switches],
+                Some(slot) => [
+                    0,
+                    state.sessions[slot].flyweight,
+                    1,
+                    state.sessions[slot].switches,
+                ],
                 None => [1, 0, 0, 0],
             };
-            words.iter().for_each(|word: &u32| out.extend_from_slice(&word.to_le_bytes()));
+            words
+                .iter()
+                .for_each(|word: &u32| out.extend_from_slice(&word.to_le_bytes()));
+        }
+        binary(out)
+    }
+
+    fn delete(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let state = self.state.lock();
+        let mut out = header(4 | 0x80, state.epoch);
+        for record in body[16..].chunks_exact(8) {
+            let known = state
+                .slot(u64::from_le_bytes(record.try_into().unwrap()))
+                .is_some();
+            self.deleted.fetch_add(u64::from(known), Ordering::Relaxed);
+            out.push(u8::from(!known));
         }
         binary(out)
     }
@@ -311,25 +376,40 @@ impl Fake {
         let Some(slot) = state.slot(id) else { return 1 };
         let count = self.counter.fetch_add(1, Ordering::Relaxed);
         let backgrounds = state.backgrounds.len() as u32;
-        let first = state.backgrounds.values().map(|background| background.flyweight).min().unwrap_or(0);
+        let first = state
+            .backgrounds
+            .values()
+            .map(|background| background.flyweight)
+            .min()
+            .unwrap_or(0);
         let session = &mut state.sessions[slot];
         session.switches += 1;
         match self.bug {
             Bug::Sheds if count.is_multiple_of(7) => return 4,
             Bug::Lost if count.is_multiple_of(97) => return 0,
-            Bug::Wrong if count.is_multiple_of(97) => session.flyweight = first + (flyweight - first + 1) % backgrounds,
+            Bug::Wrong if count.is_multiple_of(97) => {
+                session.flyweight = first + (flyweight - first + 1) % backgrounds
+            }
             _ => session.flyweight = flyweight,
         }
-        if self.bug == Bug::RefusedButApplied && count.is_multiple_of(97) { 4 } else { 0 }
+        if self.bug == Bug::RefusedButApplied && count.is_multiple_of(97) {
+            4
+        } else {
+            0
+        }
     }
 
     fn single(&self, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
         self.singles.fetch_add(1, Ordering::Relaxed);
-        let Some(id) = session_id(path) else { return problem(404, "session_not_found") };
+        let Some(id) = session_id(path) else {
+            return problem(404, "session_not_found");
+        };
         let value: Value = serde_json::from_slice(body).unwrap_or_default();
         let mut state = self.state.lock();
-        let Some(flyweight) =
-            value["background"].as_str().and_then(|id| state.backgrounds.get(id)).map(|background| background.flyweight)
+        let Some(flyweight) = value["background"]
+            .as_str()
+            .and_then(|id| state.backgrounds.get(id))
+            .map(|background| background.flyweight)
         else {
             return problem(404, "background_not_found");
         };
@@ -347,18 +427,40 @@ impl Fake {
             return problem(404, "session_not_found");
         };
         let flyweight = state.sessions[slot].flyweight;
-        let Some(background) = state.backgrounds.values().find(|other| other.flyweight == flyweight).cloned() else {
+        let Some(background) = state
+            .backgrounds
+            .values()
+            .find(|other| other.flyweight == flyweight)
+            .cloned()
+        else {
             return problem(404, "no_background");
         };
-        let revision = if self.bug == Bug::Stale { background.first_revision } else { background.revision };
-        let other = (self.bug == Bug::Torn && count.is_multiple_of(5)).then_some(background.number + 1);
-        let number = if self.bug == Bug::Blank { u16::MAX } else { background.number };
-        let body = state.frames.entry((number, revision, other)).or_insert_with(|| draw(number, revision, other)).clone();
+        let revision = if self.bug == Bug::Stale {
+            background.first_revision
+        } else {
+            background.revision
+        };
+        let other =
+            (self.bug == Bug::Torn && count.is_multiple_of(5)).then_some(background.number + 1);
+        let number = if self.bug == Bug::Blank {
+            u16::MAX
+        } else {
+            background.number
+        };
+        let body = state
+            .frames
+            .entry((number, revision, other))
+            .or_insert_with(|| draw(number, revision, other))
+            .clone();
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
         headers.insert("backdrop-flyweight", flyweight.into());
         headers.insert("backdrop-version", background.version.into());
-        let cache = if self.bug == Bug::Degraded { "degraded" } else { "hit" };
+        let cache = if self.bug == Bug::Degraded {
+            "degraded"
+        } else {
+            "hit"
+        };
         headers.insert("backdrop-cache", cache.parse().unwrap());
         response
     }
@@ -426,5 +528,8 @@ fn problem(status: u16, code: &str) -> Response<Full<Bytes>> {
 }
 
 fn stale(epoch: u64) -> Response<Full<Bytes>> {
-    respond(409, json!({"status": 409, "code": "stale_epoch", "epoch": epoch.to_string()}))
+    respond(
+        409,
+        json!({"status": 409, "code": "stale_epoch", "epoch": epoch.to_string()}),
+    )
 }

@@ -78,13 +78,20 @@ pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Ba
         return Err(bad("the body must open with BKDP and format 1"));
     }
     if header[5] != operation as u8 || header[6..8] != [0, 0] {
-        return Err(bad("the header's kind does not fit the address, or its reserved bytes are not zero"));
+        return Err(bad(
+            "the header's kind does not fit the address, or its reserved bytes are not zero",
+        ));
     }
     if records.len() % operation.record_bytes() != 0 {
-        return Err(bad("the records do not fill the body: their length is not a multiple of one record"));
+        return Err(bad(
+            "the records do not fill the body: their length is not a multiple of one record",
+        ));
     }
     if records.len() / operation.record_bytes() > entries_max {
-        return Err(Problem::new(Kind::BatchTooLarge, format!("send at most {entries_max} entries at once")));
+        return Err(Problem::new(
+            Kind::BatchTooLarge,
+            format!("send at most {entries_max} entries at once"),
+        ));
     }
     let epoch = u64::from_le_bytes(std::array::from_fn(|at| header[8 + at]));
     Ok(Batch { epoch, records })
@@ -95,6 +102,12 @@ fn u64_at(record: &[u8; 12], at: usize) -> u64 {
 }
 
 impl<'a> Batch<'a> {
+    /// Number of records.
+    #[must_use]
+    pub const fn len(self, operation: Operation) -> usize {
+        self.records.len() / operation.record_bytes()
+    }
+
     /// Session and flyweight of each switch.
     pub fn switches(self) -> impl ExactSizeIterator<Item = (u64, u32)> + Send + 'a {
         let (records, _) = self.records.as_chunks::<12>();
@@ -112,7 +125,8 @@ impl<'a> Batch<'a> {
 
     /// User and flyweight of each creation.
     pub fn creations(self) -> impl ExactSizeIterator<Item = (u32, u32)> + Send + 'a {
-        self.sessions().map(|word| (word as u32, (word >> 32) as u32))
+        self.sessions()
+            .map(|word| (word as u32, (word >> 32) as u32))
     }
 }
 
@@ -151,7 +165,9 @@ mod tests {
     }
 
     fn kind_of(body: &[u8], operation: Operation) -> Option<Kind> {
-        parse(body, operation, 2).err().map(|problem| problem.kind())
+        parse(body, operation, 2)
+            .err()
+            .map(|problem| problem.kind())
     }
 
     #[test]
@@ -180,13 +196,26 @@ mod tests {
         let good = body(Operation::Switch, &[0; 24]);
         assert_eq!(kind_of(&good, Operation::Switch), None);
         assert_eq!(kind_of(&good, Operation::Delete), Some(Kind::BadBatch));
-        assert_eq!(kind_of(&good[..15], Operation::Switch), Some(Kind::BadBatch));
-        assert_eq!(kind_of(&good[..39], Operation::Switch), Some(Kind::BadBatch));
-        assert_eq!(kind_of(&body(Operation::Switch, &[0; 36]), Operation::Switch), Some(Kind::BatchTooLarge));
+        assert_eq!(
+            kind_of(&good[..15], Operation::Switch),
+            Some(Kind::BadBatch)
+        );
+        assert_eq!(
+            kind_of(&good[..39], Operation::Switch),
+            Some(Kind::BadBatch)
+        );
+        assert_eq!(
+            kind_of(&body(Operation::Switch, &[0; 36]), Operation::Switch),
+            Some(Kind::BatchTooLarge)
+        );
         for at in [0, 3, 4, 5, 6, 7] {
             let mut bad = good.clone();
             bad[at] ^= 0x55;
-            assert_eq!(kind_of(&bad, Operation::Switch), Some(Kind::BadBatch), "byte {at}");
+            assert_eq!(
+                kind_of(&bad, Operation::Switch),
+                Some(Kind::BadBatch),
+                "byte {at}"
+            );
         }
     }
 

@@ -6,7 +6,10 @@
 use super::{Code, Operation};
 use crate::http::problem::{Kind, Problem};
 use crate::http::respond::parse_hex;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -143,32 +146,54 @@ impl<'de> Visitor<'de> for EntryVisitor {
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         let session = parse_hex(text.as_bytes());
-        Ok(Entry { session, bad: session.is_none(), ..Entry::default() })
+        Ok(Entry {
+            session,
+            bad: session.is_none(),
+            ..Entry::default()
+        })
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entry { bad: true, ..Entry::default() })
+        Ok(Entry {
+            bad: true,
+            ..Entry::default()
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -248,13 +273,18 @@ impl BatchVisitor {
     fn set<'a>(batch: &mut Batch<'a>, key: &str, value: Loose<'a>) -> Result<(), &'static str> {
         match (key, value) {
             (_, Loose::Nothing) => {}
-            ("epoch", value) => batch.epoch = Some(number(&value).ok_or("epoch must be a decimal string")?),
+            ("epoch", value) => {
+                batch.epoch = Some(number(&value).ok_or("epoch must be a decimal string")?)
+            }
             ("count", Loose::Number(count)) => batch.count = Some(count),
             ("background", Loose::Text(name)) => batch.target = Target::Name(name),
             ("flyweight", Loose::Number(index)) => {
-                batch.target = Target::Index(u32::try_from(index).map_err(|_| "flyweight must fit 32 bits")?);
+                batch.target =
+                    Target::Index(u32::try_from(index).map_err(|_| "flyweight must fit 32 bits")?);
             }
-            ("count" | "background" | "flyweight", _) => return Err("count, background or flyweight is of the wrong type"),
+            ("count" | "background" | "flyweight", _) => {
+                return Err("count, background or flyweight is of the wrong type");
+            }
             _ => {}
         }
         Ok(())
@@ -275,7 +305,9 @@ impl<'de> Visitor<'de> for BatchVisitor {
                 Loose::Text(key) if key == self.list => {
                     batch.entries = Some(map.next_value_seed(EntriesSeed(self.entries_max))?);
                 }
-                Loose::Text(key) => Self::set(&mut batch, &key, map.next_value()?).map_err(A::Error::custom)?,
+                Loose::Text(key) => {
+                    Self::set(&mut batch, &key, map.next_value()?).map_err(A::Error::custom)?
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -297,18 +329,33 @@ const fn list_of(operation: Operation) -> &'static str {
 /// 400 for what is no JSON of the expected shape, 413 for too many entries.
 pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Batch<'_>, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let visitor = BatchVisitor { list: list_of(operation), entries_max };
-    let parsed = deserializer.deserialize_map(visitor).and_then(|batch| deserializer.end().map(|()| batch));
+    let visitor = BatchVisitor {
+        list: list_of(operation),
+        entries_max,
+    };
+    let parsed = deserializer
+        .deserialize_map(visitor)
+        .and_then(|batch| deserializer.end().map(|()| batch));
     let batch = parsed.map_err(|error| {
         let detail = error.to_string();
-        let kind = if detail.starts_with(TOO_MANY) { Kind::BatchTooLarge } else { Kind::BadBatch };
+        let kind = if detail.starts_with(TOO_MANY) {
+            Kind::BatchTooLarge
+        } else {
+            Kind::BadBatch
+        };
         Problem::new(kind, detail)
     })?;
     if batch.entries.is_none() && !(operation == Operation::Create && batch.count.is_some()) {
-        return Err(Problem::new(Kind::BadBatch, format!("the list {:?} is missing", list_of(operation))));
+        return Err(Problem::new(
+            Kind::BadBatch,
+            format!("the list {:?} is missing", list_of(operation)),
+        ));
     }
     if batch.count.is_some_and(|count| count > entries_max as u64) {
-        return Err(Problem::new(Kind::BatchTooLarge, format!("ask for at most {entries_max} sessions at once")));
+        return Err(Problem::new(
+            Kind::BatchTooLarge,
+            format!("ask for at most {entries_max} sessions at once"),
+        ));
     }
     Ok(batch)
 }
@@ -351,15 +398,26 @@ mod tests {
         let bad: Vec<bool> = entries.iter().map(|entry| entry.bad).collect();
         assert_eq!(bad, [false, true, true, true, true, true, false, true]);
         assert_eq!(entries[0].target, Target::Name("beach".into()));
-        assert_eq!((entries[6].session, &entries[6].target), (Some(0x1_0000_00fe), &Target::Index(3)));
+        assert_eq!(
+            (entries[6].session, &entries[6].target),
+            (Some(0x1_0000_00fe), &Target::Index(3))
+        );
         assert_eq!(entries[7].session, Some(0x1_0000_00fd));
     }
 
     #[test]
     fn names_borrow_from_the_body() {
-        let batch = parse(br#"{"switches":[{"background":"beach"}]}"#, Operation::Switch, 1).expect("well-formed");
+        let batch = parse(
+            br#"{"switches":[{"background":"beach"}]}"#,
+            Operation::Switch,
+            1,
+        )
+        .expect("well-formed");
         let entries = batch.entries.expect("listed");
-        assert!(matches!(entries[0].target, Target::Name(Cow::Borrowed("beach"))));
+        assert!(matches!(
+            entries[0].target,
+            Target::Name(Cow::Borrowed("beach"))
+        ));
     }
 
     #[test]
@@ -369,21 +427,55 @@ mod tests {
 
     #[test]
     fn reads_lists_of_ids_and_counts() {
-        let batch = parse(br#"{"sessions":["00000001000000ff","nope"]}"#, Operation::Read, 2).expect("well-formed");
+        let batch = parse(
+            br#"{"sessions":["00000001000000ff","nope"]}"#,
+            Operation::Read,
+            2,
+        )
+        .expect("well-formed");
         let entries = batch.entries.expect("listed");
-        assert_eq!((entries[0].session, entries[1].bad), (Some(0x1_0000_00ff), true));
-        let batch = parse(br#"{"count":5,"background":"a"}"#, Operation::Create, 5).expect("well-formed");
-        assert_eq!((batch.count, batch.target), (Some(5), Target::Name("a".into())));
+        assert_eq!(
+            (entries[0].session, entries[1].bad),
+            (Some(0x1_0000_00ff), true)
+        );
+        let batch =
+            parse(br#"{"count":5,"background":"a"}"#, Operation::Create, 5).expect("well-formed");
+        assert_eq!(
+            (batch.count, batch.target),
+            (Some(5), Target::Name("a".into()))
+        );
     }
 
     #[test]
     fn refuses_what_is_not_a_batch() {
-        let kind = |body: &str, operation| parse(body.as_bytes(), operation, 2).err().map(|problem| problem.kind());
-        for body in ["", "[]", "{", "{}", r#"{"switches":5}"#, r#"{"switches":[]} x"#, r#"{"epoch":{},"switches":[]}"#] {
-            assert_eq!(kind(body, Operation::Switch), Some(Kind::BadBatch), "{body}");
+        let kind = |body: &str, operation| {
+            parse(body.as_bytes(), operation, 2)
+                .err()
+                .map(|problem| problem.kind())
+        };
+        for body in [
+            "",
+            "[]",
+            "{",
+            "{}",
+            r#"{"switches":5}"#,
+            r#"{"switches":[]} x"#,
+            r#"{"epoch":{},"switches":[]}"#,
+        ] {
+            assert_eq!(
+                kind(body, Operation::Switch),
+                Some(Kind::BadBatch),
+                "{body}"
+            );
         }
-        assert_eq!(kind(r#"{"switches":[1,2,3]}"#, Operation::Switch), Some(Kind::BatchTooLarge));
-        assert_eq!(kind(r#"{"count":3}"#, Operation::Create), Some(Kind::BatchTooLarge));
+        assert_eq!(
+            kind(r#"{"switches":[1,2,3]}"#, Operation::Switch),
+            Some(Kind::BatchTooLarge)
+        );
+        assert_eq!(
+            kind(r#"{"count":3}"#, Operation::Create),
+            Some(Kind::BatchTooLarge)
+        );
     }
 
     proptest::proptest! {

@@ -110,7 +110,10 @@ type Switch = Result<(SessionId, u32), Code>;
 impl Service {
     /// Counts a switch that was asked for alone.
     pub(super) fn count_switch(&self, code: Code) {
-        self.metrics.switches_total.of(SwitchResult::ALL[code as usize]).inc();
+        self.metrics
+            .switches_total
+            .of(SwitchResult::ALL[code as usize])
+            .inc();
     }
 
     #[inline]
@@ -134,7 +137,12 @@ impl Service {
     }
 
     /// Switches every entry in order, and hands each code out.
-    async fn switch_all(&self, tenant: TenantId, entries: impl Iterator<Item = Switch>, mut out: impl FnMut(Code)) {
+    async fn switch_all(
+        &self,
+        tenant: TenantId,
+        entries: impl Iterator<Item = Switch>,
+        mut out: impl FnMut(Code),
+    ) {
         let now_s = self.sessions.now_s();
         let mut tally = Tally::default();
         let mut give = |code| {
@@ -197,13 +205,20 @@ impl Service {
         if flyweight == NO_FLYWEIGHT {
             return Ok(());
         }
-        self.flyweights.check(flyweight).map(drop).map_err(Code::from)
+        self.flyweights
+            .check(flyweight)
+            .map(drop)
+            .map_err(Code::from)
     }
 
     /// Flyweight, version and switches of a session; version 0 where it has no live background.
     fn read_entry(&self, tenant: TenantId, id: SessionId) -> Result<(u32, u32, u32), Code> {
         let (flyweight, switches) = self.sessions.peek(id, tenant)?;
-        Ok((flyweight, self.flyweights.check(flyweight).unwrap_or(0), switches))
+        Ok((
+            flyweight,
+            self.flyweights.check(flyweight).unwrap_or(0),
+            switches,
+        ))
     }
 
     pub(super) fn delete_entry(&self, tenant: TenantId, id: SessionId) -> Code {
@@ -229,13 +244,23 @@ impl Service {
 }
 
 fn is_binary(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == BINARY_TYPE)
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == BINARY_TYPE)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return true;
+    };
+    let essence = value
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"application/json")
 }
 
 /// Answers a batch.
@@ -255,14 +280,23 @@ pub async fn answer(
         let detail = "send application/json or application/vnd.backdrop.batch";
         return Err(Problem::new(Kind::UnsupportedMedia, detail));
     }
-    let entry_bytes = if binary { operation.record_bytes() as u64 } else { JSON_ENTRY_BYTES };
+    let entry_bytes = if binary {
+        operation.record_bytes() as u64
+    } else {
+        JSON_ENTRY_BYTES
+    };
     let limits = BodyLimits {
         bytes_max: (1024 + entries_max as u64 * entry_bytes).min(service.config.body_bytes_max),
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
-        // Parsed entries of JSON and the answer stand beside the body; binary records are read where they lie.
-        factor: if binary { 3 } else { 16 },
+        // The answer stands beside the body; binary records are read where they lie, JSON becomes entries first.
+        factor: 3,
+        parsed_bytes_max: if binary {
+            0
+        } else {
+            2 * entries_max as u64 * size_of::<Entry<'_>>() as u64
+        },
     };
     let Received { bytes, charge } = read_body(body, limits, &service.budget).await?;
     let answered = if binary {
@@ -276,7 +310,11 @@ pub async fn answer(
 
 fn check_epoch(service: &Service, operation: Operation, epoch: u64) -> Result<(), Problem> {
     let present = service.flyweights.epoch();
-    if operation.names_flyweights() && epoch != present { Err(Problem::stale_epoch(present)) } else { Ok(()) }
+    if operation.names_flyweights() && epoch != present {
+        Err(Problem::stale_epoch(present))
+    } else {
+        Ok(())
+    }
 }
 
 async fn binary_batch(
@@ -288,14 +326,20 @@ async fn binary_batch(
     let batch = binary::parse(body, operation, service.config.batch_entries_max)?;
     check_epoch(service, operation, batch.epoch)?;
     let epoch = service.flyweights.epoch();
-    let mut out = binary::answer(operation, epoch, batch.sessions().len().max(batch.switches().len()));
+    let mut out = binary::answer(operation, epoch, batch.len(operation));
     match operation {
         Operation::Switch => {
-            let entries = batch.switches().map(|(session, flyweight)| Ok((SessionId(session), flyweight)));
-            service.switch_all(tenant, entries, |code| out.push(code as u8)).await;
+            let entries = batch
+                .switches()
+                .map(|(session, flyweight)| Ok((SessionId(session), flyweight)));
+            service
+                .switch_all(tenant, entries, |code| out.push(code as u8))
+                .await;
         }
         Operation::Create => {
-            let entries = batch.creations().map(|(user, flyweight)| Ok((u64::from(user), flyweight)));
+            let entries = batch
+                .creations()
+                .map(|(user, flyweight)| Ok((u64::from(user), flyweight)));
             let push = |made: Result<SessionId, Code>| match made {
                 Ok(id) => binary::push_created(&mut out, id.0, Code::Ok),
                 Err(code) => binary::push_created(&mut out, 0, code),
@@ -313,13 +357,22 @@ async fn binary_batch(
             }
         }
         Operation::Delete => {
-            out.extend(batch.sessions().map(|session| service.delete_entry(tenant, SessionId(session)) as u8));
+            out.extend(
+                batch
+                    .sessions()
+                    .map(|session| service.delete_entry(tenant, SessionId(session)) as u8),
+            );
         }
     }
     Ok(respond::full(hyper::StatusCode::OK, respond::BATCH, out))
 }
 
-async fn json_batch(service: &Service, operation: Operation, tenant: TenantId, body: &[u8]) -> Result<Answer, Problem> {
+async fn json_batch(
+    service: &Service,
+    operation: Operation,
+    tenant: TenantId,
+    body: &[u8],
+) -> Result<Answer, Problem> {
     let batch = json::parse(body, operation, service.config.batch_entries_max)?;
     if let Some(epoch) = batch.epoch {
         check_epoch(service, operation, epoch)?;
@@ -334,7 +387,11 @@ async fn json_batch(service: &Service, operation: Operation, tenant: TenantId, b
 }
 
 fn session_of(entry: &Entry<'_>) -> Result<SessionId, Code> {
-    entry.session.filter(|_| !entry.bad).map(SessionId).ok_or(Code::BadEntry)
+    entry
+        .session
+        .filter(|_| !entry.bad)
+        .map(SessionId)
+        .ok_or(Code::BadEntry)
 }
 
 async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>>) -> Vec<u8> {
@@ -347,7 +404,9 @@ async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>
         Ok((id, service.index_of(&entry.target)?))
     });
     let mut codes = Vec::with_capacity(count);
-    service.switch_all(tenant, switches, |code| codes.push(code)).await;
+    service
+        .switch_all(tenant, switches, |code| codes.push(code))
+        .await;
     let applied = codes.iter().filter(|code| **code == Code::Ok).count();
     let mut out = json::open(service.flyweights.epoch(), count * 20);
     out.extend_from_slice(b",\"applied\":");
@@ -362,7 +421,11 @@ async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>
     let listed = batch.entries.unwrap_or_default();
     let total = count + listed.len();
     let listed = listed.into_iter().map(|entry| {
-        let index = if entry.bad { Err(Code::BadEntry) } else { service.index_of(&entry.target) };
+        let index = if entry.bad {
+            Err(Code::BadEntry)
+        } else {
+            service.index_of(&entry.target)
+        };
         index.map(|index| (entry.user, index))
     });
     let mut codes = Vec::with_capacity(total);
@@ -382,7 +445,9 @@ async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>
         }
         codes.push(made.err().unwrap_or(Code::Ok));
     };
-    service.create_all(tenant, std::iter::repeat_n(like, count).chain(listed), push).await;
+    service
+        .create_all(tenant, std::iter::repeat_n(like, count).chain(listed), push)
+        .await;
     out.push(b']');
     json::close_with_codes(&mut out, &codes);
     out
@@ -392,9 +457,18 @@ fn json_read(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<
     let mut out = json::open(service.flyweights.epoch(), entries.len() * 128);
     out.extend_from_slice(b",\"entries\":[");
     for (at, entry) in entries.iter().enumerate() {
-        out.extend_from_slice(if at == 0 { b"{\"code\":\"" } else { b",{\"code\":\"" });
-        let read = session_of(entry).and_then(|id| service.read_entry(tenant, id).map(|read| (id, read)));
-        out.extend_from_slice(read.map_or_else(|code| code, |_| Code::Ok).name().as_bytes());
+        out.extend_from_slice(if at == 0 {
+            b"{\"code\":\""
+        } else {
+            b",{\"code\":\""
+        });
+        let read =
+            session_of(entry).and_then(|id| service.read_entry(tenant, id).map(|read| (id, read)));
+        out.extend_from_slice(
+            read.map_or_else(|code| code, |_| Code::Ok)
+                .name()
+                .as_bytes(),
+        );
         out.push(b'"');
         if let Ok((id, (flyweight, _, switches))) = read {
             out.extend_from_slice(b",\"session\":\"");
@@ -411,7 +485,8 @@ fn json_read(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<
 }
 
 fn json_delete(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<u8> {
-    let delete = |entry| session_of(entry).map_or_else(|code| code, |id| service.delete_entry(tenant, id));
+    let delete =
+        |entry| session_of(entry).map_or_else(|code| code, |id| service.delete_entry(tenant, id));
     let codes: Vec<Code> = entries.iter().map(delete).collect();
     let mut out = json::open(service.flyweights.epoch(), codes.len() * 20);
     json::close_with_codes(&mut out, &codes);
@@ -425,9 +500,25 @@ mod tests {
     #[test]
     fn codes_and_the_metric_name_the_same() {
         assert_eq!(Code::ALL.len(), SwitchResult::ALL.len());
-        assert!(Code::ALL.iter().enumerate().all(|(at, code)| *code as usize == at));
+        assert!(
+            Code::ALL
+                .iter()
+                .enumerate()
+                .all(|(at, code)| *code as usize == at)
+        );
         let names = Code::ALL.map(Code::name);
-        assert_eq!(names, ["ok", "session_not_found", "flyweight_unknown", "gone", "shed", "bad_entry", "internal"]);
+        assert_eq!(
+            names,
+            [
+                "ok",
+                "session_not_found",
+                "flyweight_unknown",
+                "gone",
+                "shed",
+                "bad_entry",
+                "internal"
+            ]
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use portable::flatten_over_black;
 use axis::Axis;
+pub use portable::flatten_over_black;
 
 use super::view::{ViewTransform, Window};
 use super::{PixelsMut, PixelsRef, Renderer, Size};

@@ -1,0 +1,204 @@
+//! Injected faults, only in a build with failpoints: clean errors, counted triggers, and recovery.
+
+#![cfg(feature = "failpoints")]
+
+mod support;
+
+use serde_json::json;
+use support::*;
+
+fn set(service: &Service, name: &str, action: &str) {
+    service
+        .admin()
+        .put(&format!("/debug/failpoints/{name}"), action)
+        .ok();
+}
+
+fn clear(service: &Service, name: &str) {
+    service
+        .admin()
+        .send("DELETE", &format!("/debug/failpoints/{name}"), &[], b"")
+        .ok();
+}
+
+fn triggers(service: &Service, name: &str) -> f64 {
+    service.metric(&format!(
+        "backdrop_failpoint_triggers_total{{failpoint=\"{name}\"}}"
+    ))
+}
+
+struct Stage {
+    _dir: tempfile::TempDir,
+    service: Service,
+    client: Client,
+    session: String,
+}
+
+fn stage() -> Stage {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/a", png(16, 16, [1; 3])).ok();
+    client.put("/v1/backgrounds/b", png(16, 16, [2; 3])).ok();
+    let session = client
+        .post("/v1/sessions", json!({"background": "a"}))
+        .ok()
+        .json();
+    let session = session["session"].as_str().expect("an id").to_owned();
+    Stage {
+        _dir: dir,
+        service,
+        client,
+        session,
+    }
+}
+
+#[test]
+fn the_list_names_every_point_and_bad_actions_are_refused() {
+    let Stage { service, _dir, .. } = stage();
+    set(&service, "store.load.error", "10%return");
+    let list = service.admin().get("/debug/failpoints").ok().json();
+    let rows = list["failpoints"].as_array().expect("a list");
+    assert_eq!(rows.len(), 9);
+    let row = rows
+        .iter()
+        .find(|row| row["name"] == "store.load.error")
+        .expect("listed");
+    assert_eq!(
+        (&row["action"], &row["triggers"]),
+        (&json!("10%return"), &json!(0))
+    );
+    let mut admin = service.admin();
+    admin
+        .put("/debug/failpoints/store.load.error", "panic")
+        .is_problem(400, "bad_request");
+    admin
+        .put("/debug/failpoints/no.such.point", "return")
+        .is_problem(404, "not_found");
+}
+
+#[test]
+fn a_refused_switch_is_not_applied() {
+    let Stage {
+        service,
+        mut client,
+        session,
+        _dir,
+    } = stage();
+    set(&service, "sessions.switch.error", "return");
+    let body = json!({"switches": [{"session": session, "background": "b"}]});
+    assert_eq!(
+        client.post("/v1/sessions:batchSwitch", &body).ok().json()["codes"],
+        json!(["internal"])
+    );
+    let switch = json!({"background": "b"}).to_string();
+    client
+        .put(&format!("/v1/sessions/{session}/background"), &switch)
+        .is_problem(500, "internal");
+    assert_eq!(triggers(&service, "sessions.switch.error"), 2.0);
+    let read = client.get(&format!("/v1/sessions/{session}")).ok().json();
+    assert_eq!(
+        (&read["background"], &read["switches"]),
+        (&json!("a"), &json!(0))
+    );
+    clear(&service, "sessions.switch.error");
+    client
+        .put(&format!("/v1/sessions/{session}/background"), switch)
+        .ok();
+}
+
+#[test]
+fn failing_loads_are_clean_errors_and_sessions_keep_switching() {
+    let Stage {
+        service,
+        mut client,
+        session,
+        _dir,
+    } = stage();
+    let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
+    for point in [
+        "store.load.error",
+        "codec.decode.error",
+        "frames.render.error",
+    ] {
+        service
+            .admin()
+            .post("/debug/shrink", json!({"to_bytes": 0}))
+            .ok();
+        set(&service, point, "return");
+        let failed = client.get(&frame);
+        assert!(
+            matches!(failed.status, 500 | 502),
+            "{point}: {} {}",
+            failed.status,
+            failed.text()
+        );
+        assert!(triggers(&service, point) >= 1.0);
+        let body = json!({"switches": [{"session": session, "background": "a"}]});
+        assert_eq!(
+            client.post("/v1/sessions:batchSwitch", &body).ok().json()["applied"],
+            json!(1)
+        );
+        clear(&service, point);
+        // The error is remembered for a while, then loads succeed again.
+        poll("recovery", || {
+            (client.get(&frame).status == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn an_exhausted_budget_sheds_uploads_with_retry_after() {
+    let Stage {
+        service,
+        mut client,
+        _dir,
+        ..
+    } = stage();
+    set(&service, "memory.reserve.exhausted", "return");
+    let refused = client.put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]));
+    refused.is_problem(503, "budget_exhausted");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert!(triggers(&service, "memory.reserve.exhausted") >= 1.0);
+    assert_eq!(
+        service.metric("backdrop_uploads_total{result=\"shed\"}"),
+        1.0
+    );
+    clear(&service, "memory.reserve.exhausted");
+    client
+        .put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]))
+        .ok();
+}
+
+#[test]
+fn delays_are_waited_out() {
+    let Stage {
+        service,
+        mut client,
+        session,
+        _dir,
+    } = stage();
+    for point in [
+        "store.load.delay",
+        "codec.decode.delay",
+        "frames.render.delay",
+        "flyweight.evict.delay",
+    ] {
+        set(&service, point, "return(5)");
+    }
+    client
+        .get(&format!("/v1/sessions/{session}/frame?width=16&height=16"))
+        .ok();
+    service
+        .admin()
+        .post("/debug/shrink", json!({"to_bytes": 0}))
+        .ok();
+    for point in [
+        "store.load.delay",
+        "codec.decode.delay",
+        "frames.render.delay",
+        "flyweight.evict.delay",
+    ] {
+        assert!(triggers(&service, point) >= 1.0, "{point} never fired");
+    }
+}
