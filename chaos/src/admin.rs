@@ -345,12 +345,26 @@ pub struct MemoryReport {
     pub elevated_bytes: u64,
     /// Watermark.
     pub critical_bytes: u64,
+    /// What is in use beside the budget and cannot be given back.
+    #[serde(default)]
+    pub baseline_bytes: u64,
+    /// Budget.
+    #[serde(default)]
+    pub budget: BudgetReport,
     /// Textures.
     #[serde(default)]
     pub textures: TexturesReport,
     /// Session table.
     #[serde(default)]
     pub sessions: SessionsReport,
+}
+
+/// Budget of `/debug/memory`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct BudgetReport {
+    /// Most that may be charged now.
+    #[serde(default)]
+    pub ceiling_bytes: u64,
 }
 
 /// Textures of `/debug/memory`.

@@ -310,6 +310,12 @@ pub const FIGURES: &[Spec] = &[
     figure("loads", "loads", Service, "texture loads finished"),
     figure("load_errors", "loads", Service, "texture loads that failed"),
     figure(
+        "errors_counted_ratio",
+        "ratio",
+        Service,
+        "texture loads counted as failed, of those that failpoints made fail",
+    ),
+    figure(
         "load_error_ratio",
         "ratio",
         Service,

@@ -149,7 +149,7 @@ fn fault(fault: &FaultPlan) -> String {
 fn amount(amount: &Amount) -> String {
     match amount {
         Amount::Floor { textures } => format!(
-            "the limit less the service's floor (what it cannot give back, room for {textures} textures, and the margin above its critical watermark)"
+            "the limit less the service's floor (what it cannot give back, room for {textures} textures, and the margin that its budget keeps free)"
         ),
         Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
         Amount::Bytes(bytes) => show_bytes(*bytes),

@@ -113,13 +113,20 @@ pub async fn run(
     fault
 }
 
-/// The service's floor: what it cannot give back, room for `textures` textures, and the margin above its critical mark.
+/// The service's floor: what it cannot give back (its baseline and sessions: all that is no texture and no idle block), room
+/// for `textures` textures, and the margin that it keeps free: the part of the limit that its budget never hands out, and
+/// at least what lies above its critical watermark.
 #[must_use]
 pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
     let own = memory.pressure_bytes.saturating_sub(memory.foreign_bytes);
     // The ledger counts textures and idle blocks alike: all of it can be given back.
     let kept = own.saturating_sub(memory.textures.ledger_bytes);
-    let margin = memory.limit_bytes.saturating_sub(memory.critical_bytes);
+    let above_critical = memory.limit_bytes.saturating_sub(memory.critical_bytes);
+    let handed_out = memory.budget.ceiling_bytes + memory.baseline_bytes + memory.foreign_bytes;
+    let margin = memory
+        .limit_bytes
+        .saturating_sub(handed_out)
+        .max(above_critical);
     kept + u64::from(textures) * TEXTURE_BYTES + margin
 }
 
@@ -383,9 +390,11 @@ mod tests {
             ..MemoryReport::default()
         };
         memory.textures.ledger_bytes = mib(144);
-        assert_eq!(
-            floor_bytes(&memory, 4),
-            mib(300 - 10 - 144) + mib(32) + mib(20)
-        );
+        let kept = mib(300 - 10 - 144);
+        memory.budget.ceiling_bytes = mib(400);
+        assert_eq!(floor_bytes(&memory, 4), kept + mib(32) + mib(20));
+        memory.budget.ceiling_bytes = mib(290);
+        memory.baseline_bytes = mib(20);
+        assert_eq!(floor_bytes(&memory, 4), kept + mib(32) + mib(80));
     }
 }

@@ -315,6 +315,10 @@ fn service(seen: &Observed, out: &mut Collected) {
     {
         put("evicted_capacities", Some(evictions / resident));
     }
+    let injected = increase(scrapes, |s| s.load_failures_injected).filter(|n| *n > 0.0);
+    if let (Some(injected), Some(counted)) = (injected, increase(scrapes, |s| s.load_errors)) {
+        put("errors_counted_ratio", Some(counted / injected));
+    }
     let (failed, all) = during_failpoints(seen);
     if let (Some(failed), Some(all)) = (failed, all)
         && all > 0.0

@@ -190,6 +190,10 @@ scrape! {
     sessions = |e| e.sum("sessions");
     /// Failpoint triggers.
     failpoint_triggers = |e| e.sum("failpoint_triggers_total");
+    /// Failpoint triggers that made a load fail.
+    load_failures_injected = |e| e.sum_where(
+        "failpoint_triggers_total", "failpoint", &["store.load.error", "codec.decode.error"]
+    );
     /// CPU time of the service, seconds.
     cpu_s = |e| e.sum("process_cpu_seconds_total");
 }

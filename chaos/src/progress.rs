@@ -108,7 +108,10 @@ impl Progress {
         let mut out = std::io::stderr().lock();
         // A terminal that went away is no reason to fail a run.
         let _ = match (self.terminal, ticks.is_multiple_of(PLAIN_EVERY)) {
-            (true, _) => write!(out, "\r\x1b[2K{}", line.text()).and_then(|()| out.flush()),
+            // Without wrapping a line that is too long ends at the edge instead of filling the screen.
+            (true, _) => {
+                write!(out, "\r\x1b[2K\x1b[?7l{}\x1b[?7h", line.text()).and_then(|()| out.flush())
+            }
             (false, true) => writeln!(out, "{}", line.text()),
             (false, false) => Ok(()),
         };

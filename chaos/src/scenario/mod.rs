@@ -165,7 +165,7 @@ impl Load {
 /// How much a memory hog takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
-    /// The limit less the service's floor: what it cannot give back, `textures` textures and the critical margin.
+    /// The limit less the service's floor: what it cannot give back, `textures` textures and the margin it keeps free.
     Floor {
         /// Textures the floor leaves room for.
         textures: u32,
