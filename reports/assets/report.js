@@ -100,16 +100,14 @@
     };
   };
 
-  // Fault windows under the lines; their names stand above the plot, in at most three rows.
-  const LABEL_ROWS = 3;
-  const labelRows = (spec) => spec.y_axis === "state" ? 0 : Math.min(spec.bands.length, LABEL_ROWS);
+  // Fault windows under the lines; their names stand above the plot, in the rows that the chart keeps for them.
   const shade = (spec) => (u) => {
     const { ctx } = u;
     const ratio = window.devicePixelRatio || 1;
     const { left, top, width, height } = u.bbox;
     const [lo, hi] = [u.scales.x.min, u.scales.x.max];
     const at = (x) => Math.round(u.valToPos(Math.min(Math.max(x, lo), hi), "x", true));
-    const rows = Array(labelRows(spec)).fill(-Infinity);
+    const rows = Array(spec.label_rows).fill(-Infinity);
     ctx.save();
     ctx.font = `${11 * ratio}px ${style("--sans")}`;
     ctx.textBaseline = "bottom";
@@ -250,7 +248,7 @@
       axes: axes(spec),
       series: [{}, ...spec.series.map((s) => line(spec, s))],
       hooks: { drawClear: [shade(spec)], draw: [marks(spec)], setCursor: [read] },
-      padding: [8 + 14 * labelRows(spec), 14, 0, 0],
+      padding: [8 + 14 * spec.label_rows, 14, 0, 0],
     }, [spec.x, ...spec.series.map((s) => s.values)], element);
     drawn.set(element, plot);
   };

@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 use crate::record::{Event, Fault, Trial};
 use crate::render::series::{Column, POINTS_MAX, decimate};
 
+/// Most rows of window names; what does not fit is left to the table of faults.
+const LABEL_ROWS_MAX: usize = 3;
+
 /// What the x axis counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -150,6 +153,8 @@ pub struct Chart {
     pub x: Vec<f64>,
     /// Lines.
     pub series: Vec<Series>,
+    /// Rows above the plot for the names of the windows.
+    pub label_rows: usize,
     /// Shaded windows.
     pub bands: Vec<Band>,
     /// Vertical lines.
@@ -176,6 +181,9 @@ impl Chart {
                 .filter(|f| f.to_s > f.from_s)
                 .map(band)
                 .collect();
+            if y_axis != YAxis::State {
+                chart.label_rows = chart.bands.len().min(LABEL_ROWS_MAX);
+            }
             chart.marks = marks(trial);
         }
         chart
@@ -214,6 +222,7 @@ impl Chart {
             joined: false,
             x,
             series,
+            label_rows: 0,
             bands: Vec::new(),
             marks: Vec::new(),
         }

@@ -86,7 +86,9 @@ pub fn side_by_side(prefix: &str, held: &Trial, control: &Trial) -> [Chart; 2] {
     let both_began = held.started_unix_ms > 0 && control.started_unix_ms > 0;
     let range = ends(&pair[0]).zip(ends(&pair[1])).filter(|_| both_began);
     let range = range.map(|((a, b), (c, d))| (a.min(c), b.max(d)));
+    let label_rows = pair[0].label_rows.max(pair[1].label_rows);
     for chart in &mut pair {
+        chart.label_rows = label_rows;
         chart.y_max = (top > 0.0).then_some(top * 1.05);
         chart.x_range = range;
     }

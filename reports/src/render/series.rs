@@ -75,7 +75,7 @@ pub fn sum(first: &Column, others: &[&Column]) -> Column {
 /// Most one-second bins, a fortnight: beyond that the times are no seconds.
 const BINS_MAX: i64 = 1_209_600;
 
-/// Whole seconds as ends of bins, and of each counter its growth in the bin. A bin without a sample at either end is
+/// Ends of whole seconds as bins, and of each counter its growth in the bin. A bin without a sample at either end is
 /// a gap, and so is one in which the counter fell: the process was restarted.
 /// Columns are as long as `t_s`. Empty for more than a fortnight.
 #[must_use]
@@ -83,7 +83,7 @@ pub fn growth_per_second(t_s: &[f64], counters: &[&Column]) -> (Vec<f64>, Vec<Co
     let (Some(first), Some(last)) = (t_s.first(), t_s.last()) else {
         return (Vec::new(), vec![Vec::new(); counters.len()]);
     };
-    let (from, to) = (first.floor() as i64, last.ceil() as i64);
+    let (from, to) = (first.floor() as i64, last.floor() as i64);
     if to - from > BINS_MAX {
         return (Vec::new(), vec![Vec::new(); counters.len()]);
     }
@@ -164,9 +164,9 @@ mod tests {
             .map(|v| Some(*v).filter(|v| *v >= 0.0))
             .collect();
         let (ends, growth) = growth_per_second(&t, &[&counter]);
-        assert_eq!(ends, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        // The process restarted before t = 3; between 4 and 5 there is no sample, so nothing is known of 5 to 6 either.
-        assert_eq!(growth[0], [None, Some(10.0), None, Some(1.0), None, None]);
+        assert_eq!(ends, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        // The process restarted before t = 3; between 4 and 5 there is no sample, and the sixth second is not whole.
+        assert_eq!(growth[0], [None, Some(10.0), None, Some(1.0), None]);
     }
 
     #[test]
