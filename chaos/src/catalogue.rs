@@ -2,7 +2,7 @@
 //!
 //! One table, so that schema errors, `explain` and the computation in `figures` agree.
 
-/// Where a figure's evidence comes from; a starved simulator discredits [`Source::Timing`] alone.
+/// Where a figure's evidence comes from; a busy host discredits [`Source::Timing`] alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The kernel, read by the runner.

@@ -38,6 +38,8 @@ pub struct Probes {
     pub outage_s: Option<f64>,
     /// Session table bytes per session.
     pub bytes_per_session: Option<f64>,
+    /// Share of the CPUs' time that the hypervisor took during the load, 0..=1.
+    pub host_steal_ratio: Option<f64>,
     /// The access record at the end of the load.
     pub accesses: Option<Accesses>,
 }

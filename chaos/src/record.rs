@@ -139,6 +139,12 @@ fn scenario_table(scenario: &ScenarioRecord) -> String {
         scenario.name,
         scenario.reason
     );
+    for earlier in &scenario.set_aside {
+        out.push_str(&format!(
+            "  set aside {}: {}: {}\n",
+            earlier.trial, earlier.outcome, earlier.reason
+        ));
+    }
     for e in &scenario.expectations {
         let met = match e.met {
             Met::Yes => "met    ",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use backdrop_reports::record::{
-    Build, Control, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord, Verdict,
+    Build, Control, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord, SetAside, Verdict,
 };
 
 use crate::cli::RunArgs;
@@ -273,24 +273,76 @@ impl Judge<'_> {
             load: scenario.load.clone(),
             faults: scenario.faults.clone(),
         };
-        let seen = trial::run(self.context, &plan).await;
+        let verdict_of = |seen: &TrialSeen| {
+            let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
+            let (verdict, reason) =
+                verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
+            (verdict.word().to_owned(), reason)
+        };
+        let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
         let mut controls = Vec::new();
         if seen.observed.failure.is_none() {
             for control in &scenario.controls {
-                controls.extend(self.control(scenario, control).await);
+                controls.extend(self.control(scenario, control, &mut set_aside).await);
             }
             if let Some(other) = &scenario.controls_of {
                 let other = library::find(other)?;
                 for control in &other.controls {
-                    controls.extend(self.control(&other, control).await);
+                    controls.extend(self.control(&other, control, &mut set_aside).await);
                 }
             }
         }
-        Ok(self.judge(scenario, &seen, controls))
+        Ok(self.judge(scenario, &seen, controls, set_aside))
+    }
+
+    /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, and those set aside.
+    /// What came out otherwise on a quiet host is never tried again.
+    async fn attempt(
+        &self,
+        plan: &TrialPlan,
+        wanted: &str,
+        outcome_of: impl Fn(&TrialSeen) -> (String, String),
+    ) -> (TrialSeen, Vec<SetAside>) {
+        let mut set_aside = Vec::new();
+        for number in 1.. {
+            let mut plan = plan.clone();
+            if number > 1 {
+                plan.name = format!("{}.attempt-{number}", plan.name);
+            }
+            let seen = trial::run(self.context, &plan).await;
+            let (outcome, reason) = outcome_of(&seen);
+            let busy = verdict::busy_host(simulator_facts(&seen.observed), &seen.observed.evidence);
+            let again = busy
+                && outcome == Verdict::Inconclusive.word()
+                && outcome != wanted
+                && number < self.args.attempts
+                && !self.context.stop.raised();
+            if !again {
+                return (seen, set_aside);
+            }
+            self.context.progress.note(&format!(
+                "{}: {outcome}: {reason}; the host was busy, attempt {} of {} follows",
+                plan.name,
+                number + 1,
+                self.args.attempts
+            ));
+            set_aside.push(SetAside {
+                trial: plan.name,
+                outcome,
+                reason,
+                logs: seen.logs,
+            });
+        }
+        unreachable!("the last attempt returns")
     }
 
     /// None if a person interrupted before it began.
-    async fn control(&mut self, scenario: &Scenario, control: &ControlPlan) -> Option<Control> {
+    async fn control(
+        &mut self,
+        scenario: &Scenario,
+        control: &ControlPlan,
+        set_aside: &mut Vec<SetAside>,
+    ) -> Option<Control> {
         let key = (scenario.name.clone(), control.name.clone());
         if let Some(known) = self.controls.get(&key) {
             return Some(known.clone());
@@ -308,7 +360,13 @@ impl Judge<'_> {
             load: control.load.clone(),
             faults: control.faults.clone(),
         };
-        let seen = trial::run(self.context, &plan).await;
+        let expected = control.expected.to_string();
+        let outcome_of = |seen: &TrialSeen| {
+            let record = self.judge_control(scenario, control, seen);
+            (record.observed, record.reason)
+        };
+        let (seen, again) = self.attempt(&plan, &expected, outcome_of).await;
+        set_aside.extend(again);
         let record = self.judge_control(scenario, control, &seen);
         self.context.progress.note(&format!(
             "{}: {} ({})",
@@ -325,6 +383,7 @@ impl Judge<'_> {
         scenario: &Scenario,
         seen: &TrialSeen,
         controls: Vec<Control>,
+        set_aside: Vec<SetAside>,
     ) -> ScenarioRecord {
         let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
         let control_facts: Vec<_> = controls.iter().map(control_facts).collect();
@@ -339,6 +398,7 @@ impl Judge<'_> {
             verdict,
             reason,
             replay: self.args.replay(Some(&scenario.name), self.context.seed),
+            set_aside,
             expectations: weighed.expectations,
             trial: record::trial(seen),
             controls,
@@ -415,8 +475,8 @@ impl Weighed {
             recovery: scenario.recovery.as_ref(),
         };
         let figures = figures::compute(observed, plan);
-        let starved = simulator_facts(observed).is_some_and(|s| s.starved().is_some());
-        let expectations = expect::evaluate(expects, &figures, starved);
+        let busy_host = verdict::busy_host(simulator_facts(observed), &observed.evidence);
+        let expectations = expect::evaluate(expects, &figures, busy_host);
         Self {
             figures,
             expectations,

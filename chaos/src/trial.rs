@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::faults::{self, Clock};
-use crate::host::Undo;
+use crate::host::{StealMeter, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
 use crate::metrics::Scrape;
 use crate::observed::Observed;
@@ -270,6 +270,7 @@ async fn load(
             .checked_sub(Duration::from_millis(ahead.unsigned_abs()))
             .unwrap_or_else(Instant::now)
     };
+    let steal = StealMeter::start(rig.placement.simulator.union(&rig.placement.service));
     let clock = Clock { start, unix_ms };
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
@@ -289,6 +290,7 @@ async fn load(
         () = context.stop.wait() => Ok(()),
         () = tokio::time::sleep_until(deadline) => Err(format!("the simulator did not end within {READBACK_MAX:?} after the load")),
     };
+    rig.notes.lock().probes.host_steal_ratio = steal.ratio();
     if ended.is_err() || context.stop.raised() {
         stopper.stop();
     }
@@ -501,6 +503,7 @@ fn fill(
         service_processes: notes.processes,
         late_ratio: simulator.map(|s| s.late_ratio),
         simulator_busy_max: simulator.map(|s| s.busy_max),
+        host_steal_ratio: observed.probes.host_steal_ratio,
         faults_acted: observed.faults.iter().all(|f| f.acted),
         undone,
         cpu_placement: rig.placement.words.clone(),
@@ -520,7 +523,7 @@ pub fn simulator_facts(observed: &Observed) -> Option<SimulatorFacts> {
     };
     Some(SimulatorFacts {
         truth,
-        late_ratio: load.sends.late_ratio,
+        late_ratio: load.sends.judged_late_ratio(),
         busy_max: load.simulator.busy_max,
     })
 }

@@ -3,17 +3,17 @@
 //! Order of the rules: the runner failed → error; a person interrupted → inconclusive; an expectation failed on evidence, or a harm that no scenario may allow
 //! (a kill, an untrue answer) was seen → deviated; any doubt → inconclusive; otherwise held.
 
-use backdrop_reports::load::TruthVerdict;
+use backdrop_reports::load::{SendFigures, TruthVerdict};
 use backdrop_reports::record::{Evidence, Expectation, Fault, Met, Verdict};
 
 use crate::expect;
 use crate::scenario::Outcome;
 use crate::steady::SteadyState;
 
-/// Largest share of late or dropped sends that a measurement bears.
-pub const LATE_RATIO_MAX: f64 = 0.01;
 /// Highest share of its CPUs that a simulator may have used in any second.
 pub const BUSY_MAX: f64 = 0.90;
+/// Largest share of the CPUs' time that a hypervisor may take before a bound in time that was missed is in doubt.
+pub const STEAL_RATIO_MAX: f64 = 0.01;
 /// Least share of the request that a memory hog must have reached.
 pub const HOG_RATIO_MIN: f64 = 0.95;
 
@@ -32,7 +32,7 @@ impl Simulator {
     /// Why its clock proves nothing; none if it does.
     #[must_use]
     pub fn starved(&self) -> Option<String> {
-        if self.late_ratio > LATE_RATIO_MAX {
+        if self.late_ratio > SendFigures::LATE_RATIO_MAX {
             return Some(format!(
                 "the simulator was starved: {:.1} % of its sends were late or dropped",
                 self.late_ratio * 100.0
@@ -169,6 +169,19 @@ fn held(facts: &Facts<'_>) -> String {
     words.join(", ")
 }
 
+/// Whether the host was too busy to measure times on: the simulator was starved, or the hypervisor took its CPUs.
+#[must_use]
+pub fn busy_host(simulator: Option<Simulator>, evidence: &Evidence) -> bool {
+    simulator.is_some_and(|s| s.starved().is_some()) || stolen(evidence).is_some()
+}
+
+/// The share that the hypervisor took, if it was too much.
+fn stolen(evidence: &Evidence) -> Option<f64> {
+    evidence
+        .host_steal_ratio
+        .filter(|ratio| *ratio > STEAL_RATIO_MAX)
+}
+
 /// Everything that keeps the trial from being believed, the gravest first.
 #[must_use]
 pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
@@ -194,6 +207,15 @@ pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
             "expectation {} is unknown: {}",
             e.name,
             expect::words(e)
+        ));
+    }
+    let discredited = |e: &Expectation| e.met == Met::Unknown && e.observed.is_some();
+    if facts.expectations.iter().any(discredited)
+        && let Some(ratio) = stolen(facts.evidence)
+    {
+        out.push(format!(
+            "the hypervisor took {:.1} % of the CPUs: a bound in time that was missed says nothing of the service",
+            ratio * 100.0
         ));
     }
     match facts.simulator {

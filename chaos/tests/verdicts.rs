@@ -406,3 +406,25 @@ fn outcomes_of_controls() {
     };
     assert_eq!(observed(&failed, true, 0.0, &Outcome::Killed), "error");
 }
+
+#[test]
+fn cpus_that_the_hypervisor_took_make_a_missed_bound_in_time_unknown() {
+    let mut case = Case::held();
+    case.evidence.host_steal_ratio = Some(0.02);
+    assert!(verdict::busy_host(case.simulator, &case.evidence));
+    assert_eq!(
+        verdict::judge(&case.facts()).0,
+        Verdict::Held,
+        "bounds that were met are met all the same"
+    );
+    case.expectations[0].met = Met::Unknown;
+    case.expectations[0].observed = Some(12.0);
+    assert_eq!(verdict::judge(&case.facts()).0, Verdict::Inconclusive);
+    let doubts = verdict::doubts(&case.facts());
+    assert!(
+        doubts.iter().any(|d| d.contains("hypervisor took 2.0 %")),
+        "{doubts:?}"
+    );
+    case.evidence.host_steal_ratio = Some(0.005);
+    assert!(!verdict::busy_host(case.simulator, &case.evidence));
+}

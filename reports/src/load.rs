@@ -164,6 +164,28 @@ pub struct SendFigures {
     pub late_ratio: f64,
 }
 
+impl SendFigures {
+    /// Largest share of late or dropped sends that a measurement bears.
+    pub const LATE_RATIO_MAX: f64 = 0.01;
+    /// Fewest planned sends whose share is judged: of fewer, one batch that was late is more than the largest share.
+    pub const JUDGED_MIN: u64 = 1_000;
+
+    /// The share by which starvation is judged, 0..=1: zero where too few sends were planned to tell.
+    #[must_use]
+    pub fn judged_late_ratio(&self) -> f64 {
+        if self.planned < Self::JUDGED_MIN {
+            return 0.0;
+        }
+        self.late_ratio
+    }
+
+    /// Whether the simulator sent too late for its clock to prove anything.
+    #[must_use]
+    pub fn too_late(&self) -> bool {
+        self.judged_late_ratio() > Self::LATE_RATIO_MAX
+    }
+}
+
 /// Outcome of the truth checker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -105,6 +105,9 @@ pub struct ScenarioRecord {
     pub reason: String,
     /// Command that replays this scenario alone.
     pub replay: String,
+    /// Earlier attempts that a busy host left inconclusive, in order; what follows is of the last one.
+    #[serde(default)]
+    pub set_aside: Vec<SetAside>,
     /// Each expectation with what was observed.
     pub expectations: Vec<Expectation>,
     /// The run itself: faults, samples, load.
@@ -115,6 +118,19 @@ pub struct ScenarioRecord {
     pub evidence: Evidence,
     /// Figures by name, unit last in the name; expectations refer to these.
     pub figures: BTreeMap<String, f64>,
+}
+
+/// An attempt that says nothing, because the host was too busy to measure on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SetAside {
+    /// What was attempted: the scenario, or `SCENARIO.CONTROL`.
+    pub trial: String,
+    /// What it came out as.
+    pub outcome: String,
+    /// One sentence: why.
+    pub reason: String,
+    /// Raw logs, relative to the run folder.
+    pub logs: Vec<String>,
 }
 
 /// One control of a scenario.
@@ -266,6 +282,9 @@ pub struct Evidence {
     pub late_ratio: Option<f64>,
     /// Highest share of its cores the simulator used, 0..=1.
     pub simulator_busy_max: Option<f64>,
+    /// Share of the CPUs' time that the hypervisor took during the load, 0..=1.
+    #[serde(default)]
+    pub host_steal_ratio: Option<f64>,
     /// Every fault demonstrably acted (true when there is none).
     pub faults_acted: bool,
     /// Everything was undone and checked.

@@ -12,6 +12,7 @@ pub mod frames;
 pub mod http;
 pub mod memory;
 pub mod metrics;
+pub mod priority;
 pub mod render;
 pub mod sessions;
 pub mod store;

@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use backdrop_service::config::{Config, LogForm, Raw};
-use backdrop_service::{FEATURES, VERSION, app};
+use backdrop_service::{FEATURES, VERSION, app, priority};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,6 +95,10 @@ fn runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
         .worker_threads(config.threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("http")
+        .on_thread_start(|| {
+            // A refusal costs latency on a busy CPU and nothing else.
+            let _ = priority::be_prompt();
+        })
         .enable_all()
         .build()
         .context("cannot start the runtime")

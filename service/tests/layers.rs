@@ -51,17 +51,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "memory",
             "metrics",
             "failpoints",
+            "priority",
         ],
     ),
     (
         "flyweight",
-        &["store", "codec", "memory", "metrics", "failpoints"],
+        &[
+            "store",
+            "codec",
+            "memory",
+            "metrics",
+            "failpoints",
+            "priority",
+        ],
     ),
     ("store", &["codec", "memory", "metrics", "failpoints"]),
     ("codec", &["memory", "metrics", "failpoints"]),
     ("render", &["codec"]),
     ("memory", &["metrics", "failpoints"]),
     ("metrics", &[]),
+    ("priority", &[]),
     ("failpoints", &[]),
 ];
 

@@ -73,7 +73,7 @@ pub struct LoadArgs {
     #[arg(long, default_value_t = 16)]
     pub gateways: usize,
     /// What fell due in this time is sent together
-    #[arg(long, default_value = "5ms", value_parser = duration)]
+    #[arg(long, default_value = "4ms", value_parser = duration)]
     pub tick: Duration,
     /// Connections per gateway [default: 4, fewer with many gateways; switch-single 8]
     #[arg(long)]

@@ -92,6 +92,7 @@ fn load(scenario: Scenario, args: LoadArgs) -> anyhow::Result<u8> {
         .is_some_and(|path| path.as_os_str() == "-");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(host::cpus())
+        .on_thread_start(host::be_prompt)
         .enable_all()
         .build()
         .context("starting the runtime")?;

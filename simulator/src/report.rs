@@ -15,9 +15,6 @@ use crate::progress::{grouped, micros as words};
 use crate::record::{Operation, Total, latency_of};
 use crate::shared::{Clock, Shared, StopReason, micros};
 
-/// Share of late and dropped sends from which a run says nothing.
-pub const LATE_RATIO_MAX: f64 = 0.05;
-
 /// What the load phase left beside the shared state.
 #[derive(Debug, Default)]
 pub struct Load {
@@ -119,7 +116,7 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
             })
             .collect();
     });
-    report.starved = report.sends.late_ratio > LATE_RATIO_MAX;
+    report.starved = report.sends.too_late();
 }
 
 fn median(histogram: &Total) -> u64 {

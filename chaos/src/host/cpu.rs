@@ -38,6 +38,12 @@ impl CpuSet {
         ))
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self::new(self.0.iter().chain(&other.0).copied())
+    }
+
     /// Confines a process with all threads it has now; those it starts later inherit it.
     pub fn pin(&self, pid: u32) -> Result<(), HostError> {
         let tasks = PathBuf::from(format!("/proc/{pid}/task"));

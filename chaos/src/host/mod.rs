@@ -16,6 +16,7 @@ mod mounts;
 pub mod process;
 pub mod reaper;
 pub mod sample;
+pub mod steal;
 #[expect(
     unsafe_code,
     reason = "the one place for system calls that std does not offer"
@@ -37,6 +38,7 @@ pub use hog::{CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec};
 pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess};
 pub use reaper::Reaper;
 pub use sample::{HostSample, Peaks, Sampler, SamplerConfig};
+pub use steal::StealMeter;
 pub use undo::{Leftover, Undo, UndoGuard, UndoLog, UndoReport, leftovers};
 
 /// Subcommands that the runner starts itself as; a command line flattens them in, hidden.

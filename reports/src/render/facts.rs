@@ -224,6 +224,16 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
         share(e.simulator_busy_max),
         Tone::Plain,
     ));
+    facts.push(
+        Fact::new(
+            "CPU taken by the hypervisor",
+            share(e.host_steal_ratio),
+            Tone::Plain,
+        )
+        .titled(
+            "Share of the CPUs' time during the load; above 1 % a missed bound in time is in doubt",
+        ),
+    );
     facts.push(Fact::new(
         "Faults acted",
         yes_no(e.faults_acted),

@@ -121,6 +121,13 @@ fn details(scenario: &ScenarioRecord) -> String {
             c.name, c.observed, c.expected, c.reason
         );
     }
+    for earlier in &scenario.set_aside {
+        let _ = writeln!(
+            text,
+            "set aside {}: {}: {}",
+            earlier.trial, earlier.outcome, earlier.reason
+        );
+    }
     for doubt in &scenario.evidence.doubts {
         let _ = writeln!(text, "doubt: {doubt}");
     }

@@ -166,6 +166,15 @@ fn section(s: &ScenarioRecord) -> String {
             cell(&c.reason)
         );
     }
+    for earlier in &s.set_aside {
+        let _ = writeln!(
+            text,
+            "\n- Set aside: {}: *{}*: {}",
+            cell(&earlier.trial),
+            cell(&earlier.outcome),
+            cell(&earlier.reason)
+        );
+    }
     for doubt in &s.evidence.doubts {
         let _ = writeln!(text, "\n- Doubt: {}", cell(doubt));
     }

@@ -298,6 +298,8 @@ pub struct ScenarioView {
     pub key: Vec<ExpectationView>,
     /// Controls.
     pub controls: Vec<ControlView>,
+    /// Earlier attempts on a host too busy to measure on: trial, outcome and why.
+    pub set_aside: Vec<String>,
     /// Its run.
     pub trial: TrialView,
     /// Charts of its run.
@@ -326,6 +328,11 @@ impl ScenarioView {
             expectations,
             key,
             controls: s.controls.iter().enumerate().map(control).collect(),
+            set_aside: s
+                .set_aside
+                .iter()
+                .map(|a| format!("{}: {}: {}", a.trial, a.outcome, a.reason))
+                .collect(),
             trial: TrialView::of(&s.trial, &s.evidence, &s.figures),
             charts: charts::of_trial(&prefix, &s.trial),
         }

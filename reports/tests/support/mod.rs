@@ -8,7 +8,7 @@ use backdrop_reports::load::{
 };
 use backdrop_reports::record::{
     Binary, Build, Control, Event, Evidence, Expectation, Fault, Host, Met, RECORD_SCHEMA_VERSION,
-    RunRecord, ScenarioRecord, ServiceProcess, Timeline, Trial, Verdict,
+    RunRecord, ScenarioRecord, ServiceProcess, SetAside, Timeline, Trial, Verdict,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -89,6 +89,12 @@ fn million_switch() -> ScenarioRecord {
         verdict: Verdict::Held,
         reason: "5 of 5 expectations met; the service was not killed; the control was.".into(),
         replay: "just chaos run million-switch --seed 42".into(),
+        set_aside: vec![SetAside {
+            trial: "million-switch".into(),
+            outcome: "inconclusive".into(),
+            reason: "the simulator was starved: 3.0 % of its sends were late or dropped".into(),
+            logs: vec!["logs/million-switch/service.log".into()],
+        }],
         expectations: vec![
             expectation("service_oom_kills", "the kernel kills nothing", "==", 0.0, "", Some(0.0)),
             expectation("switch_p99_us", "switch p99, unpressed half", "<=", 10_000.0, "us", Some(1_460.0)),
@@ -135,6 +141,7 @@ fn overflow() -> ScenarioRecord {
         verdict: Verdict::Held,
         reason: "2 of 2 expectations met.".into(),
         replay: "just chaos run overflow --seed 42".into(),
+        set_aside: Vec::new(),
         expectations: vec![
             expectation(
                 "hit_ratio_gap_points",

@@ -218,7 +218,9 @@ async fn a_caller_that_goes_away_neither_fails_nor_restarts_the_load() {
 async fn a_deadline_ends_the_wait_and_not_the_load() {
     let world = World::of(4);
     let index = world.upload_many(1).await[0];
-    let late = world.flyweights.lease(index, TokioInstant::now()).await;
+    // A whole second ago: a deadline of this very millisecond would give the load until the next tick of tokio's clock.
+    let past = TokioInstant::now() - Duration::from_secs(1);
+    let late = world.flyweights.lease(index, past).await;
     assert!(matches!(late, Err(LeaseError::Deadline)));
     assert_ne!(world.access(index).await, Access::Miss);
     assert_eq!(world.loads(LoadResult::Ok), 1);

@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use crate::priority;
+
 /// Niceness of the threads.
 const NICE: i32 = 5;
 
@@ -107,7 +109,8 @@ impl Workers {
 }
 
 fn work(shared: &Shared) {
-    priority::lower(NICE);
+    // A refusal costs promptness of switches and nothing else.
+    let _ = priority::give_way(NICE);
     loop {
         let mut queue = shared.queue.lock();
         let job = loop {
@@ -139,16 +142,6 @@ impl Drop for Workers {
                 tracing::error!("a decode thread panicked");
             }
         }
-    }
-}
-
-mod priority {
-    //! The one call to the kernel.
-
-    /// Lowers the priority of the calling thread. Best effort.
-    pub(super) fn lower(nice: i32) {
-        // SAFETY: no pointers; on Linux `who` 0 means the calling thread, not the whole process.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
     }
 }
 

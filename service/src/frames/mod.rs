@@ -8,7 +8,6 @@
 //! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
 
 mod draw;
-mod nice;
 pub mod source;
 #[cfg(test)]
 mod tests;

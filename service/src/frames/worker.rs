@@ -15,10 +15,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::draw::Easel;
-use super::{FrameRequest, FramesConfig, Pixels, nice};
+use super::{FrameRequest, FramesConfig, Pixels};
 use crate::codec::CodecError;
 use crate::memory::{Budget, Charge, ReserveError};
 use crate::metrics::{Metrics, ShedReason};
+use crate::priority;
 
 /// What a job draws.
 pub(super) enum Material {
@@ -155,7 +156,7 @@ fn next(shared: &Shared) -> Option<Job> {
 }
 
 fn run(shared: &Shared, mut easel: Easel, metrics: &Metrics, nice: i32) {
-    if let Err(error) = nice::lower_this_thread(nice) {
+    if let Err(error) = priority::give_way(nice) {
         tracing::warn!(%error, nice, "render threads run at normal priority");
     }
     while let Some(job) = next(shared) {
