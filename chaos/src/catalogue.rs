@@ -2,7 +2,8 @@
 //!
 //! One table, so that schema errors, `explain` and the computation in `figures` agree.
 
-/// Where a figure's evidence comes from; a busy host discredits [`Source::Timing`] alone.
+/// Where a figure's evidence comes from; a busy host discredits [`Source::Timing`], and of [`Source::Answers`] what a clock
+/// gave up on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The kernel, read by the runner.
@@ -13,6 +14,8 @@ pub enum Source {
     Load,
     /// The simulator's clock: latencies and rates.
     Timing,
+    /// The simulator's counts of answers, in which those that did not come in time count as failed.
+    Answers,
     /// Requests the runner made by itself.
     Probe,
 }
@@ -62,7 +65,7 @@ const fn windowed(
     }
 }
 
-use Source::{Kernel, Load, Probe, Service, Timing};
+use Source::{Answers, Kernel, Load, Probe, Service, Timing};
 
 /// Every figure.
 pub const FIGURES: &[Spec] = &[
@@ -101,6 +104,12 @@ pub const FIGURES: &[Spec] = &[
         "MiB",
         Kernel,
         "highest socket memory of the service's leaf",
+    ),
+    figure(
+        "kernel_peak_mib",
+        "MiB",
+        Kernel,
+        "highest usage of the service's leaf by the kernel's own count, page cache included: never less than the sampled peak",
     ),
     figure(
         "hog_peak_mib",
@@ -165,8 +174,14 @@ pub const FIGURES: &[Spec] = &[
     windowed(
         "switches_failed",
         "switches",
-        Load,
+        Answers,
         "switches refused, failed or without an answer in time",
+    ),
+    windowed(
+        "switch_missed_ratio",
+        "ratio",
+        Answers,
+        "switches shed, refused, failed or without an answer in time, of those planned",
     ),
     windowed(
         "preview_rate_per_s",
@@ -189,13 +204,13 @@ pub const FIGURES: &[Spec] = &[
     windowed(
         "preview_failed_ratio",
         "ratio",
-        Load,
+        Answers,
         "previews failed or without an answer, of those planned",
     ),
     windowed(
         "preview_whole_ratio",
         "ratio",
-        Load,
+        Answers,
         "previews answered whole, neither degraded, shed nor failed, of those planned",
     ),
     figure(
@@ -226,7 +241,7 @@ pub const FIGURES: &[Spec] = &[
         "read_back_ratio",
         "ratio",
         Load,
-        "sessions read back, of those created (indeterminate ones count as read)",
+        "sessions read back, of those created",
     ),
     figure(
         "frames_read",
@@ -250,7 +265,7 @@ pub const FIGURES: &[Spec] = &[
         "entries_shed",
         "entries",
         Load,
-        "session creations, switches and previews that the service shed",
+        "session creations and switches that the service shed",
     ),
     figure(
         "connections_max",
@@ -358,10 +373,16 @@ pub const FIGURES: &[Spec] = &[
         "decoded bytes of all backgrounds against the memory limit",
     ),
     figure(
+        "uploads_probed",
+        "uploads",
+        Probe,
+        "the runner's own uploads that were acknowledged right before the kill",
+    ),
+    figure(
         "uploads_checked",
         "uploads",
         Probe,
-        "acknowledged uploads looked for after the restart",
+        "acknowledged uploads, the runner's own and the load's, looked for after the restart",
     ),
     figure(
         "uploads_missing",
@@ -400,6 +421,24 @@ pub const FIGURES: &[Spec] = &[
         "from the end of the fault until every band of [recovery] held for 3 s in a row",
     ),
 ];
+
+/// Figures that have no sample where no fault acted.
+const OF_FAULTS: &[&str] = &[
+    "errors_counted_ratio",
+    "clean_errors_ratio",
+    "memory_given_back_mib",
+    "uploads_checked",
+    "uploads_missing",
+    "stale_ids_not_found",
+    "outage_s",
+    "recovery_s",
+];
+
+/// Whether the figure is about what a fault did.
+#[must_use]
+pub fn is_of_faults(name: &str) -> bool {
+    OF_FAULTS.contains(&name)
+}
 
 /// The figure of that name, without a window.
 #[must_use]
@@ -458,6 +497,7 @@ mod tests {
                 a.name
             );
         }
+        assert!(OF_FAULTS.iter().all(|name| find(name).is_some()));
         assert!(nearest("switch_p98_ms").starts_with("`switch_p9"));
         assert_eq!(distance("kitten", "sitting"), 3);
     }

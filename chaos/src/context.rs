@@ -106,19 +106,7 @@ pub enum BinaryError {
 pub fn inspect_service(bin_dir: &Path, build: BuildKind) -> Result<Binary, BinaryError> {
     let path = bin_dir.join(build.file_name());
     let sha256 = sha256(&path)?;
-    let fail = |what: String| BinaryError::Version {
-        path: path.clone(),
-        what,
-    };
-    let output = Command::new(&path)
-        .args(["version", "--json"])
-        .output()
-        .map_err(|e| fail(e.to_string()))?;
-    if !output.status.success() {
-        return Err(fail(output.status.to_string()));
-    }
-    let version: VersionJson =
-        serde_json::from_slice(&output.stdout).map_err(|e| fail(e.to_string()))?;
+    let version = version(&path)?;
     let expected: Vec<String> = build.features().iter().map(|f| (*f).to_owned()).collect();
     let mut found = version.features;
     found.sort();
@@ -136,16 +124,44 @@ pub fn inspect_service(bin_dir: &Path, build: BuildKind) -> Result<Binary, Binar
     })
 }
 
-/// The same of the simulator, which has no features.
+/// The same of the simulator, whose features decide nothing: `unknown` if it does not tell them.
 ///
 /// # Errors
 /// Not there.
 pub fn inspect_simulator(path: &Path) -> Result<Binary, BinaryError> {
     Ok(Binary {
         path: path.display().to_string(),
+        features: version(path).map_or_else(|_| vec!["unknown".to_owned()], |v| v.features),
+        sha256: sha256(path)?,
+    })
+}
+
+/// The same of this program, which is built with no feature of its own.
+///
+/// # Errors
+/// It cannot be read.
+pub fn inspect_runner(path: &Path) -> Result<Binary, BinaryError> {
+    Ok(Binary {
+        path: path.display().to_string(),
         features: Vec::new(),
         sha256: sha256(path)?,
     })
+}
+
+/// What a binary says of itself.
+fn version(path: &Path) -> Result<VersionJson, BinaryError> {
+    let fail = |what: String| BinaryError::Version {
+        path: path.to_owned(),
+        what,
+    };
+    let output = Command::new(path)
+        .args(["version", "--json"])
+        .output()
+        .map_err(|e| fail(e.to_string()))?;
+    if !output.status.success() {
+        return Err(fail(output.status.to_string()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| fail(e.to_string()))
 }
 
 fn sha256(path: &Path) -> Result<String, BinaryError> {

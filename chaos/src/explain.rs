@@ -214,6 +214,9 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Inconclusive => {
             "inconclusive: the evidence must not carry a conclusion".to_owned()
         }
+        Outcome::FaultsIdle => {
+            "inconclusive, because no fault acted and for no other reason".to_owned()
+        }
         Outcome::Deviated(name) => format!("expectation {name} fails"),
     }
 }

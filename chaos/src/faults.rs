@@ -50,6 +50,7 @@ pub fn planned(plan: &FaultPlan) -> record::Fault {
         from_s: plan.at.as_secs_f64(),
         to_s: plan.end().as_secs_f64(),
         acted: false,
+        began: false,
         proof: "it never began".to_owned(),
         undone: true,
     }
@@ -93,7 +94,7 @@ pub async fn run(
     if !stop.sleep_until(clock.start + plan.at).await {
         return fault;
     }
-    fault.from_s = clock.now_s();
+    (fault.from_s, fault.began) = (clock.now_s(), true);
     rig.note("fault", format!("{}: {}", plan.name, fault.requested));
     let until = clock.start + plan.end();
     match &plan.kind {
@@ -106,9 +107,14 @@ pub async fn run(
         FaultKind::Failpoint { failpoint, action } => {
             failpoint_fault(&rig, failpoint, action, until, &stop, &mut fault).await;
         }
-        FaultKind::Kill { restart_within } => kill(&rig, &spec, *restart_within, &mut fault).await,
+        FaultKind::Kill { restart_within } => {
+            kill(&rig, &spec, *restart_within, clock, &mut fault).await;
+        }
     }
-    fault.to_s = clock.now_s();
+    // A kill is over when the service is ready again, before what survived it is looked for.
+    if !matches!(plan.kind, FaultKind::Kill { .. }) {
+        fault.to_s = clock.now_s();
+    }
     rig.note("fault", format!("{} over: {}", plan.name, fault.proof));
     fault
 }
@@ -295,7 +301,7 @@ async fn failpoint_fault(
         admin: admin.addr.to_string(),
         name: name.to_owned(),
     });
-    let before = admin.failpoint_triggers(name).await.unwrap_or(0);
+    let before = admin.failpoint_triggers(name).await.ok();
     match admin
         .send(
             Method::PUT,
@@ -320,17 +326,29 @@ async fn failpoint_fault(
         }
     }
     stop.sleep_until(until).await;
-    let triggers = admin.failpoint_triggers(name).await.unwrap_or(before) - before;
+    let after = admin.failpoint_triggers(name).await.ok();
+    // A restart sets the count back; a count that could not be read proves nothing.
+    let triggers = before.zip(after).map(|(b, a)| a.saturating_sub(b));
     let off = admin.send(Method::DELETE, &path, "", Bytes::new()).await;
     fault.undone = off.is_ok_and(|a| a.ok()) && !admin.failpoint_active(name).await.unwrap_or(true);
     if fault.undone {
         fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
     }
-    fault.acted = triggers > 0;
-    fault.proof = format!("it fired {triggers} times");
+    fault.acted = triggers.is_some_and(|n| n > 0);
+    fault.proof = triggers.map_or_else(
+        || "how often it fired could not be read".to_owned(),
+        |n| format!("it fired {n} times"),
+    );
 }
 
-async fn kill(rig: &Rig, spec: &ServiceSpec, restart_within: Duration, fault: &mut record::Fault) {
+async fn kill(
+    rig: &Rig,
+    spec: &ServiceSpec,
+    restart_within: Duration,
+    clock: Clock,
+    fault: &mut record::Fault,
+) {
+    fault.to_s = fault.from_s;
     let Some(service) = rig.service() else {
         fault.proof = "the service is gone".to_owned();
         return;
@@ -350,7 +368,11 @@ async fn kill(rig: &Rig, spec: &ServiceSpec, restart_within: Duration, fault: &m
     );
     drop(service);
     let restarted = rig.start_service(spec, restart_within).await;
-    rig.notes.lock().probes.outage_s = Some(killed_at.elapsed().as_secs_f64());
+    fault.to_s = clock.now_s();
+    // An outage that did not end has no length; that the service did not come back is noted by the rig.
+    if restarted.is_ok() {
+        rig.notes.lock().probes.outage_s = Some(killed_at.elapsed().as_secs_f64());
+    }
     drop(intended);
     match (restarted, before) {
         (Ok(service), Ok(before)) => match before.compare(&service.public).await {

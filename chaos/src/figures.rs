@@ -9,7 +9,7 @@ use backdrop_reports::load::{Interval, OperationFigures};
 use crate::host::HostSample;
 use crate::lru;
 use crate::metrics::{Scrape, increase};
-use crate::observed::{Observed, Plan};
+use crate::observed::{Observed, Plan, Uploads};
 use crate::steady;
 
 /// One figure.
@@ -19,6 +19,9 @@ pub struct Figure {
     pub value: f64,
     /// Samples behind it, at least one.
     pub samples: u64,
+    /// For figures of [`crate::catalogue::Source::Answers`]: its value if the operations that a clock gave up on had been
+    /// answered well.
+    pub but_for_timeouts: Option<f64>,
 }
 
 /// Figures by name, `NAME.WINDOW` for those of a window.
@@ -46,8 +49,21 @@ struct Collected(Figures);
 
 impl Collected {
     fn put(&mut self, name: &str, value: f64, samples: u64) {
+        self.insert(name, value, samples, None);
+    }
+
+    fn put_answers(&mut self, name: &str, value: f64, but_for_timeouts: f64, samples: u64) {
+        self.insert(name, value, samples, Some(but_for_timeouts));
+    }
+
+    fn insert(&mut self, name: &str, value: f64, samples: u64, but_for_timeouts: Option<f64>) {
         if samples > 0 && value.is_finite() {
-            self.0.insert(name.to_owned(), Figure { value, samples });
+            let figure = Figure {
+                value,
+                samples,
+                but_for_timeouts,
+            };
+            self.0.insert(name.to_owned(), figure);
         }
     }
 
@@ -91,11 +107,18 @@ fn kernel(seen: &Observed, out: &mut Collected) {
         hog.map(|b| b as f64 / MIB),
         seen.rows.len() as u64,
     );
-    let sockets = seen.rows.iter().map(|r| r.service.sockets).max();
+    let sockets = seen
+        .sockets_counted
+        .then(|| seen.rows.iter().map(|r| r.service.sockets).max());
     out.maybe(
         "sockets_peak_mib",
-        sockets.map(|b| b as f64 / MIB),
+        sockets.flatten().map(|b| b as f64 / MIB),
         seen.rows.len() as u64,
+    );
+    out.maybe(
+        "kernel_peak_mib",
+        seen.kernel_peak_bytes.map(|b| b as f64 / MIB),
+        1,
     );
     given_back(seen, out);
     service_cores(seen, out);
@@ -181,15 +204,15 @@ fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
     );
     out.put("frames_read", truth.frames_read as f64, truth.frames_read);
     if report.sessions.created > 0 {
-        let read = (truth.sessions_read + truth.indeterminate).min(report.sessions.created);
+        // Those whose last switch is indeterminate were read like all others; their answer may be one of two.
         out.put(
             "read_back_ratio",
-            read as f64 / report.sessions.created as f64,
+            truth.sessions_read as f64 / report.sessions.created as f64,
             truth.sessions_read,
         );
     }
     out.put("sessions_recreated", report.sessions.recreated as f64, 1);
-    let shed = report.sessions.refused + report.switches.shed + report.previews.shed;
+    let shed = report.sessions.shed + report.switches.shed;
     out.put(
         "entries_shed",
         shed as f64,
@@ -217,6 +240,7 @@ fn operations(
     previews: &OperationFigures,
     plan: Plan<'_>,
 ) {
+    failures(out, window, switches, previews);
     let ms = |us: u64| us as f64 / 1e3;
     let mut put =
         |name: &str, value: f64, samples: u64| out.put(&format!("{name}{window}"), value, samples);
@@ -235,11 +259,6 @@ fn operations(
     put("switch_p999_ms", ms(latency.p999_us), latency.count);
     put("switch_max_ms", ms(latency.max_us), latency.count);
     put("switches_shed", switches.shed as f64, switches.planned);
-    put(
-        "switches_failed",
-        (switches.failed + switches.indeterminate) as f64,
-        switches.planned,
-    );
     put("preview_rate_per_s", previews.rate_per_s, previews.planned);
     put(
         "preview_p50_ms",
@@ -251,21 +270,50 @@ fn operations(
         ms(previews.latency.p99_us),
         previews.latency.count,
     );
-    if previews.planned > 0 {
-        let planned = previews.planned as f64;
-        put(
-            "preview_failed_ratio",
-            (previews.failed + previews.indeterminate) as f64 / planned,
-            previews.planned,
-        );
-        // `ok` may or may not include degraded answers; whole ones are what is left after everything else.
-        let short = previews.degraded + previews.shed + previews.failed + previews.indeterminate;
-        put(
-            "preview_whole_ratio",
-            previews.planned.saturating_sub(short) as f64 / planned,
-            previews.planned,
-        );
-    }
+}
+
+/// Operations that failed because a clock ran out, before the answer or before the send: on a busy host they say
+/// nothing of the service. By the names that the simulator gives them.
+fn timed_out(operations: &OperationFigures) -> u64 {
+    let names = ["timeout", "unsent_timeout", "overslept"];
+    names.iter().filter_map(|n| operations.errors.get(*n)).sum()
+}
+
+fn failures(
+    out: &mut Collected,
+    window: &str,
+    switches: &OperationFigures,
+    previews: &OperationFigures,
+) {
+    let failed = |o: &OperationFigures| o.failed + o.indeterminate;
+    let mut put = |name: &str, count: &dyn Fn(u64) -> f64, all: u64, o: &OperationFigures| {
+        let but_for = all.saturating_sub(timed_out(o));
+        let name = format!("{name}{window}");
+        out.put_answers(&name, count(all), count(but_for), o.planned);
+    };
+    put("switches_failed", &|n| n as f64, failed(switches), switches);
+    let of = |o: &OperationFigures| o.planned.max(1) as f64;
+    let missed = failed(switches) + switches.shed;
+    put(
+        "switch_missed_ratio",
+        &|n| n as f64 / of(switches),
+        missed,
+        switches,
+    );
+    put(
+        "preview_failed_ratio",
+        &|n| n as f64 / of(previews),
+        failed(previews),
+        previews,
+    );
+    // `ok` may or may not include degraded answers; whole ones are what is left after everything else.
+    let short = previews.degraded + previews.shed + failed(previews);
+    put(
+        "preview_whole_ratio",
+        &|n| 1.0 - n as f64 / of(previews),
+        short,
+        previews,
+    );
 }
 
 fn degraded_or_shed(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
@@ -371,17 +419,11 @@ fn accesses(seen: &Observed, out: &mut Collected) {
     }
     // Without a record the counters still give the ratio, though nothing to compare it with.
     let hits = increase(&seen.scrapes, |s| s.hits);
-    let others = [
-        increase(&seen.scrapes, |s| s.misses),
-        increase(&seen.scrapes, |s| s.degraded),
-        increase(&seen.scrapes, |s| s.accesses_shed),
-        increase(&seen.scrapes, |s| s.accesses_failed),
-    ];
-    if let Some(hits) = hits {
-        let all = hits + others.into_iter().flatten().sum::<f64>();
-        if all > 0.0 {
-            out.put("hit_ratio", hits / all, all as u64);
-        }
+    let all = increase(&seen.scrapes, Scrape::accesses);
+    if let (Some(hits), Some(all)) = (hits, all)
+        && all > 0.0
+    {
+        out.put("hit_ratio", hits / all, all as u64);
     }
 }
 
@@ -394,9 +436,14 @@ fn probes(seen: &Observed, out: &mut Collected) {
             1,
         );
     }
-    if let Some((checked, missing)) = probes.uploads {
-        out.put("uploads_checked", checked as f64, checked);
-        out.put("uploads_missing", missing as f64, checked);
+    if let Some(uploads) = probes.uploads {
+        let all = Uploads::TRIED;
+        out.put("uploads_probed", uploads.probed as f64, all);
+        // Nothing lost of nothing uploaded would prove nothing.
+        if uploads.probed >= all {
+            out.put("uploads_checked", uploads.checked as f64, uploads.checked);
+            out.put("uploads_missing", uploads.missing as f64, uploads.checked);
+        }
     }
     if let Some((asked, clean)) = probes.stale_ids.filter(|(asked, _)| *asked > 0) {
         out.put("stale_ids_not_found", clean as f64 / asked as f64, asked);

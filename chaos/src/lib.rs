@@ -27,16 +27,3 @@ pub mod steady;
 pub mod trial;
 pub mod units;
 pub mod verdict;
-
-use std::path::PathBuf;
-
-/// Folder of the undo logs: one per user of the host, so that a run started anywhere finds what another left.
-#[must_use]
-pub fn state_dir() -> PathBuf {
-    std::env::temp_dir().join(format!("backdrop-chaos-{}", user_id()))
-}
-
-fn user_id() -> u32 {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").map_or(0, |m| m.uid())
-}

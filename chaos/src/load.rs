@@ -129,6 +129,19 @@ impl Simulator {
     pub fn start(spec: &SimulatorSpec, undo: &UndoLog, stop: Stop) -> Result<Self, HostError> {
         let mut command = CommandSpec::new(&spec.binary);
         command.args = spec.args().into_iter().map(Into::into).collect();
+        // What an earlier run left there would be taken for this one's.
+        for stale in [spec.json(), spec.events()] {
+            match std::fs::remove_file(&stale) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(HostError::Io {
+                        doing: "removing",
+                        path: stale,
+                        source,
+                    });
+                }
+                _ => {}
+            }
+        }
         let log = spec.dir.join("simulator.log");
         command.stdout = Some(log.clone());
         command.stderr = Some(log);

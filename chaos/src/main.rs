@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use backdrop_chaos::cli::{Cli, Command};
-use backdrop_chaos::host::{self, CheckState};
+use backdrop_chaos::explain;
+use backdrop_chaos::host::{self, CheckState, state_dir};
 use backdrop_chaos::runner;
 use backdrop_chaos::scenario::library;
-use backdrop_chaos::{explain, state_dir};
 use clap::Parser;
 
 /// Exit code of an error, as the verdict `error` has it.

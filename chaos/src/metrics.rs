@@ -198,6 +198,21 @@ scrape! {
     cpu_s = |e| e.sum("process_cpu_seconds_total");
 }
 
+impl Scrape {
+    /// All accesses to textures, whatever came of them: what hits are a share of. None without the metric.
+    #[must_use]
+    pub fn accesses(&self) -> Option<f64> {
+        let others = [
+            self.misses,
+            self.degraded,
+            self.accesses_shed,
+            self.accesses_failed,
+        ];
+        self.hits
+            .map(|hits| hits + others.into_iter().flatten().sum::<f64>())
+    }
+}
+
 /// Increase of a counter over scrapes; a fall is a restart, after which it counts from zero. None without a sample.
 pub fn increase<'a>(
     scrapes: impl IntoIterator<Item = &'a Scrape>,
@@ -238,6 +253,7 @@ mod tests {
             (s.hits, s.misses, s.sessions, s.limit_bytes),
             (Some(12.0), Some(5.0), Some(12.0), None)
         );
+        assert_eq!(s.accesses(), Some(17.0));
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct Oracle {
 pub struct Probes {
     /// Decoded bytes of the whole catalogue.
     pub catalogue_pixel_bytes: Option<u64>,
-    /// Acknowledged uploads looked for after a restart, and those gone or different.
-    pub uploads: Option<(u64, u64)>,
+    /// Uploads across a kill.
+    pub uploads: Option<Uploads>,
     /// Ids of the earlier life asked for, and those answered by a clean 404.
     pub stale_ids: Option<(u64, u64)>,
     /// Answers other than 200 while failpoints stood, and those that were problem+json with a code.
@@ -42,6 +42,22 @@ pub struct Probes {
     pub host_steal_ratio: Option<f64>,
     /// The access record at the end of the load.
     pub accesses: Option<Accesses>,
+}
+
+/// What became of uploads that were acknowledged before a kill.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uploads {
+    /// The runner's own right before the kill, of [`Uploads::TRIED`].
+    pub probed: u64,
+    /// Looked for after the restart: those, and the catalogue of the load.
+    pub checked: u64,
+    /// Gone or different.
+    pub missing: u64,
+}
+
+impl Uploads {
+    /// The runner's own uploads before a kill; of fewer acknowledged ones their survival says too little.
+    pub const TRIED: u64 = 8;
 }
 
 /// Everything one trial observed.
@@ -71,6 +87,10 @@ pub struct Observed {
     pub no_report: String,
     /// Kernel's word on kills.
     pub oracle: Oracle,
+    /// Kernel's own maximum of the service's leaf, bytes.
+    pub kernel_peak_bytes: Option<u64>,
+    /// Socket buffers are among the samples.
+    pub sockets_counted: bool,
     /// Faults as they happened.
     pub faults: Vec<Fault>,
     /// The runner's own requests.
@@ -81,6 +101,10 @@ pub struct Observed {
     pub evidence: Evidence,
     /// The trial failed as a trial: in words.
     pub failure: Option<String>,
+    /// The service ended or could not start by itself: in words.
+    pub crash: Option<String>,
+    /// What the runner itself could not measure as it should, each in words.
+    pub blind_spots: Vec<String>,
 }
 
 impl Observed {
@@ -107,7 +131,14 @@ impl Observed {
         }
     }
 
-    /// The fault of that name, if it began.
+    /// When the kernel's kill of the service was seen, seconds.
+    #[must_use]
+    pub fn killed_s(&self) -> Option<f64> {
+        let kill = |e: &&Event| e.kind == "kernel";
+        self.events.iter().find(kill).map(|e| e.t_s)
+    }
+
+    /// The fault of that name, if it was planned.
     #[must_use]
     pub fn fault(&self, name: &str) -> Option<&Fault> {
         self.faults.iter().find(|f| f.name == name)

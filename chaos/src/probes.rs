@@ -10,10 +10,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::admin::{Background, HttpError, Listener};
+use crate::observed::Uploads;
 use crate::rig::{Rig, Stop};
 
-/// Uploads acknowledged right before a kill.
-const UPLOADS: usize = 8;
 /// Sessions whose ids are asked for after it.
 const STALE_IDS: usize = 32;
 /// Sessions that watch for error answers.
@@ -54,7 +53,7 @@ impl BeforeKill {
             for _ in 0..STALE_IDS {
                 before.sessions.extend(create(public, &model.id).await?);
             }
-            for n in 0..UPLOADS {
+            for n in 0..Uploads::TRIED {
                 let id = format!("probe-{n:04}");
                 let path = format!("/v1/backgrounds/{id}");
                 let answer = public
@@ -77,11 +76,11 @@ impl BeforeKill {
         Ok(before)
     }
 
-    /// Uploads looked for and missing, and ids asked for and cleanly not found.
+    /// What became of the uploads, and ids asked for and cleanly not found.
     ///
     /// # Errors
     /// The service does not answer.
-    pub async fn compare(&self, public: &Listener) -> Result<((u64, u64), (u64, u64)), HttpError> {
+    pub async fn compare(&self, public: &Listener) -> Result<(Uploads, (u64, u64)), HttpError> {
         let now = public.backgrounds().await?;
         let same =
             |id: &str, checksum: &str| now.iter().any(|b| b.id == id && b.checksum == checksum);
@@ -103,11 +102,12 @@ impl BeforeKill {
             let answer = public.get(&format!("/v1/sessions/{id}")).await?;
             clean += u64::from(answer.status == 404 && answer.problem_code().is_some());
         }
-        let checked = (self.catalogue.len() + self.uploads.len()) as u64;
-        Ok((
-            (checked, missing as u64),
-            (self.sessions.len() as u64, clean),
-        ))
+        let uploads = Uploads {
+            probed: self.uploads.len() as u64,
+            checked: (self.catalogue.len() + self.uploads.len()) as u64,
+            missing: missing as u64,
+        };
+        Ok((uploads, (self.sessions.len() as u64, clean)))
     }
 }
 

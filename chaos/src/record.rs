@@ -68,6 +68,7 @@ const SCRAPED: &[Column<Scrape>] = &[
     ("governor_state", |s| s.governor_state),
     ("evictions_total", |s| s.evictions),
     ("hits_total", |s| s.hits),
+    ("accesses_total", Scrape::accesses),
     ("misses_total", |s| s.misses),
     ("degraded_total", |s| s.degraded),
     ("shed_total", |s| s.shed),

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::host::{
     Cell, Ending, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler,
-    SamplerConfig, Undo, UndoGuard, UndoLog,
+    SamplerConfig, Swap, Undo, UndoGuard, UndoLog,
 };
 use crate::observed::{Oracle, Probes};
 use crate::service::{Service, ServiceError, ServiceSpec};
@@ -39,6 +39,8 @@ pub struct Notes {
     pub processes: Vec<record::ServiceProcess>,
     /// A process of ours died of a kill that the kernel counted.
     pub seen_dying: bool,
+    /// How the service ended, or failed to start, without anybody intending it and without a kill for memory.
+    pub crash: Option<String>,
 }
 
 /// See the module.
@@ -49,8 +51,8 @@ pub struct Rig {
     pub cell_path: PathBuf,
     /// Limit as read back.
     pub limit_bytes: u64,
-    /// Swap is off for the cell, read back.
-    pub swap_off: bool,
+    /// Whether swap is off for the cell, and what shows it.
+    pub swap: Swap,
     /// Leaf of the service.
     pub service_leaf: Leaf,
     /// Leaf of memory hogs.
@@ -83,6 +85,8 @@ pub struct TakenDown {
     pub failed: Vec<String>,
     /// Kernel's word on kills, read before the cell was removed.
     pub oracle: Oracle,
+    /// Kernel's own maximum of the service's leaf, bytes.
+    pub kernel_peak: Option<u64>,
 }
 
 impl Rig {
@@ -123,7 +127,7 @@ impl Rig {
         Ok(Self {
             cell_path: cell.path().to_owned(),
             limit_bytes,
-            swap_off: cell.swap().off,
+            swap: cell.swap().clone(),
             cell: Mutex::new(Some(cell)),
             cell_guard: Mutex::new(guard),
             service_leaf,
@@ -175,9 +179,32 @@ impl Rig {
                 let _ =
                     tokio::task::block_in_place(|| service.process.wait(Duration::from_secs(10)));
                 self.bury(&service);
+                if e.is_of_the_service() {
+                    self.crashed(&service, &e.to_string());
+                }
                 Err(e)
             }
         }
+    }
+
+    /// Notes that the service failed by itself, unless it was killed for memory: that is the kernel's word to tell.
+    pub fn crashed(&self, service: &Service, what: &str) {
+        let ending = service.process.ending();
+        if matches!(
+            ending,
+            Some(Ending::KilledByKernel | Ending::KilledByWatchdog)
+        ) {
+            return;
+        }
+        let how = match ending {
+            // Our own kill follows a service that was not ready; it says nothing of how that came.
+            Some(Ending::KilledByRunner(_)) | None => String::new(),
+            Some(ending) => format!(": {}", ending.words()),
+        };
+        self.notes
+            .lock()
+            .crash
+            .get_or_insert(format!("{what}{how}"));
     }
 
     /// The current life.
@@ -252,6 +279,11 @@ impl Rig {
         let Some(service) = self.service.lock().take() else {
             return;
         };
+        // One that ended while nobody watched (the simulator gave up first, say) did so by itself all the same.
+        let by_us = || matches!(service.process.ending(), Some(Ending::KilledByRunner(_)));
+        if service.process.try_wait().is_some() && !by_us() {
+            self.crashed(&service, "the service ended by itself");
+        }
         let _ = service.process.signal(libc::SIGTERM);
         if service.process.wait(patience).is_none() {
             self.note(
@@ -260,6 +292,9 @@ impl Rig {
             );
             let _ = service.process.kill();
             let _ = service.process.wait(Duration::from_secs(10));
+        }
+        if let Some(Ending::Signalled(_)) = service.process.ending() {
+            self.crashed(&service, "the service crashed while it was stopped");
         }
         self.bury(&service);
     }
@@ -274,6 +309,7 @@ impl Rig {
             .map(Sampler::stop)
             .unwrap_or_default();
         let oracle = self.oracle();
+        let kernel_peak = self.service_leaf.kernel_peak();
         let mut failed = Vec::new();
         if let Some(cell) = self.cell.lock().take() {
             match cell.remove() {
@@ -296,6 +332,7 @@ impl Rig {
             peaks,
             failed,
             oracle,
+            kernel_peak,
         }
     }
 

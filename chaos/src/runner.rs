@@ -1,6 +1,6 @@
 //! A whole run: refuse leftovers, look at host and binaries, run each scenario with its controls, judge, write, undo.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use crate::cli::RunArgs;
 use crate::context::{self, BinaryError, Context};
 use crate::expect;
 use crate::figures::{self, Figures};
-use crate::host::{self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog};
+use crate::host::{
+    self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
+};
 use crate::observed::{Observed, Plan};
 use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
 use crate::scenario::{BuildKind, ControlPlan, Expect, Load, Scenario, ScenarioError, library};
-use crate::state_dir;
 use crate::steady::{self, SteadyState};
 use crate::trial::{self, TrialPlan, TrialSeen, simulator_facts};
 use crate::units;
@@ -38,6 +39,12 @@ pub enum RunError {
     /// The host.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// A scenario was named twice; both would share their logs.
+    #[error("scenario `{name}` is named twice; each runs once")]
+    Twice {
+        /// Which.
+        name: String,
+    },
     /// A binary.
     #[error(transparent)]
     Binary(#[from] BinaryError),
@@ -69,6 +76,9 @@ pub enum RunError {
 /// The run could not be, or its record could not be written.
 pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     let scenarios = scenarios(&args)?;
+    let program = own_program()?;
+    let (hierarchy, lacking) = detect(&program)?;
+    let host = host::host_facts(&hierarchy, lacking.as_ref());
     refuse_leftovers()?;
     let (stopper, stop) = Stopper::new();
     listen_for_signals(stopper)?;
@@ -76,12 +86,14 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     let seed = args
         .seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let (context, host) = set_up(&args, seed, started, stop)?;
+    let context = set_up(&args, seed, started, (hierarchy, program), stop)?;
     let build = inspect(&context, &scenarios)?;
     // Detecting the hierarchy may have moved processes aside; that is undone like everything else.
     let debt = context.hierarchy.debt();
     let _debt = debt.map(|d| context.undo.record(d)).transpose()?;
     let reaper = Reaper::start(&context.program, &context.undo)?;
+    // Dropped before the reaper, so that a panic here undoes while the reaper still stands by.
+    let (context, _debt) = (context, _debt);
     context.progress.note(&format!(
         "{} scenarios, seed {seed}, {}",
         scenarios.len(),
@@ -110,14 +122,15 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
         records.push(record);
     }
     let interrupted = context.stop.raised();
+    // The verdict needs to know what could not be undone.
+    let left = clean_up(&context, reaper);
     let run = conclude(
         &args,
         &context,
         records,
         (started, host, build),
-        interrupted,
+        (interrupted, &left),
     );
-    clean_up(&context, reaper)?;
     backdrop_reports::render::write_all(&run, &context.dir)?;
     print_end(&run, &context.dir);
     // The last handle of the undo log deletes its file; the folder stays if another runner has one in it.
@@ -126,11 +139,41 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     Ok(if interrupted { INTERRUPTED } else { run.exit })
 }
 
-fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, ScenarioError> {
+fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, RunError> {
     if args.names.is_empty() {
-        return library::suite(&args.suite);
+        return Ok(library::suite(&args.suite)?);
     }
-    args.names.iter().map(|n| library::find(n)).collect()
+    let found: Vec<Scenario> = args
+        .names
+        .iter()
+        .map(|n| library::find(n))
+        .collect::<Result<_, _>>()?;
+    let mut names = BTreeSet::new();
+    match found.iter().find(|s| !names.insert(s.name.as_str())) {
+        Some(again) => Err(RunError::Twice {
+            name: again.name.clone(),
+        }),
+        None => Ok(found),
+    }
+}
+
+/// Where cells can be made, and why only the emulation is, if so. Where nothing can be made but the user's systemd delegates,
+/// the program starts over in a scope of it and this does not return.
+fn detect(program: &Path) -> Result<(Hierarchy, Option<HostError>), RunError> {
+    match Hierarchy::detect() {
+        Ok(hierarchy) => Ok((hierarchy, None)),
+        Err(why) => {
+            scope::enter(program, &why.to_string())?;
+            Ok((Hierarchy::emulated(), Some(why)))
+        }
+    }
+}
+
+fn own_program() -> Result<PathBuf, RunError> {
+    std::env::current_exe().map_err(|source| RunError::Io {
+        path: PathBuf::from("/proc/self/exe"),
+        source,
+    })
 }
 
 fn refuse_leftovers() -> Result<(), RunError> {
@@ -165,15 +208,9 @@ fn set_up(
     args: &RunArgs,
     seed: u64,
     started: SystemTime,
+    (hierarchy, program): (Hierarchy, PathBuf),
     stop: Stop,
-) -> Result<(Context, Host), RunError> {
-    let (hierarchy, host) = match Hierarchy::detect() {
-        Ok(hierarchy) => {
-            let host = host::host_facts(Ok(&hierarchy));
-            (hierarchy, host)
-        }
-        Err(e) => (Hierarchy::emulated(), host::host_facts(Err(&e))),
-    };
+) -> Result<Context, RunError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| RunError::Io { path, source }
@@ -187,13 +224,13 @@ fn set_up(
     let bin_dir = absolute(&args.bin_dir)?;
     let placement = Placement::decide(&CpuSet::allowed()?);
     placement.simulator.pin(std::process::id())?;
-    let context = Context {
+    Ok(Context {
         simulator: bin_dir.join("backdrop-simulator"),
         bin_dir,
         hierarchy,
         placement,
         undo: UndoLog::create(&state_dir())?,
-        program: std::env::current_exe().map_err(io(Path::new("/proc/self/exe")))?,
+        program,
         dir: absolute(&dir)?,
         seed,
         backgrounds: args.backgrounds.as_deref().map(absolute).transpose()?,
@@ -202,8 +239,7 @@ fn set_up(
         allow_emulated: args.allow_emulated,
         stop,
         progress: Arc::new(Progress::default()),
-    };
-    Ok((context, host))
+    })
 }
 
 /// Every build that the scenarios and their controls need.
@@ -225,7 +261,10 @@ fn inspect(context: &Context, scenarios: &[Scenario]) -> Result<Build, RunError>
         .into_iter()
         .filter(|k| kinds.contains(k))
         .collect();
-    let mut binaries = vec![context::inspect_simulator(&context.simulator)?];
+    let mut binaries = vec![
+        context::inspect_runner(&context.program)?,
+        context::inspect_simulator(&context.simulator)?,
+    ];
     for kind in needed {
         binaries.push(context::inspect_service(&context.bin_dir, kind)?);
     }
@@ -424,6 +463,7 @@ impl Judge<'_> {
         let control_seen = ControlSeen {
             facts,
             kill_proven: seen.observed.oracle.service_seen_dying,
+            killed_s: seen.observed.killed_s(),
             entries_shed: weighed.figures.get("entries_shed").map_or(0.0, |f| f.value),
         };
         let (observed, reason) = verdict::outcome(&control_seen, &control.expected);
@@ -457,6 +497,7 @@ fn control_facts(control: &Control) -> ControlFacts {
         expected: control.expected.clone(),
         observed: control.observed.clone(),
         as_expected: control.as_expected,
+        undone: control.evidence.undone,
     }
 }
 
@@ -492,6 +533,8 @@ impl Weighed {
     ) -> Facts<'a> {
         Facts {
             failure: observed.failure.as_deref(),
+            crash: observed.crash.as_deref(),
+            blind_spots: &observed.blind_spots,
             expectations: &self.expectations,
             faults: &observed.faults,
             evidence: &observed.evidence,
@@ -513,30 +556,13 @@ fn conclude(
     context: &Context,
     scenarios: Vec<ScenarioRecord>,
     (started, host, build): (SystemTime, Host, Build),
-    interrupted: bool,
+    (interrupted, left): (bool, &[String]),
 ) -> RunRecord {
-    let verdict =
-        Verdict::worst(scenarios.iter().map(|s| s.verdict)).unwrap_or(Verdict::Inconclusive);
-    let held = scenarios
+    let verdicts: Vec<_> = scenarios
         .iter()
-        .filter(|s| s.verdict == Verdict::Held)
-        .count();
-    let reason = match scenarios.iter().find(|s| s.verdict == verdict) {
-        _ if interrupted => format!("interrupted after {} scenarios", scenarios.len()),
-        Some(_) if verdict == Verdict::Held => format!("all {held} scenarios held"),
-        Some(worst) => format!(
-            "{held} of {} scenarios held; {}: {}",
-            scenarios.len(),
-            worst.name,
-            worst.reason
-        ),
-        None => "nothing was run".to_owned(),
-    };
-    let verdict = if interrupted && verdict == Verdict::Held {
-        Verdict::Inconclusive
-    } else {
-        verdict
-    };
+        .map(|s| (s.name.as_str(), s.verdict, s.reason.as_str()))
+        .collect();
+    let (verdict, reason) = verdict::of_run(&verdicts, interrupted, left);
     RunRecord {
         schema_version: RECORD_SCHEMA_VERSION,
         id: context
@@ -562,15 +588,16 @@ fn conclude(
     }
 }
 
-fn clean_up(context: &Context, reaper: Reaper) -> Result<(), RunError> {
-    let report = context.undo.undo_all();
-    for line in &report.failed {
+/// Undoes what is left; what could not be undone, in words.
+fn clean_up(context: &Context, reaper: Reaper) -> Vec<String> {
+    let mut left = context.undo.undo_all().failed;
+    left.extend(reaper.dismiss().err().map(|e| e.to_string()));
+    // The folder stays if --keep-data left something in it.
+    host::unmark_empty(&context.dir.join("data"));
+    for line in &left {
         context.progress.note(&format!("not undone: {line}"));
     }
-    reaper.dismiss()?;
-    // The folder stays if --keep-data left something in it.
-    let _ = std::fs::remove_dir(context.dir.join("data"));
-    Ok(())
+    left
 }
 
 fn print_end(run: &RunRecord, dir: &Path) {

@@ -41,6 +41,14 @@ pub enum ServiceError {
     },
 }
 
+impl ServiceError {
+    /// Whether the service failed, rather than the runner at starting it.
+    #[must_use]
+    pub fn is_of_the_service(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::NotReady { .. })
+    }
+}
+
 /// How to start it; the same for every life of one trial.
 #[derive(Debug, Clone)]
 pub struct ServiceSpec {

@@ -75,6 +75,10 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
     let planned = plan.load.planned_switches_per_s();
     let rate = median(before.iter().map(|i| acknowledged(i, planned)));
     let working_set = steady_working_set(seen, plan, first);
+    // Where nobody asks for pixels nothing can be hit.
+    let hit_points = bands
+        .hit_ratio_points
+        .filter(|_| plan.load.previews_per_second > 0.0);
     let hit_ratio = hit_ratio_between(seen, plan.steady.from.as_secs_f64(), first);
     let after: Vec<_> = seen
         .intervals()
@@ -91,9 +95,9 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        let hitting = match (bands.hit_ratio_points, hit_ratio) {
+        let hitting = match (hit_points, hit_ratio) {
             (Some(points), Some(ratio)) => hit_ratio_between(seen, i.t_s - HIT_WINDOW_S, i.t_s)
-                .is_none_or(|now| now >= ratio - points / 100.0),
+                .is_some_and(|now| now >= ratio - points / 100.0),
             (Some(_), None) => false,
             (None, _) => true,
         };
@@ -139,13 +143,8 @@ fn hit_ratio_between(seen: &Observed, from: f64, to: f64) -> Option<f64> {
     let rise = |field: fn(&Scrape) -> Option<f64>| {
         increase(scrapes_between(seen, from, to), field).unwrap_or(0.0)
     };
-    let hits = rise(|s| s.hits);
-    let all = hits
-        + rise(|s| s.misses)
-        + rise(|s| s.degraded)
-        + rise(|s| s.accesses_shed)
-        + rise(|s| s.accesses_failed);
-    (all > 0.0).then(|| hits / all)
+    let all = rise(Scrape::accesses);
+    (all > 0.0).then(|| rise(|s| s.hits) / all)
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {

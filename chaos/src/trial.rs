@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::faults::{self, Clock};
-use crate::host::{StealMeter, Undo};
+use crate::host::{self, Peaks, StealMeter, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
 use crate::metrics::Scrape;
 use crate::observed::Observed;
@@ -32,6 +32,8 @@ const READY_MAX: Duration = Duration::from_secs(30);
 const SCRAPE_PERIOD: Duration = Duration::from_millis(250);
 /// Time for the simulator to write its report after SIGINT.
 const SIMULATOR_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time between two samples of the cgroup, of which a hundred a second are taken.
+const GAP_MAX: Duration = Duration::from_secs(1);
 /// Time for faults to end once the load is over.
 const FAULTS_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -80,10 +82,10 @@ pub async fn run(context: &Context, plan: &TrialPlan) -> TrialSeen {
     seen
 }
 
-/// A failure that the death of the service explains is none; a missing report is one unless something explains it.
+/// A failure that the end of the service explains is none; a missing report is one unless something explains it.
 fn conclude(observed: &mut Observed, context: &Context) {
-    let explained = observed.oracle.service_kills > 0 || context.stop.raised();
-    if explained {
+    let service_ended = observed.oracle.service_kills > 0 || observed.crash.is_some();
+    if service_ended || context.stop.raised() {
         observed.failure = None;
     } else if observed.failure.is_none() && observed.load.is_none() {
         let exit = observed
@@ -158,6 +160,7 @@ impl Folders {
             logs: context.dir.join("logs").join(name),
             data: context.dir.join("data").join(name),
         };
+        host::mark(&context.dir.join("data")).map_err(|e| e.to_string())?;
         for dir in [&folders.logs, &folders.data] {
             std::fs::create_dir_all(dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
         }
@@ -256,7 +259,7 @@ async fn load(
     let unix_ms = tokio::select! {
         at = simulator.load_started() => at,
         () = simulator.ended() => return (never(), Ok(())),
-        () = lost(rig) => return (never(), Err("the service ended by itself during set-up".to_owned())),
+        () = lost(rig) => return (never(), Ok(())),
         () = context.stop.wait() => return (never(), Ok(())),
         () = tokio::time::sleep(SETUP_MAX) => return (never(), Err(format!("the load did not begin within {SETUP_MAX:?}"))),
     };
@@ -286,7 +289,10 @@ async fn load(
     let deadline = start + plan.load.duration + READBACK_MAX;
     let ended = tokio::select! {
         () = simulator.ended() => Ok(()),
-        () = lost(rig) => Err("the service ended by itself".to_owned()),
+        () = lost(rig) => {
+            stopper.stop();
+            Ok(())
+        }
         () = context.stop.wait() => Ok(()),
         () = tokio::time::sleep_until(deadline) => Err(format!("the simulator did not end within {READBACK_MAX:?} after the load")),
     };
@@ -353,7 +359,7 @@ async fn side_probes(rig: Arc<Rig>, plan: TrialPlan, start: Instant, stop: Stop)
     tokio::join!(errors, sessions);
 }
 
-/// Returns when the service has ended without anybody intending it.
+/// Returns when the service has ended without anybody intending it, which is noted.
 async fn lost(rig: &Rig) {
     loop {
         let changed = tokio::time::timeout(Duration::from_millis(200), rig.changed.notified());
@@ -361,6 +367,7 @@ async fn lost(rig: &Rig) {
             Some(service) if service.process.try_wait().is_some() => {
                 if !rig.end_is_intended() {
                     rig.bury(&service);
+                    rig.crashed(&service, "the service ended by itself");
                     return;
                 }
                 let _ = changed.await;
@@ -472,6 +479,10 @@ fn fill(
     observed.rows = down.rows;
     observed.peaks = down.peaks;
     observed.oracle = down.oracle;
+    observed.kernel_peak_bytes = down.kernel_peak;
+    observed.sockets_counted = rig.service_leaf.counts_sockets();
+    observed.crash = notes.crash;
+    observed.blind_spots = blind_spots(&observed.peaks, rig);
     // A watchdog's kills are no oracle unless a person says so.
     observed.oracle.readable &= !rig.emulated || context.allow_emulated;
     observed.probes = notes.probes;
@@ -497,7 +508,8 @@ fn fill(
         cgroup: context.hierarchy.word().to_owned(),
         cgroup_path: rig.cell_path.display().to_string(),
         limit_bytes: rig.limit_bytes,
-        swap_off: rig.swap_off,
+        swap_off: rig.swap.off,
+        swap: rig.swap.how.clone(),
         service_oom_kills: down.oracle.service_kills,
         hog_oom_kills: down.oracle.hog_kills,
         service_processes: notes.processes,
@@ -509,6 +521,28 @@ fn fill(
         cpu_placement: rig.placement.words.clone(),
         doubts: Vec::new(),
     };
+}
+
+/// What the runner's own measurement lacks.
+fn blind_spots(peaks: &Peaks, rig: &Rig) -> Vec<String> {
+    let mut out = Vec::new();
+    if peaks.failed > 0 {
+        out.push(format!(
+            "{} of the samples of the cgroup could not be read",
+            peaks.failed
+        ));
+    }
+    if peaks.gap_max > GAP_MAX {
+        out.push(format!(
+            "the cgroup was not sampled for {:.1} s: a peak in between was not seen",
+            peaks.gap_max.as_secs_f64()
+        ));
+    }
+    // The emulation counts no sockets either, and is a doubt of its own.
+    if !rig.emulated && !rig.service_leaf.counts_sockets() {
+        out.push("the kernel does not count socket buffers in the service's leaf".to_owned());
+    }
+    out
 }
 
 /// What the simulator says of itself.
@@ -523,7 +557,7 @@ pub fn simulator_facts(observed: &Observed) -> Option<SimulatorFacts> {
     };
     Some(SimulatorFacts {
         truth,
-        late_ratio: load.sends.judged_late_ratio(),
+        late_ratio: load.paced_sends().judged_late_ratio(),
         busy_max: load.simulator.busy_max,
     })
 }

@@ -1,11 +1,12 @@
 //! The verdict: pure rules over what was observed. Held needs evidence for everything; a failure needs evidence for itself.
 //!
-//! Order of the rules: the runner failed → error; a person interrupted → inconclusive; an expectation failed on evidence, or a harm that no scenario may allow
-//! (a kill, an untrue answer) was seen → deviated; any doubt → inconclusive; otherwise held.
+//! Order of the rules: the runner failed → error; a person interrupted → inconclusive; a harm that no scenario may allow (a kill, a
+//! crash, an untrue answer) was seen, or an expectation failed on evidence → deviated; any doubt → inconclusive; otherwise held.
 
 use backdrop_reports::load::{SendFigures, TruthVerdict};
 use backdrop_reports::record::{Evidence, Expectation, Fault, Met, Verdict};
 
+use crate::catalogue;
 use crate::expect;
 use crate::scenario::Outcome;
 use crate::steady::SteadyState;
@@ -59,6 +60,8 @@ pub struct ControlFacts {
     pub observed: String,
     /// What was demanded was seen, on evidence.
     pub as_expected: bool,
+    /// Everything of it was undone and checked.
+    pub undone: bool,
 }
 
 /// Everything a verdict rests on.
@@ -66,6 +69,10 @@ pub struct ControlFacts {
 pub struct Facts<'a> {
     /// The runner failed at something.
     pub failure: Option<&'a str>,
+    /// The service ended, or could not start, by itself.
+    pub crash: Option<&'a str>,
+    /// What the runner itself could not measure as it should.
+    pub blind_spots: &'a [String],
     /// Judged expectations.
     pub expectations: &'a [Expectation],
     /// Faults as they happened.
@@ -96,6 +103,10 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
         // A trial that was cut short has not had the time to meet anything.
         return (Verdict::Inconclusive, "the run was interrupted".to_owned());
     }
+    if let Some(crash) = facts.crash {
+        // Before the expectations, most of which only follow from it.
+        return (Verdict::Deviated, crash.to_owned());
+    }
     if let Some(failed) = facts.expectations.iter().find(|e| e.met == Met::No) {
         return (
             Verdict::Deviated,
@@ -117,6 +128,34 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
             format!("{first} (and {} more doubts)", more.len()),
         ),
         None => (Verdict::Held, held(facts)),
+    }
+}
+
+/// The verdict of a whole run from its scenarios' (name, verdict, reason): the worst, and never held if a person interrupted or
+/// something is left on the host.
+#[must_use]
+pub fn of_run(
+    scenarios: &[(&str, Verdict, &str)],
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
+    let all = scenarios.len();
+    let worst = Verdict::worst(scenarios.iter().map(|s| s.1)).unwrap_or(Verdict::Inconclusive);
+    let held = scenarios.iter().filter(|s| s.1 == Verdict::Held).count();
+    let reason = match scenarios.iter().find(|s| s.1 == worst) {
+        _ if interrupted => format!("interrupted after {all} scenarios"),
+        Some(_) if worst == Verdict::Held => format!("all {held} scenarios held"),
+        Some((name, _, reason)) => format!("{held} of {all} scenarios held; {name}: {reason}"),
+        None => "nothing was run".to_owned(),
+    };
+    let reason = match left {
+        [] => reason,
+        left => format!("{reason}; not everything was undone: {}", left.join("; ")),
+    };
+    let spoilt = interrupted || !left.is_empty();
+    match worst {
+        Verdict::Held if spoilt => (Verdict::Inconclusive, reason),
+        worst => (worst, reason),
     }
 }
 
@@ -182,84 +221,156 @@ fn stolen(evidence: &Evidence) -> Option<f64> {
         .filter(|ratio| *ratio > STEAL_RATIO_MAX)
 }
 
+/// Why a trial is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// A fault did nothing that can be shown.
+    FaultIdle,
+    /// No sample of a figure that has none where no fault acted.
+    NoFaultSeen,
+    /// The host was too busy to measure times on.
+    BusyHost,
+    /// What may come of a busy host, and of other things.
+    MaybeBusyHost,
+    /// Anything else.
+    Other,
+}
+
+type Doubt = (Cause, String);
+
 /// Everything that keeps the trial from being believed, the gravest first.
 #[must_use]
 pub fn doubts(facts: &Facts<'_>) -> Vec<String> {
+    causes(facts).into_iter().map(|(_, words)| words).collect()
+}
+
+fn causes(facts: &Facts<'_>) -> Vec<Doubt> {
     let mut out = Vec::new();
+    let other = |words: &str| (Cause::Other, words.to_owned());
     if facts.interrupted {
-        out.push("the run was interrupted".to_owned());
+        out.push(other("the run was interrupted"));
     }
     if facts.expectations.is_empty() && !facts.interrupted {
-        out.push("nothing was expected".to_owned());
+        out.push(other("nothing was expected"));
     }
-    for fault in facts.faults {
-        out.extend(fault_doubt(fault));
-    }
+    out.extend(facts.faults.iter().filter_map(fault_doubt));
     if facts.evidence.hog_oom_kills > 0 {
-        out.push(
-            "the kernel killed the hog, not the service: its size left no room for either"
-                .to_owned(),
-        );
+        let words = "the kernel killed the hog, not the service: its size left no room for either";
+        out.push(other(words));
     }
-    let unknown = |e: &&Expectation| e.met == Met::Unknown;
-    for e in facts.expectations.iter().filter(unknown) {
-        out.push(format!(
-            "expectation {} is unknown: {}",
-            e.name,
-            expect::words(e)
-        ));
+    unknown_expectations(facts, &mut out);
+    load_doubts(facts, &mut out);
+    if let SteadyState::NotHeld(why) = facts.steady {
+        let words = format!("no steady state before the first fault: {why}");
+        out.push((Cause::MaybeBusyHost, words));
+    }
+    host_doubts(facts, &mut out);
+    for control in facts.controls {
+        out.extend(control_doubts(control));
+    }
+    out
+}
+
+fn unknown_expectations(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
+    for e in facts.expectations.iter().filter(|e| e.met == Met::Unknown) {
+        let cause = match e.observed {
+            Some(_) => Cause::BusyHost,
+            None if catalogue::is_of_faults(&e.figure) => Cause::NoFaultSeen,
+            None => Cause::Other,
+        };
+        let words = format!("expectation {} is unknown: {}", e.name, expect::words(e));
+        out.push((cause, words));
     }
     let discredited = |e: &Expectation| e.met == Met::Unknown && e.observed.is_some();
     if facts.expectations.iter().any(discredited)
         && let Some(ratio) = stolen(facts.evidence)
     {
-        out.push(format!(
+        let words = format!(
             "the hypervisor took {:.1} % of the CPUs: a bound in time that was missed says nothing of the service",
             ratio * 100.0
-        ));
+        );
+        out.push((Cause::BusyHost, words));
     }
+}
+
+fn load_doubts(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
     match facts.simulator {
-        None => out.push("the simulator left no report".to_owned()),
+        None => out.push((Cause::Other, "the simulator left no report".to_owned())),
         Some(simulator) => {
-            out.extend(simulator.starved());
+            out.extend(simulator.starved().map(|words| (Cause::BusyHost, words)));
             if simulator.truth == TruthVerdict::Inconclusive {
-                out.push("the truth checker read too little to say".to_owned());
+                let words = "the truth checker read too little to say".to_owned();
+                out.push((Cause::MaybeBusyHost, words));
             }
         }
     }
     if let Some(why) = facts.ended_early {
-        out.push(format!("the load ended before its time: {why}"));
+        let words = format!("the load ended before its time: {why}");
+        out.push((Cause::Other, words));
     }
-    if let SteadyState::NotHeld(why) = facts.steady {
-        out.push(format!("no steady state before the first fault: {why}"));
+}
+
+fn host_doubts(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
+    let evidence = facts.evidence;
+    let other = |words: String| (Cause::Other, words);
+    if evidence.cgroup == "emulated" && !facts.allow_emulated {
+        let words =
+            "the memory limit was emulated, not the kernel's (--allow-emulated accepts that)";
+        out.push(other(words.to_owned()));
+    } else if !evidence.swap_off && evidence.cgroup != "emulated" {
+        out.push(other(format!(
+            "swap was not verified to be off, so the limit may not bind: {}",
+            evidence.swap
+        )));
     }
-    if facts.evidence.cgroup == "emulated" && !facts.allow_emulated {
-        out.push(
-            "the memory limit was emulated, not the kernel's (--allow-emulated accepts that)"
-                .to_owned(),
-        );
-    } else if !facts.evidence.swap_off && facts.evidence.cgroup != "emulated" {
-        out.push("swap was not verified to be off, so the limit may not bind".to_owned());
+    let unseen = |words: &String| (Cause::MaybeBusyHost, words.clone());
+    out.extend(facts.blind_spots.iter().map(unseen));
+    if !evidence.undone {
+        out.push(other("not everything was undone".to_owned()));
     }
-    if !facts.evidence.undone {
-        out.push("not everything was undone".to_owned());
-    }
-    for control in facts.controls.iter().filter(|c| !c.as_expected) {
-        out.push(format!(
+}
+
+fn control_doubts(control: &ControlFacts) -> Vec<Doubt> {
+    let mut out = Vec::new();
+    if !control.as_expected {
+        let words = format!(
             "control {} came out as {} instead of {}: the scenario has no teeth",
             control.name, control.observed, control.expected
-        ));
+        );
+        out.push((Cause::Other, words));
+    }
+    if !control.undone {
+        let words = format!("not everything of control {} was undone", control.name);
+        out.push((Cause::Other, words));
     }
     out
 }
 
-fn fault_doubt(fault: &Fault) -> Option<String> {
+fn fault_doubt(fault: &Fault) -> Option<Doubt> {
     let short =
         fault.kind == "memory_hog" && fault.achieved_ratio.is_some_and(|r| r < HOG_RATIO_MIN);
     if !fault.acted || short {
-        return Some(format!("fault {} did not act: {}", fault.name, fault.proof));
+        let words = format!("fault {} did not act: {}", fault.name, fault.proof);
+        return Some((Cause::FaultIdle, words));
     }
-    (!fault.undone).then(|| format!("fault {} was not undone", fault.name))
+    let words = || (Cause::Other, format!("fault {} was not undone", fault.name));
+    (!fault.undone).then(words)
+}
+
+/// Whether that no fault did act is why the trial is inconclusive, and nothing else: other doubts follow from it, or come of a
+/// busy host.
+fn faults_idle(facts: &Facts<'_>) -> bool {
+    let doubts = causes(facts);
+    let count = |cause| doubts.iter().filter(|(c, _)| *c == cause).count();
+    let busy = busy_host(facts.simulator, facts.evidence);
+    let allowed = |cause: Cause| match cause {
+        Cause::FaultIdle | Cause::NoFaultSeen | Cause::BusyHost => true,
+        Cause::MaybeBusyHost => busy,
+        Cause::Other => false,
+    };
+    !facts.faults.is_empty()
+        && count(Cause::FaultIdle) == facts.faults.len()
+        && doubts.iter().all(|(cause, _)| allowed(*cause))
 }
 
 /// What a control shows, in the words of scenario files.
@@ -269,6 +380,8 @@ pub struct ControlSeen<'a> {
     pub facts: Facts<'a>,
     /// A process of ours was seen dying of a kill that the kernel counted in its leaf.
     pub kill_proven: bool,
+    /// When that was seen, seconds after the first planned send.
+    pub killed_s: Option<f64>,
     /// Entries that the service shed.
     pub entries_shed: f64,
 }
@@ -290,6 +403,9 @@ pub fn outcome(seen: &ControlSeen<'_>, expected: &Outcome) -> (String, String) {
     if facts.evidence.service_oom_kills > 0 {
         return killed(seen);
     }
+    if let Some(crash) = facts.crash {
+        return ("crashed".to_owned(), crash.to_owned());
+    }
     if facts.evidence.hog_oom_kills > 0 {
         return (
             "hog killed".to_owned(),
@@ -309,8 +425,20 @@ pub fn outcome(seen: &ControlSeen<'_>, expected: &Outcome) -> (String, String) {
             Some(failed) => (expected.to_string(), expect::words(failed)),
             None => by_rules(facts),
         },
+        Outcome::FaultsIdle
+            if by_rules(facts).0 == Verdict::Inconclusive.word() && faults_idle(facts) =>
+        {
+            (expected.to_string(), by_rules(facts).1)
+        }
         _ => by_rules(facts),
     }
+}
+
+/// Whether a fault stood when the service was killed; true for a trial without faults, whose load is all there is to kill it.
+fn after_a_fault(seen: &ControlSeen<'_>) -> bool {
+    let faults = seen.facts.faults;
+    let before = |at: f64| faults.iter().any(|f| f.began && f.from_s <= at);
+    faults.is_empty() || seen.killed_s.is_some_and(before)
 }
 
 fn killed(seen: &ControlSeen<'_>) -> (String, String) {
@@ -325,6 +453,10 @@ fn killed(seen: &ControlSeen<'_>) -> (String, String) {
         let why =
             "the leaf's kill counter rose, but the service that was waited for did not die of it";
         return ("inconclusive".to_owned(), why.to_owned());
+    }
+    if !after_a_fault(seen) {
+        let why = "the kernel killed it before its first fault began, so the fault shows nothing";
+        return ("killed before its fault".to_owned(), why.to_owned());
     }
     let who = facts.evidence.service_processes.last();
     let who = who.map_or_else(String::new, |p| {

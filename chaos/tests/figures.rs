@@ -7,7 +7,7 @@ use backdrop_chaos::figures::{Figures, compute};
 use backdrop_chaos::host::{HostSample, LeafStats, Peaks};
 use backdrop_chaos::lru::{Access, Accesses, Kind};
 use backdrop_chaos::metrics::Scrape;
-use backdrop_chaos::observed::{Observed, Oracle, Plan, Probes};
+use backdrop_chaos::observed::{Observed, Oracle, Plan, Probes, Uploads};
 use backdrop_chaos::scenario::{Load, Recovery, Scenario, Steady, library};
 use backdrop_chaos::steady::{SteadyState, before_faults};
 use backdrop_chaos::{faults, record};
@@ -91,6 +91,11 @@ fn report() -> LoadReport {
         planned: 10_000,
         ok: 9_990,
         shed: 7,
+        failed: 2,
+        indeterminate: 1,
+        errors: [("http_500", 1), ("unsent_timeout", 1), ("timeout", 1)]
+            .map(|(name, n)| (name.to_owned(), n))
+            .into(),
         rate_per_s: 999.0,
         latency,
         ..OperationFigures::default()
@@ -120,6 +125,9 @@ fn report() -> LoadReport {
     report.previews = previews;
     report.sessions.created = 3000;
     report.sessions.reached = 3000;
+    // Of those refused, three were shed.
+    report.sessions.refused = 5;
+    report.sessions.shed = 3;
     report.truth.verdict = TruthVerdict::Clean;
     report.truth.sessions_read = 2990;
     report.truth.indeterminate = 10;
@@ -172,9 +180,13 @@ fn load_figures_and_windows() {
     assert_eq!(value(&f, "switch_rate_per_s.before"), Some(1000.0));
     assert_eq!(value(&f, "preview_failed_ratio"), Some(0.1));
     assert_eq!(value(&f, "preview_whole_ratio"), Some(0.75));
-    assert_eq!(value(&f, "read_back_ratio"), Some(1.0));
+    // Those whose last switch is indeterminate were read too, and count once.
+    assert_eq!(value(&f, "read_back_ratio"), Some(2990.0 / 3000.0));
+    assert_eq!(value(&f, "switches_failed"), Some(3.0));
+    assert_eq!(f["switches_failed"].but_for_timeouts, Some(1.0));
+    assert_eq!(value(&f, "switch_missed_ratio"), Some(0.001));
     assert_eq!(value(&f, "sessions_reached"), Some(3000.0));
-    assert_eq!(value(&f, "entries_shed"), Some(17.0));
+    assert_eq!(value(&f, "entries_shed"), Some(10.0));
     assert_eq!(value(&f, "switch_p99_ms.after"), None);
 }
 
@@ -247,7 +259,11 @@ fn probes_become_figures_only_when_they_were_made() {
         dropped: 0,
     };
     let probes = Probes {
-        uploads: Some((24, 1)),
+        uploads: Some(Uploads {
+            probed: 8,
+            checked: 24,
+            missing: 1,
+        }),
         stale_ids: Some((32, 32)),
         errors: Some((0, 0)),
         accesses: Some(accesses),
@@ -272,6 +288,42 @@ fn probes_become_figures_only_when_they_were_made() {
     assert_eq!(value(&f, "hit_ratio_gap_points"), Some(0.0));
     assert_eq!(value(&f, "pixels_over_limit"), Some(6.0));
     assert_eq!(value(&f, "outage_s"), None);
+}
+
+#[test]
+fn of_fewer_uploads_than_were_tried_nothing_is_concluded() {
+    let probes = Probes {
+        uploads: Some(Uploads {
+            probed: 7,
+            checked: 23,
+            missing: 0,
+        }),
+        ..Probes::default()
+    };
+    let f = figures(
+        &Observed {
+            probes,
+            ..Observed::default()
+        },
+        None,
+    );
+    assert_eq!(value(&f, "uploads_probed"), Some(7.0));
+    assert_eq!(value(&f, "uploads_missing"), None);
+}
+
+#[test]
+fn sockets_and_the_kernels_own_peak_need_a_kernel_that_counts_them() {
+    let mut seen = Observed {
+        rows: vec![row(0, 100, 1.0)],
+        ..Observed::default()
+    };
+    let f = figures(&seen, None);
+    assert_eq!(value(&f, "sockets_peak_mib"), None);
+    assert_eq!(value(&f, "kernel_peak_mib"), None);
+    (seen.sockets_counted, seen.kernel_peak_bytes) = (true, Some(120 * MIB));
+    let f = figures(&seen, None);
+    assert_eq!(value(&f, "sockets_peak_mib"), Some(1.0));
+    assert_eq!(value(&f, "kernel_peak_mib"), Some(120.0));
 }
 
 fn faulted(after: &[(u64, u64)]) -> Observed {
@@ -338,6 +390,16 @@ fn recovery_is_the_first_of_three_good_seconds() {
         value(&figures(&cold, Some(&bands())), "recovery_s"),
         None,
         "the working set stays small"
+    );
+    let mut idle = faulted(&[good; 5]);
+    idle.scrapes
+        .iter_mut()
+        .filter(|s| s.unix_ms > START + 10_000)
+        .for_each(|s| s.hits = Some(100.0));
+    assert_eq!(
+        value(&figures(&idle, Some(&bands())), "recovery_s"),
+        None,
+        "seconds in which nothing was accessed hit nothing"
     );
     assert_eq!(
         value(&figures(&faulted(&[good; 5]), None), "recovery_s"),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use backdrop_chaos::host::{
     Cell, CommandSpec, CpuHog, CpuHogSpec, CpuSet, End, Ending, Hierarchy, HostError, Leaf, Limits,
     MemoryHog, MemoryHogSpec, Reaper, Sampler, SamplerConfig, ServiceProcess, Undo, UndoLog,
-    leftovers,
+    leftovers, mark,
 };
 
 const MIB: u64 = 1 << 20;
@@ -388,7 +388,8 @@ fn play_runner() {
     let log = UndoLog::create(&dir.join("state")).expect("log");
     let reaper = Reaper::start(&program(), &log).expect("reaper");
     let name = unique("reaped");
-    let data = dir.join("data");
+    let data = dir.join("data/trial");
+    mark(&dir.join("data")).expect("marked");
     let guards = [
         Undo::Cgroup {
             path: hierarchy.cell_path(&name),
@@ -472,6 +473,97 @@ fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_panic_with_guards_alive_leaves_nothing() {
+    // The emulation stands in where the host allows no cgroup: processes and folders must be gone all the same.
+    let hierarchy =
+        hierarchy("a_panic: with a real cgroup").unwrap_or_else(|| Arc::new(Hierarchy::emulated()));
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (state, data) = (dir.path().join("state"), dir.path().join("data/trial"));
+    let (told, seen) = std::sync::mpsc::channel();
+    let around = dir.path().join("data");
+    let run = std::panic::AssertUnwindSafe(|| {
+        let log = UndoLog::create(&state).expect("log");
+        let name = unique("panic");
+        mark(&around).expect("marked");
+        let mut guards = vec![
+            log.record(Undo::Folder { path: data.clone() })
+                .expect("recorded"),
+        ];
+        if !hierarchy.is_emulated() {
+            let path = hierarchy.cell_path(&name);
+            guards.push(log.record(Undo::Cgroup { path }).expect("recorded"));
+        }
+        let limits = Limits {
+            memory_bytes: 64 * MIB,
+        };
+        let cell = hierarchy.cell(&name, limits).expect("cell");
+        std::fs::create_dir(&data).expect("folder");
+        let service =
+            ServiceProcess::spawn(&sleeper(&cell.leaf("service").expect("leaf"))).expect("started");
+        told.send((service.id().pid.to_string(), cell.path().to_owned()))
+            .expect("told");
+        panic!("planted: {} guards stand", guards.len());
+    });
+    assert!(std::panic::catch_unwind(run).is_err());
+    let (service, cell) = seen.recv().expect("it got as far as that");
+    assert!(!alive(&service), "the service lives on");
+    assert!(!cell.exists(), "the cgroup stays");
+    assert!(!data.exists() && !around.exists(), "the folder stays");
+    let left = std::fs::read_dir(&state).expect("list").count();
+    assert_eq!(left, 0, "the log stays");
+}
+
+/// Name of the variable by which the test below runs this binary again as a service with a client that does not read.
+const PLAY_FULL: &str = "BACKDROP_TEST_PLAY_FULL";
+
+/// Not a test of its own: sends into a socket that nobody reads until it is full, then waits to be killed.
+#[test]
+#[ignore = "run by the test of socket buffers"]
+fn play_full_socket() {
+    if std::env::var_os(PLAY_FULL).is_none() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("address");
+    let mut client = std::net::TcpStream::connect(address).expect("connected");
+    let served = listener.accept().expect("accepted");
+    client.set_nonblocking(true).expect("set");
+    while client.write(&[7; 65536]).is_ok() {}
+    std::thread::sleep(HANG);
+    drop(served);
+}
+
+#[test]
+fn full_socket_buffers_are_seen() {
+    let Some(hierarchy) = hierarchy("full_socket_buffers") else {
+        return;
+    };
+    let cell = cell(&hierarchy, "sockets", 128 * MIB);
+    let service = cell.leaf("service").expect("leaf");
+    if !service.counts_sockets() {
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "skipped: full_socket_buffers: this kernel does not count them"
+        );
+        return;
+    }
+    let mut spec = CommandSpec::new(std::env::current_exe().expect("own path"));
+    spec.args = ["--exact", "play_full_socket", "--ignored"]
+        .map(Into::into)
+        .to_vec();
+    spec.env = vec![(PLAY_FULL.to_owned(), "1".to_owned())];
+    spec.leaf = Some(service.clone());
+    let child = ServiceProcess::spawn(&spec).expect("started");
+    wait_until("socket buffers are counted", || {
+        service.stats().is_ok_and(|s| s.sockets > MIB)
+    });
+    let stats = service.stats().expect("stats");
+    assert!(stats.held() >= stats.anon + stats.sockets);
+    assert!(service.kernel_peak().is_some_and(|peak| peak > 0));
+    child.kill().expect("killed");
 }
 
 #[test]

@@ -163,6 +163,13 @@ fn a_flawless_load_holds_and_its_controls_do_what_is_demanded() {
             .iter()
             .any(|l| l.ends_with("service.log"))
     );
+    let binaries = &record.build.binaries;
+    assert!(
+        binaries
+            .iter()
+            .any(|b| b.path.ends_with("backdrop-chaos") && b.sha256.len() == 64),
+        "{binaries:?}"
+    );
     nothing_left(&record);
     let out = bench.dir.path().join("out/latest");
     assert!(out.join("index.html").is_file() && out.join("junit.xml").is_file());
@@ -192,6 +199,65 @@ fn a_lost_switch_deviates_and_a_toothless_control_is_inconclusive() {
         record.reason
     );
     assert!(record.reason.contains("no teeth"), "{}", record.reason);
+}
+
+#[test]
+fn a_service_that_crashes_deviates_and_its_controls_are_run() {
+    let crashing = SCENARIO.replace("memory_limit", "args = [\"--crash\"]\nmemory_limit");
+    // As long as the scenario itself, so that it crashes too.
+    let control = LOSES.replace("duration = \"1s\"\n", "");
+    let (code, record) = Bench::new(&format!("{crashing}{control}")).run();
+    assert_eq!(
+        (code, record.verdict),
+        (Some(1), Verdict::Deviated),
+        "{}",
+        record.reason
+    );
+    let scenario = &record.scenarios[0];
+    assert!(
+        scenario.reason.contains("ended by itself"),
+        "{}",
+        scenario.reason
+    );
+    assert!(scenario.reason.contains("signal 6"), "{}", scenario.reason);
+    assert_eq!(scenario.evidence.service_processes.len(), 1);
+    assert_eq!(
+        scenario.controls.len(),
+        1,
+        "the control was run all the same"
+    );
+    assert_eq!(scenario.controls[0].observed, "crashed");
+    nothing_left(&record);
+}
+
+#[test]
+fn a_service_that_cannot_start_deviates() {
+    let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
+    let path = bench.dir.path().join("backdrop-service");
+    let script = fs::read_to_string(&path).unwrap();
+    let (version, _) = script.split_once("&& exit\n").unwrap();
+    fs::write(&path, format!("{version}&& exit\nexit 3\n")).unwrap();
+    let (code, record) = bench.run();
+    assert_eq!(code, Some(1), "{}", record.reason);
+    let reason = &record.scenarios[0].reason;
+    assert!(
+        reason.contains("before it was ready") && reason.contains("exited 3"),
+        "{reason}"
+    );
+    nothing_left(&record);
+}
+
+#[test]
+fn a_scenario_named_twice_is_refused() {
+    let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
+    let output = bench
+        .command()
+        .arg(bench.dir.path().join("small.toml"))
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(255), "{words}");
+    assert!(words.contains("`small` is named twice"), "{words}");
 }
 
 #[test]

@@ -302,6 +302,32 @@ fn complaints_name_file_line_column_and_what_would_be_right() {
 }
 
 #[test]
+fn a_control_may_ask_for_the_cause_of_being_inconclusive() {
+    let text = GOOD.replace("\"killed\"", "\"inconclusive:fault-did-not-act\"");
+    let scenario = parse("x.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(scenario.controls[0].expected, Outcome::FaultsIdle);
+    let decode = library::find("decode-faults").unwrap();
+    assert_eq!(decode.controls[0].expected, Outcome::FaultsIdle);
+}
+
+/// A switch that was refused or never answered must not hide behind a good rate and a good latency.
+#[test]
+fn the_large_loads_bound_switches_that_were_missed() {
+    for name in ["million-switch", "soak", "two-thousand", "ten-million"] {
+        let scenario = library::find(name).unwrap();
+        for figure in ["switches_failed", "switches_shed"] {
+            assert!(
+                scenario
+                    .expects
+                    .iter()
+                    .any(|e| e.figure.split('.').next() == Some(figure) && e.bound == 0.0),
+                "{name} expects nothing of {figure}"
+            );
+        }
+    }
+}
+
+#[test]
 fn unknown_keys_and_broken_toml_are_placed_too() {
     let e = complaint("title = \"t\"", "titel = \"t\"");
     assert_eq!(e.line, 2, "{e}");

@@ -10,6 +10,8 @@ use backdrop_reports::record::{Evidence, Expectation, Fault, Met, ServiceProcess
 #[derive(Clone)]
 struct Case {
     failure: Option<String>,
+    crash: Option<String>,
+    blind_spots: Vec<String>,
     expectations: Vec<Expectation>,
     faults: Vec<Fault>,
     evidence: Evidence,
@@ -25,6 +27,8 @@ impl Case {
     fn held() -> Self {
         Self {
             failure: None,
+            crash: None,
+            blind_spots: Vec::new(),
             expectations: vec![expectation("fast", Met::Yes)],
             faults: vec![Fault {
                 name: "hog".into(),
@@ -33,6 +37,7 @@ impl Case {
                 achieved_ratio: Some(0.99),
                 from_s: 1.0,
                 to_s: 2.0,
+                began: true,
                 acted: true,
                 proof: "99 MiB".into(),
                 undone: true,
@@ -59,6 +64,8 @@ impl Case {
     fn facts(&self) -> Facts<'_> {
         Facts {
             failure: self.failure.as_deref(),
+            crash: self.crash.as_deref(),
+            blind_spots: &self.blind_spots,
             expectations: &self.expectations,
             faults: &self.faults,
             evidence: &self.evidence,
@@ -92,6 +99,7 @@ fn control(expected: &str, observed: &str) -> ControlFacts {
         expected: expected.into(),
         observed: observed.into(),
         as_expected: expected == observed,
+        undone: true,
     }
 }
 
@@ -110,6 +118,28 @@ fn each_rule_by_itself() {
             |c| c.failure = Some("no port".into()),
             Verdict::Error,
             "no port",
+        ),
+        (
+            "crashed",
+            |c| {
+                c.crash = Some("the service ended by itself: signal 11".into());
+                c.simulator = None;
+                c.expectations[0].met = Met::No;
+            },
+            Verdict::Deviated,
+            "signal 11",
+        ),
+        (
+            "unseen",
+            |c| c.blind_spots = vec!["the cgroup was not sampled for 2 s".into()],
+            Verdict::Inconclusive,
+            "not sampled",
+        ),
+        (
+            "control left something",
+            |c| c.controls[0].undone = false,
+            Verdict::Inconclusive,
+            "not everything of control off",
         ),
         (
             "not met",
@@ -305,11 +335,32 @@ fn exit_codes_are_those_of_the_verdict() {
     assert_eq!(codes, [0, 1, 2, 255]);
 }
 
+#[test]
+fn a_run_that_left_something_or_was_interrupted_never_held() {
+    let held = [("a", Verdict::Held, "fine"), ("b", Verdict::Held, "fine")];
+    let left = ["cgroup x is still there".to_owned()];
+    assert_eq!(verdict::of_run(&held, false, &[]).0, Verdict::Held);
+    let (verdict, reason) = verdict::of_run(&held, false, &left);
+    assert_eq!(verdict, Verdict::Inconclusive);
+    assert!(reason.contains("cgroup x"), "{reason}");
+    assert_eq!(verdict::of_run(&held, true, &[]).0, Verdict::Inconclusive);
+    let worse = [held[0], ("b", Verdict::Deviated, "lost")];
+    let (verdict, reason) = verdict::of_run(&worse, false, &left);
+    assert_eq!(verdict, Verdict::Deviated, "{reason}");
+    assert!(reason.contains("b: lost") && reason.contains("cgroup x"));
+    assert_eq!(verdict::of_run(&[], false, &[]).0, Verdict::Inconclusive);
+}
+
 fn observed(case: &Case, proven: bool, shed: f64, expected: &Outcome) -> String {
+    observed_at(case, proven.then_some(1.5), shed, expected)
+}
+
+fn observed_at(case: &Case, killed_s: Option<f64>, shed: f64, expected: &Outcome) -> String {
     verdict::outcome(
         &ControlSeen {
             facts: case.facts(),
-            kill_proven: proven,
+            kill_proven: killed_s.is_some(),
+            killed_s,
             entries_shed: shed,
         },
         expected,
@@ -405,6 +456,91 @@ fn outcomes_of_controls() {
         ..killed
     };
     assert_eq!(observed(&failed, true, 0.0, &Outcome::Killed), "error");
+}
+
+#[test]
+fn a_kill_shows_something_of_a_fault_only_once_that_began() {
+    let mut case = Case::held();
+    case.evidence.service_oom_kills = 1;
+    let at = |case: &Case, s: f64| observed_at(case, Some(s), 0.0, &Outcome::Killed);
+    assert_eq!(at(&case, 0.5), "killed before its fault");
+    assert_eq!(at(&case, 1.0), "killed");
+    case.faults[0].began = false;
+    assert_eq!(at(&case, 1.5), "killed before its fault");
+    case.faults.clear();
+    assert_eq!(at(&case, -3.0), "killed", "set-up alone may kill it");
+}
+
+#[test]
+fn a_crash_is_no_outcome_that_a_control_can_ask_for() {
+    let crashed = Case {
+        crash: Some("the service ended by itself: signal 11".into()),
+        expectations: vec![expectation("fast", Met::No)],
+        ..Case::held()
+    };
+    let outcomes = [
+        Outcome::Killed,
+        Outcome::Sheds,
+        Outcome::FaultsIdle,
+        Outcome::Deviated("fast".into()),
+    ];
+    for expected in outcomes {
+        assert_eq!(observed(&crashed, false, 5.0, &expected), "crashed");
+    }
+}
+
+#[test]
+fn idle_faults_must_be_why_a_control_is_inconclusive() {
+    let idle = |change: fn(&mut Case)| {
+        let mut case = Case::held();
+        case.controls.clear();
+        case.faults[0].acted = false;
+        change(&mut case);
+        observed(&case, false, 0.0, &Outcome::FaultsIdle)
+    };
+    let because = "inconclusive:fault-did-not-act";
+    assert_eq!(idle(|_| {}), because);
+    let nothing_seen = |c: &mut Case| {
+        c.expectations[0].met = Met::Unknown;
+        c.expectations[0].observed = None;
+    };
+    assert_eq!(idle(nothing_seen), "inconclusive", "latency needs no fault");
+    assert_eq!(
+        idle(|c| {
+            c.expectations[0].met = Met::Unknown;
+            c.expectations[0].observed = None;
+            c.expectations[0].figure = "errors_counted_ratio".into();
+        }),
+        because
+    );
+    assert_eq!(
+        idle(|c| c.simulator = None),
+        "inconclusive",
+        "for another reason too"
+    );
+    assert_eq!(idle(|c| c.evidence.undone = false), "inconclusive");
+    let not_steady = |c: &mut Case| c.steady = SteadyState::NotHeld("slow".into());
+    assert_eq!(idle(not_steady), "inconclusive");
+    assert_eq!(
+        idle(|c| {
+            c.steady = SteadyState::NotHeld("slow".into());
+            c.evidence.host_steal_ratio = Some(0.05);
+        }),
+        because,
+        "a busy host explains it"
+    );
+    assert_eq!(idle(|c| c.faults[0].acted = true), "held");
+    assert_eq!(
+        idle(|c| {
+            let acted = Fault {
+                acted: true,
+                ..c.faults[0].clone()
+            };
+            c.faults.push(acted);
+        }),
+        "inconclusive",
+        "one of two acted"
+    );
 }
 
 #[test]

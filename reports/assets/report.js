@@ -5,6 +5,7 @@
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const drawn = new Map();
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const THIN = new Set(["faint", "allocator", "budget"]);
   const DASHED = new Set(["critical", "elevated", "ceiling"]);
   const FILLED = new Set(["main", "hog"]);
   const STATES = ["normal", "elevated", "critical"];
@@ -91,7 +92,7 @@
       label: s.label,
       show: s.shown,
       stroke: colour,
-      width: s.role === "main" ? 1.8 : s.role === "faint" ? 1 : 1.4,
+      width: s.role === "main" ? 1.8 : THIN.has(s.role) ? 1 : 1.4,
       dash: DASHED.has(s.role) && spec.y_axis === "bytes" ? [5, 4] : undefined,
       fill: FILLED.has(s.role) && spec.y_axis === "bytes" || spec.y_axis === "state" ? `${colour}26` : undefined,
       paths: spec.y_axis === "state" ? uPlot.paths.stepped({ align: 1 }) : undefined,

@@ -37,8 +37,11 @@ pub struct LoadReport {
     pub goose: GooseFigures,
     /// How late the simulator itself woke, microseconds after plan; not part of the service's latency.
     pub wake_lateness: Latency,
-    /// Sends against plan.
+    /// Sends of switches against plan.
     pub sends: SendFigures,
+    /// Sends of previews against plan; they are paced apart from the switches.
+    #[serde(default)]
+    pub preview_sends: SendFigures,
     /// What the truth checker found.
     pub truth: TruthFigures,
     /// Figures of the windows asked for with `--window NAME=FROM..TO`.
@@ -55,6 +58,18 @@ pub struct LoadReport {
     pub ended_early: Option<String>,
 }
 
+impl LoadReport {
+    /// The sends by which the simulator's pace is judged: the switches', or the previews' where no switch was planned.
+    #[must_use]
+    pub fn paced_sends(&self) -> &SendFigures {
+        if self.sends.planned > 0 {
+            &self.sends
+        } else {
+            &self.preview_sends
+        }
+    }
+}
+
 /// Sessions asked for and reached.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionFigures {
@@ -62,8 +77,11 @@ pub struct SessionFigures {
     pub requested: u64,
     /// Sessions the service acknowledged at set-up.
     pub created: u64,
-    /// Creations the service refused (shed or failed), each counted.
+    /// Sessions the service refused to create, at set-up or for good after a restart: `shed` and all others.
     pub refused: u64,
+    /// Those of `refused` that were shed: 429, 503 or the per-entry code `shed`.
+    #[serde(default)]
+    pub shed: u64,
     /// Sessions made anew after the service forgot them (restart).
     pub recreated: u64,
     /// Most sessions that held a background of their own acknowledged at one time; under `--sharing exclusive`
@@ -90,7 +108,9 @@ pub struct OperationFigures {
     pub errors: BTreeMap<String, u64>,
     /// Acknowledged operations per second over the load phase (or window).
     pub rate_per_s: f64,
-    /// From the planned time to the last byte of the answer.
+    /// From the planned time to the last byte of the answer; without one (timeout, broken or refused connection, never
+    /// sent) to the moment it was given up: what it waited at least. Answers that refuse or fail (shed, an error
+    /// status or code) are counted above and left out here: a quick no would flatter.
     pub latency: Latency,
     /// From the actual send to the last byte of the answer.
     pub service_time: Latency,
@@ -158,9 +178,14 @@ pub struct SendFigures {
     pub sent: u64,
     /// Sent more than 5 ms after the end of their tick because the simulator woke late.
     pub late: u64,
-    /// Never sent.
+    /// Never sent because the simulator itself woke too late: previews that it overslept by more than the timeout.
+    /// Overslept switches are sent with the next tick, and `late`.
     pub dropped: u64,
-    /// `late + dropped` over `planned`, 0..=1.
+    /// Given up because no connection became free in time, nothing listened or the session was replaced: the service's
+    /// doing, and no sign of starvation.
+    #[serde(default)]
+    pub unsent: u64,
+    /// `late + dropped` over `planned`, 0..=1: what the simulator itself did wrong.
     pub late_ratio: f64,
 }
 
@@ -194,7 +219,8 @@ pub enum TruthVerdict {
     Clean,
     /// At least one violation, with its history.
     Violated,
-    /// Too little could be read to say (no samples, or more than 1 % unreadable).
+    /// Too little could be read to say: no samples, more than 1 % of the frames unreadable, more than 10 % of the frames
+    /// skipped, more than 1 % of the sessions indeterminate, or a check that failed itself (the history says which).
     #[default]
     Inconclusive,
 }
@@ -204,7 +230,7 @@ pub enum TruthVerdict {
 pub struct TruthFigures {
     /// The outcome.
     pub verdict: TruthVerdict,
-    /// Sessions read back at the end.
+    /// Sessions read back at the end, indeterminate ones included.
     pub sessions_read: u64,
     /// Sessions read back while the load ran.
     pub sessions_sampled: u64,
@@ -212,19 +238,25 @@ pub struct TruthFigures {
     pub frames_read: u64,
     /// Frames whose code could not be read.
     pub frames_unreadable: u64,
-    /// Frames that were not looked at, because the readers were busy.
+    /// Frames that were not looked at, because the readers were busy; `frames_read`, `frames_unreadable` and these are
+    /// all frames offered.
     #[serde(default)]
     pub frames_skipped: u64,
-    /// Acknowledged switches that were not there.
+    /// Acknowledged switches that were not there: shown by a session, or missing from the sessions' own counters; at
+    /// least so many.
     pub lost: u64,
     /// Frames of an older version than one acknowledged before the request.
     pub stale: u64,
-    /// Frames or sessions showing a background nobody asked for; refused switches that were applied.
+    /// Frames or sessions showing a background nobody asked for; refused switches that were applied; at least so many.
     pub wrong: u64,
-    /// Frames of more than one background or version.
+    /// Frames of more than one background or version, or with a band that shows none.
     pub torn: u64,
-    /// Sessions left out because their last switch is indeterminate.
+    /// Those of `sessions_read` with a switch that timed out and is not settled: more than one background was right.
     pub indeterminate: u64,
+    /// Acknowledged switches that were compared with the counters of the sessions read back, counted since the sessions
+    /// were last created. `None` where that was not possible.
+    #[serde(default)]
+    pub switches_counted: Option<u64>,
     /// The first violations, in words, each with what was acknowledged and what was seen.
     pub history: Vec<String>,
 }
@@ -286,6 +318,10 @@ pub struct ProcessFigures {
     pub rss_peak_bytes: u64,
     /// Bytes of the simulator's own state per session.
     pub bytes_per_session: f64,
+    /// Share of the time of the CPUs it may use that the hypervisor gave to others during the load, 0..=1. `None` where
+    /// the kernel does not say.
+    #[serde(default)]
+    pub host_steal_ratio: Option<f64>,
 }
 
 /// One line of `--events`: newline-delimited JSON while the simulator runs.

@@ -140,9 +140,10 @@ pub struct Control {
     pub name: String,
     /// Which protection is off, in words.
     pub story: String,
-    /// Outcome that the scenario file demands: `killed`, `sheds`, `inconclusive`, `deviated:EXPECTATION`.
+    /// Outcome that the scenario file demands: `killed`, `sheds`, `inconclusive`, `inconclusive:fault-did-not-act`,
+    /// `deviated:EXPECTATION`.
     pub expected: String,
-    /// Outcome seen, in the same words.
+    /// Outcome seen, in the same words where they apply, else in others: `held`, `crashed`, `killed before its fault`.
     pub observed: String,
     /// `expected == observed`, on evidence.
     pub as_expected: bool,
@@ -188,7 +189,8 @@ pub struct Timeline {
     /// `limit_bytes`, `usage_bytes`, `anon_bytes`, `kernel_bytes`, `sockets_bytes`, `file_bytes`, `hog_bytes`,
     /// `pressure_bytes`, `elevated_bytes`, `critical_bytes`, `budget_ceiling_bytes`, `budget_used_bytes`,
     /// `allocator_resident_bytes`, `textures_bytes`, `governor_state`, `evictions_total`, `hits_total`,
-    /// `misses_total`, `degraded_total`, `shed_total`, `service_cpu_s`, `oom_kills`.
+    /// `misses_total`, `degraded_total`, `accesses_total` (hits, misses, degraded, shed and failed ones: what hits are a share
+    /// of), `shed_total`, `service_cpu_s`, `oom_kills`.
     pub series: BTreeMap<String, Vec<Option<f64>>>,
 }
 
@@ -218,6 +220,9 @@ pub struct Fault {
     pub from_s: f64,
     /// End; equal to `from_s` for a momentary fault.
     pub to_s: f64,
+    /// Whether its time came; otherwise the times are those planned.
+    #[serde(default)]
+    pub began: bool,
     /// Whether it demonstrably acted.
     pub acted: bool,
     /// What shows that it acted (trigger count, achieved bytes, outage seen).
@@ -272,6 +277,9 @@ pub struct Evidence {
     pub limit_bytes: u64,
     /// Swap was off for the cgroup, read back.
     pub swap_off: bool,
+    /// What shows it, or that it was not.
+    #[serde(default)]
+    pub swap: String,
     /// Kernel kills in the service's leaf.
     pub service_oom_kills: u64,
     /// Kernel kills in the hog's leaf.
@@ -341,7 +349,7 @@ pub struct Build {
 pub struct Binary {
     /// Path.
     pub path: String,
-    /// Cargo features it was built with, as it reports itself.
+    /// Cargo features it was built with, as it reports itself; `unknown` if it does not.
     pub features: Vec<String>,
     /// SHA-256 of the file, hex.
     pub sha256: String,

@@ -92,10 +92,16 @@ fn prints_the_schema() {
     );
 }
 
-/// Not a check: leaves a page to look at in the target folder.
+/// The pages stay in the target folder, for people to look at.
 #[test]
-fn leaves_a_sample_to_look_at() {
+fn a_page_on_disk_says_its_verdict_and_is_written_anew_over_an_old_one() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
-    write_all(&support::run(), &dir.join("held")).expect("written");
-    write_all(&support::deviated(), &dir.join("deviated")).expect("written");
+    for (name, record) in [("held", support::run()), ("deviated", support::deviated())] {
+        let run = dir.join(name);
+        std::fs::create_dir_all(&run).expect("a folder");
+        std::fs::write(run.join("index.html"), "old").expect("an old page");
+        write_all(&record, &run).expect("written");
+        let page = std::fs::read_to_string(run.join("index.html")).expect("a page");
+        assert!(page.contains(&format!("<section class=\"hero {name}\"")));
+    }
 }

@@ -33,6 +33,14 @@ fn series<'a>(chart: &'a Value, label: &str) -> &'a [Value] {
     found["values"].as_array().expect("values")
 }
 
+/// The values that are there.
+fn series_of(chart: &Value, label: &str) -> Vec<f64> {
+    series(chart, label)
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect()
+}
+
 #[test]
 fn the_folder_is_whole_and_latest_follows() {
     let out = tempfile::tempdir().expect("a folder");
@@ -139,6 +147,50 @@ fn every_rendering_says_the_records_verdict() {
 }
 
 #[test]
+fn what_only_the_run_says_fails_the_suite() {
+    let mut record = support::run();
+    record.verdict = Verdict::Inconclusive;
+    record.exit = 2;
+    record.reason = "all 2 scenarios held; not everything was undone: cgroup x".into();
+    let xml = junit::render(&record).expect("renders");
+    assert!(
+        xml.contains("tests=\"3\" skipped=\"0\" failures=\"0\" errors=\"1\""),
+        "{xml}"
+    );
+    assert!(xml.contains("not everything was undone"), "{xml}");
+}
+
+#[test]
+fn what_was_set_aside_or_is_in_doubt_is_told_everywhere() {
+    let mut record = support::run();
+    let reason = record.scenarios[0].set_aside[0].reason.clone();
+    let doubt = "the hypervisor took 2.0 % of the CPUs";
+    record.scenarios[0].evidence.doubts = vec![doubt.to_owned()];
+    record.scenarios[0].evidence.host_steal_ratio = Some(0.02);
+    let xml = junit::render(&record).expect("renders");
+    let renderings = [page(&record), markdown::render(&record), xml];
+    for text in &renderings {
+        assert!(text.contains(&reason) && text.contains(doubt), "{text}");
+    }
+    assert!(renderings[0].contains("CPU taken by the hypervisor"));
+}
+
+#[test]
+fn a_hit_is_a_share_of_all_accesses_whatever_came_of_them() {
+    let mut record = support::run();
+    let series = &mut record.scenarios[0].trial.timeline.series;
+    // A tenth of the accesses is shed or fails: neither hit nor miss.
+    let accesses = series["hits_total"]
+        .iter()
+        .map(|hits| hits.map(|h| h / 0.9));
+    let accesses: Vec<_> = accesses.collect();
+    series.insert("accesses_total".into(), accesses);
+    let charts = charts(&page(&record));
+    let ratios = series_of(&charts["s0-hits"], "hit ratio");
+    assert!(!ratios.is_empty() && ratios.iter().all(|r| (r - 0.9).abs() < 1e-3));
+}
+
+#[test]
 fn a_run_without_scenarios_is_no_passing_suite() {
     let mut record = support::run();
     record.scenarios.clear();
@@ -214,6 +266,9 @@ fn gaps_stay_gaps_and_empty_charts_say_so() {
     let memory = &charts["s0-memory"];
     let service = series(memory, "service: anon + kernel + sockets");
     assert!(service.iter().any(Value::is_null) && service.iter().all(|v| v != 0));
+    for line in ["allocator resident", "budget used"] {
+        assert!(!series_of(memory, line).is_empty(), "{line}");
+    }
     // No answer in second 39: no latency, but a rate of zero.
     assert!(series(&charts["s0-latency"], "p99")[38].is_null());
     assert_eq!(series(&charts["s0-rates"], "switches")[38], 0);

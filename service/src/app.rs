@@ -82,9 +82,7 @@ fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
     let backgrounds_max = config.backgrounds_max as usize;
     let flyweights = FlyweightsConfig {
         backgrounds_max,
-        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND)
-            .max(1 << 16)
-            .min(INDICES_MAX),
+        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX),
         decode_threads: config.decode_threads,
         loads_max: config.decode_threads * 2,
         limits: Limits::with_pixels_max(config.image_pixels_max),

@@ -3,7 +3,8 @@
 //! Each of the 8 × 8 cells of a picture holds the same block in its central half: eight by six modules, of which the
 //! first and the last row are a fixed checker that gives the threshold, and the four between are 32 bits (number,
 //! revision, CRC-8). At 640×360 a module is 5 × 3.75 pixels. Only brightness counts, so chroma subsampling does not
-//! matter, and every cell is read by itself, so that a frame of two backgrounds is seen as such.
+//! matter, and every cell is read by itself, so that a frame of two backgrounds is seen as such, and one of which a
+//! band was never drawn.
 //!
 //! Knows pixels only; what a code ought to be is the truth checker's business.
 
@@ -21,6 +22,11 @@ const CELL_MIN_PX: (f64, f64) = (24.0, 18.0);
 const LIGHT: f32 = 236.0;
 const DARK: f32 = 24.0;
 const OPACITY: f32 = 0.78;
+
+/// Share of the cells that must be read in a crop, whose outer cells are cut.
+const CROP_READ_MIN: f64 = 0.75;
+/// The same in a whole frame: at most four of its 64 cells may be missing. Real previews lose none.
+const WHOLE_READ_MIN: f64 = 0.9375;
 
 /// What a background says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,25 +183,40 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
     if luma.data.len() < luma.width * luma.height || luma.width == 0 || luma.height == 0 {
         return Pixels::Unreadable;
     }
-    let mut whole = 0;
-    let mut found: Vec<Payload> = Vec::with_capacity(GRID * GRID);
-    for row in 0..GRID {
-        for column in 0..GRID {
-            let Some(block) = Block::in_frame(luma, crop, column, row) else {
-                continue;
-            };
-            whole += 1;
-            found.extend(block.read(luma));
+    let mut cells = [[Cell::Hidden; GRID]; GRID];
+    for (row, line) in cells.iter_mut().enumerate() {
+        for (column, cell) in line.iter_mut().enumerate() {
+            if let Some(block) = Block::in_frame(luma, crop, column, row) {
+                *cell = block.read(luma).map_or(Cell::Unread, Cell::Read);
+            }
         }
     }
-    conclude(whole, &found)
+    conclude(&cells)
 }
 
-fn conclude(whole: usize, found: &[Payload]) -> Pixels {
-    let Some(first) = found.first() else {
+/// What one cell of a frame gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    /// Not wholly in the frame, or too small.
+    Hidden,
+    /// No code.
+    Unread,
+    /// A code.
+    Read(Payload),
+}
+
+type Cells = [[Cell; GRID]; GRID];
+
+fn conclude(cells: &Cells) -> Pixels {
+    let visible = || cells.iter().flatten().filter(|cell| **cell != Cell::Hidden);
+    let mut found = visible().filter_map(|cell| match cell {
+        Cell::Read(payload) => Some(payload),
+        _ => None,
+    });
+    let Some(first) = found.next() else {
         return Pixels::Unreadable;
     };
-    if let Some(other) = found.iter().find(|other| *other != first) {
+    if let Some(other) = found.find(|other| *other != first) {
         return Pixels::Torn {
             codes: [
                 (first.number, first.revision),
@@ -203,14 +224,43 @@ fn conclude(whole: usize, found: &[Payload]) -> Pixels {
             ],
         };
     }
-    // Fewer than three cells in four: a tear may hide in the unread part.
-    if found.len() * 4 < whole * 3 {
+    let (number, revision) = (first.number, first.revision);
+    let entire = visible().count() == GRID * GRID;
+    if entire && has_gap(cells) {
+        return Pixels::Gap { number, revision };
+    }
+    // Too many unread cells: a tear may hide in them.
+    let least = if entire {
+        WHOLE_READ_MIN
+    } else {
+        CROP_READ_MIN
+    };
+    if read_share(visible()) < least {
         return Pixels::Unreadable;
     }
-    Pixels::Code {
-        number: first.number,
-        revision: first.revision,
+    Pixels::Code { number, revision }
+}
+
+fn read_share<'a>(cells: impl Iterator<Item = &'a Cell>) -> f64 {
+    let (mut read, mut all) = (0, 0);
+    for cell in cells {
+        all += 1;
+        read += usize::from(matches!(cell, Cell::Read(_)));
     }
+    read as f64 / all.max(1) as f64
+}
+
+/// Whether whole rows or columns of a whole frame are unread while the rest reads well: something was not drawn there.
+/// In a frame that reads badly all over, such a row says nothing.
+fn has_gap(cells: &Cells) -> bool {
+    let blank_row = |row: usize| cells[row].iter().all(|cell| *cell == Cell::Unread);
+    let blank_column = |column: usize| cells.iter().all(|line| line[column] == Cell::Unread);
+    let rows: Vec<usize> = (0..GRID).filter(|row| !blank_row(*row)).collect();
+    let columns: Vec<usize> = (0..GRID).filter(|column| !blank_column(*column)).collect();
+    let rest = rows
+        .iter()
+        .flat_map(|row| columns.iter().map(move |column| &cells[*row][*column]));
+    rows.len() * columns.len() < GRID * GRID && read_share(rest) >= WHOLE_READ_MIN
 }
 
 /// One cell's block in frame pixels.
@@ -378,6 +428,67 @@ mod tests {
             ),
             "{seen:?}"
         );
+    }
+
+    /// A frame of which a part, in fractions, was painted over with one brightness.
+    fn painted_over(part: Crop, brightness: u8) -> Pixels {
+        let mut source = stamped(
+            Payload {
+                number: 3,
+                revision: 1,
+            },
+            1,
+        );
+        let (width, height) = (source.width as f64, source.height as f64);
+        for y in (part.y * height) as usize..((part.y + part.height) * height) as usize {
+            for x in (part.x * width) as usize..((part.x + part.width) * width) as usize {
+                let at = (y * source.width + x) * 3;
+                source.data[at..at + 3].fill(brightness);
+            }
+        }
+        round_trip(&source, Crop::FULL, 640, 360, 80)
+    }
+
+    #[test]
+    fn a_band_that_was_never_drawn_is_a_gap() {
+        let gap = Pixels::Gap {
+            number: 3,
+            revision: 1,
+        };
+        let bands = [
+            (0.0, 0.875, 1.0, 0.125),
+            (0.0, 0.5, 1.0, 0.5),
+            (0.25, 0.0, 0.125, 1.0),
+            (0.0, 0.125, 1.0, 0.875),
+        ];
+        for (x, y, width, height) in bands {
+            let part = Crop {
+                x,
+                y,
+                width,
+                height,
+            };
+            for brightness in [0, 128, 255] {
+                assert_eq!(painted_over(part, brightness), gap, "{part:?} {brightness}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_spot_is_borne_and_a_large_hole_is_not() {
+        let spot = Crop {
+            x: 0.25,
+            y: 0.25,
+            width: 0.25,
+            height: 0.125,
+        };
+        assert!(matches!(painted_over(spot, 0), Pixels::Code { .. }));
+        let hole = Crop {
+            height: 0.5,
+            width: 0.5,
+            ..spot
+        };
+        assert_eq!(painted_over(hole, 0), Pixels::Unreadable);
     }
 
     #[test]

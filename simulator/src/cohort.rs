@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::schedule::Schedule;
+use crate::schedule::{self, Schedule};
 use crate::truth::Allowed;
 
 /// Background number of a session that has none.
@@ -119,6 +119,16 @@ pub struct Watch {
     pub allowed: Allowed,
 }
 
+/// Switches of a cohort's sessions since they were last created: what the sessions' own counters must add up to.
+/// One for the cohort, because a counter per session would cost as much again as what is known of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Acknowledged.
+    pub acknowledged: u64,
+    /// Perhaps applied.
+    pub doubtful: u64,
+}
+
 /// The sessions of one gateway.
 #[derive(Debug)]
 pub struct Cohort {
@@ -136,6 +146,7 @@ pub struct Cohort {
     epoch: u64,
     /// Sessions that must be made anew and are not yet.
     owed: Vec<usize>,
+    ledger: Ledger,
 }
 
 impl Cohort {
@@ -164,6 +175,7 @@ impl Cohort {
             switching: true,
             epoch: 0,
             owed: Vec::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -243,13 +255,29 @@ impl Cohort {
         }
     }
 
+    /// Every index in the order that sessions are made in: a part of them is spread over the period.
+    pub fn birth_order(&self) -> impl Iterator<Item = usize> + use<> {
+        schedule::spread(self.records.len())
+    }
+
+    /// Switches since the sessions were last created; those under way may have been applied.
+    pub fn ledger(&self) -> Ledger {
+        let under_way: u64 = self.in_flight.iter().map(|p| u64::from(p.entries)).sum();
+        Ledger {
+            doubtful: self.ledger.doubtful + under_way,
+            ..self.ledger
+        }
+    }
+
     /// Forgets every id: the service lost its sessions. Answers still under way count no more.
     pub fn forget(&mut self) -> Vec<usize> {
         self.incarnation += 1;
         self.in_flight.clear();
         self.watches.clear();
+        self.ledger = Ledger::default();
         let mut lost = Vec::new();
-        for (index, record) in self.records.iter_mut().enumerate() {
+        for index in self.birth_order() {
+            let record = &mut self.records[index];
             if record.id != 0 {
                 record.id = 0;
                 record.doubt = Doubt::NONE;
@@ -264,7 +292,8 @@ impl Cohort {
         self.owed.extend_from_slice(indices);
     }
 
-    /// Takes up to `most` sessions that are still to be made anew.
+    /// Takes up to `most` sessions that are still to be made anew. None may be left when switches are sent again:
+    /// a session born while a piece is in flight would shift the entries of its answer.
     pub fn owed(&mut self, most: usize) -> Vec<usize> {
         let rest = self.owed.len().saturating_sub(most);
         self.owed.split_off(rest)
@@ -434,16 +463,21 @@ impl Cohort {
                     let record = &mut self.records[index];
                     record.acked = background;
                     record.doubt = record.doubt.acknowledged();
+                    self.ledger.acknowledged += 1;
                     Entry::Acked
                 }
                 Some(code) => Entry::Code(*code),
-                None => Entry::AsPiece,
+                None => {
+                    self.ledger.doubtful += 1;
+                    Entry::AsPiece
+                }
             },
             Landing::Refused => Entry::AsPiece,
             Landing::Doubtful => {
                 let background = self.choice(ordinal, index);
                 let record = &mut self.records[index];
                 record.doubt = record.doubt.add(background);
+                self.ledger.doubtful += 1;
                 Entry::AsPiece
             }
         }
@@ -581,6 +615,34 @@ mod tests {
         cohort.land(piece, Landing::Doubtful, |_, _| {});
         assert!(cohort.allowed(0).permits(asked[0]) && cohort.allowed(0).permits(later[0]));
         assert!(cohort.allowed(0).is_doubtful());
+    }
+
+    #[test]
+    fn the_ledger_counts_one_life_of_the_sessions() {
+        let mut cohort = cohort(3);
+        for (round, landing) in [
+            Landing::Codes(&[0, 4, 0]),
+            Landing::Doubtful,
+            Landing::Refused,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let piece = due(&mut cohort, (round as u64 + 1) * 1_000_000)[0];
+            cohort.depart(piece, |_, _| {});
+            assert!(cohort.ledger().doubtful >= 3, "those under way");
+            cohort.land(piece, landing, |_, _| {});
+        }
+        let (acknowledged, doubtful) = (2, 3);
+        assert_eq!(
+            cohort.ledger(),
+            Ledger {
+                acknowledged,
+                doubtful
+            }
+        );
+        cohort.forget();
+        assert_eq!(cohort.ledger(), Ledger::default());
     }
 
     #[test]

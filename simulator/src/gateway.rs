@@ -208,11 +208,11 @@ impl Gateway {
     fn stop(&mut self, reason: StopReason) {
         self.clock.end_us = 0;
         while let Some(piece) = self.backlog.pop_front() {
-            self.pace.sends.dropped += match reason {
-                StopReason::Interrupted => 0,
-                StopReason::ServiceGone => u64::from(piece.entries),
-            };
-            self.fail(piece, Class::Failed("stopped"));
+            match reason {
+                // The user's doing: nobody waited for these.
+                StopReason::Interrupted => self.fail(piece, Class::Failed("stopped")),
+                StopReason::ServiceGone => self.give_up(piece, "stopped"),
+            }
         }
     }
 
@@ -231,12 +231,12 @@ impl Gateway {
             if self.recovery.is_some() {
                 // Nothing listens, or nobody knows the sessions: counted as failed, certainly not applied.
                 self.backlog.pop_front();
-                self.fail(piece, Class::Failed("connection"));
+                self.give_up(piece, "connection");
                 continue;
             }
             if self.clock.now_us() > piece.tick_us + self.timeout_us {
                 self.backlog.pop_front();
-                self.fail(piece, Class::Failed("unsent_timeout"));
+                self.give_up(piece, "unsent_timeout");
                 continue;
             }
             if self.lanes.is_empty() || self.shared.cohorts[self.index].lock().conflicts(piece) {
@@ -256,7 +256,7 @@ impl Gateway {
         };
         let Some(mut lane) = (if entries == 0 { None } else { self.lanes.pop() }) else {
             // Its sessions were replaced since it was cut.
-            self.fail(piece, Class::Failed("session_replaced"));
+            self.give_up(piece, "session_replaced");
             return;
         };
         if piece.tick_us > self.clock.load_us {
@@ -314,6 +314,14 @@ impl Gateway {
             body: body.into(),
         };
         (call, entries)
+    }
+
+    /// Books a piece that the service kept from being sent: it counts what it waited.
+    fn give_up(&mut self, piece: Piece, why: &'static str) {
+        if piece.tick_us > self.clock.load_us {
+            self.pace.sends.unsent += u64::from(piece.entries);
+        }
+        self.fail(piece, Class::Unanswered(why));
     }
 
     /// Books a piece that was never sent.
@@ -386,7 +394,7 @@ impl Gateway {
                 let wire = self.shared.plan.args.wire;
                 match wire.switch_answer(&answer.body, entries as usize, &mut self.codes) {
                     Ok(_) => Verdict::Answered,
-                    Err(_) => Verdict::Doubtful(Class::Indeterminate("bad_answer")),
+                    Err(_) => Verdict::Doubtful(Class::Unclear("bad_answer")),
                 }
             }
             429 | 503 => Verdict::Refused(Class::Shed),
@@ -398,7 +406,7 @@ impl Gateway {
                 self.start_recovery();
                 Verdict::Refused(Class::Failed("session_not_found"))
             }
-            status if status >= 500 => Verdict::Doubtful(Class::Indeterminate(status_name(status))),
+            status if status >= 500 => Verdict::Doubtful(Class::Unclear(status_name(status))),
             status => Verdict::Refused(Class::Failed(status_name(status))),
         }
     }
@@ -450,17 +458,14 @@ impl Verdict {
         if error.may_have_applied() {
             Verdict::Doubtful(Class::Indeterminate(error.name()))
         } else {
-            Verdict::Refused(Class::Failed(error.name()))
+            Verdict::Refused(Class::Unanswered(error.name()))
         }
     }
 
     fn error(self) -> Option<&'static str> {
         match self {
             Verdict::Answered => None,
-            Verdict::Refused(Class::Shed) => Some("shed"),
-            Verdict::Refused(Class::Failed(name) | Class::Indeterminate(name))
-            | Verdict::Doubtful(Class::Failed(name) | Class::Indeterminate(name)) => Some(name),
-            Verdict::Refused(_) | Verdict::Doubtful(_) => Some("failed"),
+            Verdict::Refused(class) | Verdict::Doubtful(class) => class.error(),
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Monitored {
     pub wall: Duration,
     /// Highest share of the CPUs over one second.
     pub busy_max: f64,
+    /// Share of the CPUs' time that the hypervisor took during the measured load.
+    pub steal: Option<f64>,
 }
 
 /// A latency log in the HdrHistogram format, version 1.3.
@@ -121,6 +123,7 @@ pub async fn watch(
         progress.warn(&format!("--hlog: {error}"));
         log = None;
     }
+    let steal = host::StealMeter::start();
     let cpu_start = host::cpu_time();
     let mut cpu_last = cpu_start;
     let mut wall_last = clock.now_us();
@@ -153,6 +156,7 @@ pub async fn watch(
         (cpu_last, wall_last) = (cpu_now, now_us);
         if !drained {
             monitored.cpu = cpu_now - cpu_start;
+            monitored.steal = steal.ratio();
             monitored.wall = Duration::from_micros(now_us.saturating_sub(clock.load_us));
         }
         // The rest after the last whole second is an interval only if something came in it.

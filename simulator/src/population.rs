@@ -1,6 +1,7 @@
 //! The sessions at the service: create them, make them anew after a restart, read them all back,
 //! delete them.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::catalogue::CatalogueError;
 use crate::client::{Answer, Call, CallError, Lane};
 use crate::schedule::mix;
 use crate::shared::{Shared, StopReason};
-use crate::truth::{Shown, Violation};
+use crate::truth::{Shown, Tally, Violation};
 use crate::wire::{Create, NO_FLYWEIGHT, Seen, Wire, WireError, code};
 
 /// Entries of one create or read.
@@ -109,8 +110,9 @@ fn refused(what: &'static str, answer: &Answer) -> PopulationError {
     }
 }
 
-/// Creates every session of every gateway. Batches start small, so that a service that dies of it leaves an honest
-/// count of what it had acknowledged.
+/// Creates every session of every gateway, the gateways in turn and each in its birth order: a service that refuses
+/// some leaves a part that is spread over gateways and period. Batches start small, so that a service that dies of it
+/// leaves an honest count of what it had acknowledged.
 pub async fn create_all(
     shared: &Shared,
     progress: &(dyn Fn(u64) + Sync),
@@ -118,33 +120,46 @@ pub async fn create_all(
     let until = Instant::now() + shared.plan.args.setup_timeout;
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let mut refusals = 0;
-    for gateway in 0..shared.cohorts.len() {
-        let wanted: Vec<usize> = (0..shared.cohorts[gateway].lock().len()).collect();
-        let mut at = 0;
-        while at < wanted.len() {
-            if shared.stop.reason().is_some() {
-                return Err(PopulationError::Stopped);
-            }
-            if Instant::now() > until {
-                return give_up(shared, PopulationError::TimedOut);
-            }
-            let size = (1 + shared.census.holding() as usize / 4)
-                .min(BATCH_MAX)
-                .min(wanted.len() - at);
-            let made = create_batch(shared, &mut lane, gateway, &wanted[at..at + size]).await?;
-            at += size;
-            shared.census.created.fetch_add(made, Ordering::Relaxed);
-            refusals = if made == 0 { refusals + 1 } else { 0 };
-            progress(shared.census.created.load(Ordering::Relaxed));
-            if refusals > REFUSALS_MAX {
-                return give_up(shared, partial(shared));
-            }
+    let mut turns: VecDeque<_> = shared
+        .cohorts
+        .iter()
+        .map(|cohort| cohort.lock().birth_order())
+        .enumerate()
+        .collect();
+    while let Some((gateway, mut order)) = turns.pop_front() {
+        if shared.stop.reason().is_some() {
+            return Err(PopulationError::Stopped);
+        }
+        if Instant::now() > until {
+            return give_up(shared, PopulationError::TimedOut);
+        }
+        let part: Vec<usize> = order.by_ref().take(batch_size(shared)).collect();
+        if part.is_empty() {
+            continue;
+        }
+        turns.push_back((gateway, order));
+        let made = create_batch(shared, &mut lane, gateway, &part).await?;
+        shared.census.refuse(made.left.len() as u64, made.shed);
+        shared
+            .census
+            .created
+            .fetch_add(made.born, Ordering::Relaxed);
+        refusals = if made.born == 0 { refusals + 1 } else { 0 };
+        progress(shared.census.created.load(Ordering::Relaxed));
+        if refusals > REFUSALS_MAX {
+            return give_up(shared, partial(shared));
         }
     }
     if shared.census.refused.load(Ordering::Relaxed) > 0 {
         return give_up(shared, partial(shared));
     }
     Ok(())
+}
+
+/// A quarter of what a gateway has on average: no gateway gets far ahead of the others.
+fn batch_size(shared: &Shared) -> usize {
+    let holding = shared.census.holding() as usize;
+    (1 + holding / (4 * shared.cohorts.len().max(1))).min(BATCH_MAX)
 }
 
 fn partial(shared: &Shared) -> PopulationError {
@@ -164,13 +179,24 @@ fn give_up(shared: &Shared, error: PopulationError) -> Result<(), PopulationErro
     }
 }
 
-/// Creates some sessions of a gateway; how many were acknowledged. Refused ones stay absent and are counted.
+/// What became of a batch of creations.
+#[derive(Debug, Default)]
+struct Made {
+    /// Acknowledged.
+    born: u64,
+    /// Refused: they stay absent.
+    left: Vec<usize>,
+    /// Those of them that were shed.
+    shed: u64,
+}
+
+/// Creates some sessions of a gateway. What refused ones count for is the caller's business.
 async fn create_batch(
     shared: &Shared,
     lane: &mut Lane,
     gateway: usize,
     indices: &[usize],
-) -> Result<u64, PopulationError> {
+) -> Result<Made, PopulationError> {
     let catalogue = shared.catalogue();
     let wire = shared.plan.args.wire;
     let mut backgrounds = Vec::with_capacity(indices.len());
@@ -189,43 +215,52 @@ async fn create_batch(
     let mut body = BytesMut::with_capacity(16 + 8 * entries.len());
     wire.create(catalogue.epoch, &entries, &mut body);
     let answer = lane.call(batch_call("batchCreate", wire, body)).await?;
-    let made = match answer.status {
+    let answered = match answer.status {
         200 | 201 => wire.create_answer(&answer.body, entries.len())?,
         429 | 503 => {
-            shared
-                .census
-                .refused
-                .fetch_add(entries.len() as u64, Ordering::Relaxed);
-            return Ok(0);
+            return Ok(Made {
+                born: 0,
+                left: indices.to_vec(),
+                shed: indices.len() as u64,
+            });
         }
         _ => return Err(refused("creating sessions", &answer)),
     };
-    let mut acknowledged = 0;
+    let mut made = Made::default();
     let mut cohort = shared.cohorts[gateway].lock();
     cohort.set_epoch(catalogue.epoch);
-    for ((&index, background), created) in indices.iter().zip(backgrounds).zip(&made.entries) {
+    for ((&index, background), created) in indices.iter().zip(backgrounds).zip(&answered.entries) {
         if created.code == code::OK && created.session != 0 {
             cohort.born(index, created.session, background);
-            acknowledged += 1;
+            made.born += 1;
+        } else {
+            made.left.push(index);
+            made.shed += u64::from(created.code == code::SHED);
         }
     }
     drop(cohort);
-    shared.census.gained(acknowledged);
-    shared
-        .census
-        .refused
-        .fetch_add(indices.len() as u64 - acknowledged, Ordering::Relaxed);
-    Ok(acknowledged)
+    shared.census.gained(made.born);
+    Ok(made)
 }
 
 /// After a failure: waits until the service answers, and if it is another life of it, makes the gateway's sessions
-/// anew. Sets the stop signal when the service stays away for too long.
+/// anew. Sets the stop signal when the service stays away for too long. Creations that it refuses are tried again for
+/// as long; then the load goes on without these sessions.
 pub async fn recover(shared: &Shared, gateway: usize) {
-    let away_since = Instant::now();
+    let patience = shared.plan.args.reconnect_for;
+    let mut away_since = Instant::now();
+    let mut refusing_since = None;
     let mut backoff = Backoff::default();
     while shared.stop.reason().is_none() {
         match revive(shared, gateway).await {
-            Ok(()) => return,
+            Ok(Revived::Whole) => return,
+            Ok(Revived::Partly { failed }) => {
+                // A service that refuses is not away.
+                away_since = Instant::now();
+                if refusing_since.get_or_insert(away_since).elapsed() > patience {
+                    return abandon(shared, gateway, failed);
+                }
+            }
             Err(PopulationError::Catalogue(error @ CatalogueError::Foreign { .. })) => {
                 shared
                     .truth
@@ -234,7 +269,7 @@ pub async fn recover(shared: &Shared, gateway: usize) {
             }
             Err(_) => {}
         }
-        if away_since.elapsed() > shared.plan.args.reconnect_for {
+        if away_since.elapsed() > patience {
             shared.stop.set(StopReason::ServiceGone);
             return;
         }
@@ -242,7 +277,23 @@ pub async fn recover(shared: &Shared, gateway: usize) {
     }
 }
 
-async fn revive(shared: &Shared, gateway: usize) -> Result<(), PopulationError> {
+/// How much of a gateway's sessions there is after an attempt to make them anew.
+#[derive(Debug, Clone, Copy)]
+enum Revived {
+    /// All.
+    Whole,
+    /// Some were refused and are still owed; `failed` of the last batch for another reason than shedding.
+    Partly { failed: u64 },
+}
+
+/// Gives up on the sessions that the service will not make anew: they stay absent, which the counts show.
+fn abandon(shared: &Shared, gateway: usize, failed: u64) {
+    let left = shared.cohorts[gateway].lock().owed(usize::MAX).len() as u64;
+    shared.census.refuse(left, left.saturating_sub(failed));
+}
+
+/// One attempt; it ends with the first refusal, so that a service under pressure is given time.
+async fn revive(shared: &Shared, gateway: usize) -> Result<Revived, PopulationError> {
     let epoch = refresh(shared).await?;
     let lost = {
         let mut cohort = shared.cohorts[gateway].lock();
@@ -260,16 +311,25 @@ async fn revive(shared: &Shared, gateway: usize) -> Result<(), PopulationError> 
     loop {
         let part = shared.cohorts[gateway].lock().owed(BATCH_MAX);
         if part.is_empty() {
-            return Ok(());
+            return Ok(Revived::Whole);
         }
-        match create_batch(shared, &mut lane, gateway, &part).await {
-            Ok(made) => shared.census.recreated.fetch_add(made, Ordering::Relaxed),
+        let made = match create_batch(shared, &mut lane, gateway, &part).await {
+            Ok(made) => made,
             Err(error) => {
                 // The next attempt makes them.
                 shared.cohorts[gateway].lock().owe(&part);
                 return Err(error);
             }
         };
+        shared
+            .census
+            .recreated
+            .fetch_add(made.born, Ordering::Relaxed);
+        if !made.left.is_empty() {
+            shared.cohorts[gateway].lock().owe(&made.left);
+            let failed = made.left.len() as u64 - made.shed;
+            return Ok(Revived::Partly { failed });
+        }
     }
 }
 
@@ -322,7 +382,9 @@ pub async fn upload_again(shared: &Shared, number: u16) -> Result<(), Population
 pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let mut read = 0;
+    let mut tally = Some(Tally::default());
     for gateway in 0..shared.cohorts.len() {
+        let mut counted = Some(0);
         let present: Vec<usize> = {
             let cohort = shared.cohorts[gateway].lock();
             (0..cohort.len())
@@ -330,25 +392,41 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
                 .collect()
         };
         for part in present.chunks(BATCH_MAX) {
-            if let Err(error) = read_part(shared, &mut lane, gateway, part).await {
-                shared
-                    .truth
-                    .lock()
-                    .doubt(format!("sessions could not be read back: {error}"));
-                return;
+            match read_part(shared, &mut lane, gateway, part).await {
+                Ok(switches) => counted = counted.zip(switches).map(|(sum, more)| sum + more),
+                Err(error) => {
+                    shared
+                        .truth
+                        .lock()
+                        .doubt(format!("sessions could not be read back: {error}"));
+                    return;
+                }
             }
             read += part.len() as u64;
             progress(read);
         }
+        let ledger = shared.cohorts[gateway].lock().ledger();
+        tally = tally.zip(counted).map(|(mut tally, counted)| {
+            tally.add(Tally::of(ledger.acknowledged, ledger.doubtful, counted));
+            tally
+        });
+    }
+    // Only whole: a session that is missing took its counter with it, and is a finding by itself.
+    if let Some(tally) = tally {
+        shared.truth.lock().counters(tally);
     }
 }
 
+/// Judges some sessions. Returns the switches that they count, `None` where one of them did not say.
+///
+/// The service counts what it applied since it created the session, in 32 bits: at the shortest period a run would
+/// have to last a year to wrap one.
 async fn read_part(
     shared: &Shared,
     lane: &mut Lane,
     gateway: usize,
     part: &[usize],
-) -> Result<(), PopulationError> {
+) -> Result<Option<u64>, PopulationError> {
     let since = Instant::now();
     let mut backoff = Backoff::default();
     let seen = loop {
@@ -371,9 +449,10 @@ async fn read_part(
             .truth
             .lock()
             .doubt("the service restarted before the sessions were read back".to_owned());
-        return Ok(());
+        return Ok(None);
     }
     let mut truth = shared.truth.lock();
+    let mut switches = Some(0);
     for (&index, entry) in part.iter().zip(&seen.entries) {
         let allowed = cohort.allowed(index);
         let shown = shown(entry, &catalogue);
@@ -384,8 +463,11 @@ async fn read_part(
             &cohort.earlier(index),
             false,
         );
+        switches = switches
+            .filter(|_| entry.code == code::OK)
+            .map(|sum| sum + u64::from(entry.switches));
     }
-    Ok(())
+    Ok(switches)
 }
 
 fn who(cohort: &crate::cohort::Cohort, index: usize) -> String {

@@ -119,8 +119,6 @@ impl Previewer {
             }
             self.dispatch();
         }
-        // Frames are paced apart from switches: their sends do not count against the switches' plan.
-        self.pace.sends = backdrop_reports::load::SendFigures::default();
         self.shared.collector.finish(self.recorder, &self.pace);
     }
 
@@ -140,7 +138,17 @@ impl Previewer {
                 let lateness_us = now_us - due.at_us;
                 self.pace.wake.saturating_record(lateness_us.max(1));
                 self.pace.sends.planned += 1;
-                self.pace.sends.late += u64::from(lateness_us > LATE_US);
+                if lateness_us > self.timeout_us {
+                    // Given up before it could be asked for: the simulator's doing, not the service's.
+                    self.pace.sends.dropped += 1;
+                } else {
+                    self.pace.sends.late += u64::from(lateness_us > LATE_US);
+                }
+            }
+            if now_us - due.at_us > self.timeout_us {
+                self.recorder
+                    .book(due.at_us, now_us, Class::Failed("overslept"));
+                continue;
             }
             self.backlog.push_back(due);
         }
@@ -156,18 +164,28 @@ impl Previewer {
             let now_us = self.clock.now_us();
             if now_us > due.at_us + self.timeout_us {
                 self.backlog.pop_front();
+                self.pace.sends.unsent += self.measured(due);
                 self.recorder
-                    .book(due.at_us, now_us, Class::Failed("unsent_timeout"));
+                    .book(due.at_us, now_us, Class::Unanswered("unsent_timeout"));
                 continue;
             }
             let Some(lane) = self.lanes.pop() else { return };
             self.backlog.pop_front();
             if let Some(lane) = self.send(due, lane) {
                 self.lanes.push(lane);
+                self.pace.sends.unsent += self.measured(due);
+                // Nobody was there to wait for a frame: no latency.
                 self.recorder
                     .book(due.at_us, now_us, Class::Failed("no_session"));
+            } else {
+                self.pace.sends.sent += self.measured(due);
             }
         }
+    }
+
+    /// One if the frame belongs to the measured load, else zero.
+    fn measured(&self, due: Due) -> u64 {
+        u64::from(due.at_us >= self.clock.load_us)
     }
 
     /// Gives the lane back when there is no session to look at.
@@ -228,7 +246,7 @@ impl Previewer {
                 }
                 let class = match error.may_have_applied() {
                     true => Class::Indeterminate(error.name()),
-                    false => Class::Failed(error.name()),
+                    false => Class::Unanswered(error.name()),
                 };
                 (class, self.clock.now_us())
             }
@@ -242,11 +260,7 @@ impl Previewer {
                 (class, self.clock.at(answer.done))
             }
         };
-        note.error = match class {
-            Class::Ok | Class::Degraded => None,
-            Class::Shed => Some("shed"),
-            Class::Failed(name) | Class::Indeterminate(name) => Some(name),
-        };
+        note.error = class.error();
         self.recorder.book(flown.due.at_us, done_us, class);
         if let (Class::Ok, Ok(answer), Some(allowed)) = (class, &flown.result, allowed) {
             self.look_at(&flown, answer, allowed);

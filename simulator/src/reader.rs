@@ -1,8 +1,10 @@
 //! Threads that read the code off preview frames and paint hot updates, at low priority.
 //!
 //! Decoding a frame takes a millisecond, drawing a background thirty: on the threads that send, they would delay
-//! switches. The queue is bounded; a frame that finds it full is skipped, and counted as such.
+//! switches. The queue is bounded; a frame that finds it full is skipped, and counted as such. A reader that dies is a
+//! doubt: silence must not look like clean frames.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -82,10 +84,18 @@ impl Reader {
 
     /// Hands over a frame.
     pub fn look_at(&self, frame: Frame) {
-        if let Some(queue) = self.queue.lock().as_ref()
-            && let Err(TrySendError::Full(_)) = queue.try_send(Job::Frame(frame))
-        {
-            self.truth.lock().skipped();
+        let handed = match self.queue.lock().as_ref() {
+            Some(queue) => queue.try_send(Job::Frame(frame)),
+            None => return,
+        };
+        match handed {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.truth.lock().skipped(),
+            Err(TrySendError::Disconnected(_)) => {
+                let mut truth = self.truth.lock();
+                truth.skipped();
+                truth.doubt("no thread that reads frames is left".to_owned());
+            }
         }
     }
 
@@ -105,8 +115,10 @@ impl Reader {
     pub fn finish(&self) {
         self.queue.lock().take();
         for thread in self.threads.lock().drain(..) {
-            // A reader that panicked has looked at nothing more: its frames are missing, which the counts show.
-            let _ = thread.join();
+            if thread.join().is_err() {
+                let words = "a thread that reads frames panicked: the frames it had are not judged";
+                self.truth.lock().doubt(words.to_owned());
+            }
         }
     }
 }
@@ -129,7 +141,8 @@ fn work(
                 reply,
             }) => {
                 // Nobody waits any more: nothing to do.
-                let _ = reply.send(gallery.revised(number, revision).ok());
+                let painted = catch_unwind(AssertUnwindSafe(|| gallery.revised(number, revision)));
+                let _ = reply.send(painted.ok().and_then(Result::ok));
             }
             Err(_) => return,
         }
@@ -137,7 +150,9 @@ fn work(
 }
 
 fn look(frame: Frame, truth: &Mutex<Truth>, revisions: &Revisions) {
-    let pixels = pixels(&frame.body);
+    // A decoder that panics on what the service sent shows a frame that cannot be read. Only values go in and out.
+    let pixels =
+        catch_unwind(AssertUnwindSafe(|| pixels(&frame.body))).unwrap_or(Pixels::Unreadable);
     let (revision_min, revision_max) = match pixels {
         Pixels::Code { number, .. } if revisions.knows(number) => (
             revisions.floor(number, frame.sent),
@@ -170,5 +185,64 @@ fn pixels(body: &[u8]) -> Pixels {
             code::read(luma, Crop::FULL)
         }
         Err(_) => Pixels::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backdrop_reports::load::TruthVerdict;
+
+    fn frame() -> Frame {
+        Frame {
+            who: "frame 1".to_owned(),
+            body: Bytes::from_static(b"no picture"),
+            allowed: Allowed::acknowledged(Some(1)),
+            sent: Instant::now(),
+            header: None,
+            version: None,
+        }
+    }
+
+    fn reader(queue: Option<SyncSender<Job>>, threads: Vec<JoinHandle<()>>) -> Reader {
+        Reader {
+            queue: Mutex::new(queue),
+            threads: Mutex::new(threads),
+            truth: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn frames_that_nobody_reads_are_a_doubt() {
+        let (sender, receiver) = sync_channel(1);
+        drop(receiver);
+        let reader = reader(Some(sender), Vec::new());
+        reader.look_at(frame());
+        let figures = reader.truth.lock().conclude();
+        assert_eq!(figures.frames_skipped, 1);
+        assert_eq!(figures.verdict, TruthVerdict::Inconclusive);
+        assert!(
+            figures
+                .history
+                .iter()
+                .any(|words| words.contains("is left"))
+        );
+    }
+
+    #[test]
+    fn a_reader_that_died_is_a_doubt() {
+        let died = std::thread::spawn(|| panic!("on purpose"));
+        let reader = reader(None, vec![died]);
+        reader.finish();
+        let figures = reader.truth.lock().conclude();
+        assert_eq!(figures.verdict, TruthVerdict::Inconclusive);
+        assert!(figures.history[0].contains("panicked"));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_unreadable() {
+        let truth = Mutex::new(Truth::default());
+        look(frame(), &truth, &Revisions::new(1));
+        assert_eq!(truth.lock().conclude().frames_unreadable, 1);
     }
 }

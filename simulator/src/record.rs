@@ -56,10 +56,37 @@ pub enum Class {
     Degraded,
     /// Shed by the service.
     Shed,
-    /// Failed, by name.
+    /// Answered with a failure, or dropped for a reason that is not the service's; by name.
     Failed(&'static str),
-    /// Perhaps applied, by name.
+    /// Never answered and certainly not applied, by name: counted as failed.
+    Unanswered(&'static str),
+    /// Answered with a failure that may hide an applied request, by name: counted as indeterminate.
+    Unclear(&'static str),
+    /// Never answered and perhaps applied, by name.
     Indeterminate(&'static str),
+}
+
+impl Class {
+    /// Whether the wait for it is a latency. Nobody may be left out for want of an answer, or a stall would make the
+    /// figures better; a refusal is an answer, and a quick one would flatter.
+    fn has_latency(self) -> bool {
+        match self {
+            Class::Ok | Class::Degraded | Class::Unanswered(_) | Class::Indeterminate(_) => true,
+            Class::Shed | Class::Failed(_) | Class::Unclear(_) => false,
+        }
+    }
+
+    /// Name of what went wrong.
+    pub fn error(self) -> Option<&'static str> {
+        match self {
+            Class::Ok | Class::Degraded => None,
+            Class::Shed => Some("shed"),
+            Class::Failed(name)
+            | Class::Unanswered(name)
+            | Class::Unclear(name)
+            | Class::Indeterminate(name) => Some(name),
+        }
+    }
 }
 
 /// Boundaries of the spans that the run is cut into: warm-up, then every edge of a window, then the end.
@@ -124,11 +151,11 @@ impl Counts {
             Class::Ok => self.ok += n,
             Class::Degraded => self.degraded += n,
             Class::Shed => self.shed += n,
-            Class::Failed(name) => {
+            Class::Failed(name) | Class::Unanswered(name) => {
                 self.failed += n;
                 *self.errors.entry(name).or_default() += n;
             }
-            Class::Indeterminate(name) => {
+            Class::Unclear(name) | Class::Indeterminate(name) => {
                 self.indeterminate += n;
                 *self.errors.entry(name).or_default() += n;
             }
@@ -151,7 +178,9 @@ impl Counts {
 #[derive(Debug)]
 struct Span {
     counts: Counts,
+    /// From the planned time to the answer, or to the moment it was given up ([`Class::has_latency`]).
     latency: Hist,
+    /// From the send to the last byte, of what was answered.
     service: Hist,
 }
 
@@ -189,8 +218,8 @@ impl Recorder {
         let span = &mut self.stats[self.spans.at(due_us)];
         span.counts.count(class, 1);
         self.interval.count(class, 1);
-        // Only whole and degraded answers have a latency; a shed one's would flatter.
-        if matches!(class, Class::Ok | Class::Degraded) {
+        // What was given up after the timeout has waited for it: the elapsed time needs no floor.
+        if class.has_latency() {
             let latency_us = done_us.saturating_sub(due_us).max(1);
             span.latency.saturating_record(latency_us);
             self.interval_latency.saturating_record(latency_us);
@@ -224,7 +253,7 @@ impl Recorder {
 pub struct Second {
     /// Counts by the time of the answer.
     pub counts: Counts,
-    /// Latencies of what was answered.
+    /// Latencies of what was answered or given up.
     pub latency: Total,
 }
 
@@ -250,8 +279,10 @@ pub struct Finished {
     recorders: Vec<Recorder>,
     /// Wake lateness of all workers.
     pub wake: Total,
-    /// Sends against plan.
+    /// Sends of switches against plan.
     pub sends: SendFigures,
+    /// Sends of previews against plan.
+    pub preview_sends: SendFigures,
     /// Entries per batch.
     pub batches: Total,
 }
@@ -264,6 +295,7 @@ impl Default for Collector {
                 recorders: Vec::new(),
                 wake: histogram(),
                 sends: SendFigures::default(),
+                preview_sends: SendFigures::default(),
                 batches: histogram(),
             }),
         }
@@ -304,21 +336,29 @@ impl Collector {
     pub fn finish(&self, mut recorder: Recorder, pace: &Pace) {
         recorder.flush(self);
         let mut finished = self.finished.lock();
-        finished.recorders.push(recorder);
         merge(&mut finished.wake, &pace.wake);
         merge(&mut finished.batches, &pace.batches);
-        let sends = &mut finished.sends;
-        sends.planned += pace.sends.planned;
-        sends.sent += pace.sends.sent;
-        sends.late += pace.sends.late;
-        sends.dropped += pace.sends.dropped;
-        sends.late_ratio = ratio(sends.late + sends.dropped, sends.planned);
+        let sends = match recorder.operation {
+            Operation::Switch => &mut finished.sends,
+            Operation::Preview => &mut finished.preview_sends,
+        };
+        add_sends(sends, &pace.sends);
+        finished.recorders.push(recorder);
     }
 
     /// Looks at what was handed in.
     pub fn with_finished<T>(&self, look: impl FnOnce(&Finished) -> T) -> T {
         look(&self.finished.lock())
     }
+}
+
+fn add_sends(sum: &mut SendFigures, part: &SendFigures) {
+    sum.planned += part.planned;
+    sum.sent += part.sent;
+    sum.late += part.late;
+    sum.dropped += part.dropped;
+    sum.unsent += part.unsent;
+    sum.late_ratio = ratio(sum.late + sum.dropped, sum.planned);
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -448,15 +488,56 @@ mod tests {
                 (3, 1, 1, 1)
             );
             assert_eq!(all.errors["timeout"], 1);
-            assert_eq!(all.latency.max_us, 200);
+            let early = finished.figures(Operation::Switch, 1_000, 2_000);
+            assert_eq!(early.latency.max_us, 200);
             let late = finished.figures(Operation::Switch, 2_000, 3_000);
             assert_eq!((late.planned, late.ok), (2, 0));
-            assert_eq!(late.latency.count, 0);
             assert_eq!(finished.figures(Operation::Preview, 0, 3_000).planned, 0);
         });
         let seconds = collector.take();
         assert_eq!(interval_of(1.0, &seconds).switches_ok, 2);
         assert_eq!(interval_of(2.0, &collector.take()).switches_ok, 0);
+    }
+
+    #[test]
+    fn what_was_never_answered_counts_what_it_waited_and_a_refusal_does_not() {
+        let collector = Collector::default();
+        let mut recorder = Recorder::new(Operation::Switch, Spans::new(Vec::new()));
+        recorder.book(1_000, 1_100, Class::Ok);
+        for class in [
+            Class::Shed,
+            Class::Failed("gone"),
+            Class::Unclear("http_500"),
+        ] {
+            recorder.book(1_000, 900_000, class);
+        }
+        recorder.book(1_000, 21_000, Class::Indeterminate("timeout"));
+        recorder.book(1_000, 31_000, Class::Unanswered("unsent_timeout"));
+        collector.finish(recorder, &Pace::default());
+        collector.with_finished(|finished| {
+            let all = finished.figures(Operation::Switch, 0, 10_000);
+            assert_eq!((all.failed, all.indeterminate), (2, 2));
+            assert_eq!(all.latency.count, 3);
+            assert!((30_000..30_100).contains(&all.latency.max_us));
+        });
+        // The second that they fell into says the same.
+        assert!(interval_of(1.0, &collector.take()).switch_p99_us >= 30_000);
+    }
+
+    #[test]
+    fn previews_are_paced_apart_and_what_the_service_held_up_is_no_starvation() {
+        let collector = Collector::default();
+        let mut pace = Pace::default();
+        pace.sends.planned = 10;
+        pace.sends.unsent = 5;
+        let spans = Spans::new(Vec::new());
+        collector.finish(Recorder::new(Operation::Switch, spans.clone()), &pace);
+        pace.sends.late = 5;
+        collector.finish(Recorder::new(Operation::Preview, spans), &pace);
+        collector.with_finished(|finished| {
+            assert_eq!(finished.sends.late_ratio, 0.0);
+            assert_eq!(finished.preview_sends.late_ratio, 0.5);
+        });
     }
 
     #[test]

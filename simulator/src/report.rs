@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use backdrop_reports::load::{
     GooseFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures,
-    ProcessFigures, SessionFigures, TruthVerdict, WindowFigures,
+    ProcessFigures, SendFigures, SessionFigures, TruthVerdict, WindowFigures,
 };
 
 use crate::cohort::BYTES_PER_SESSION;
@@ -14,6 +14,9 @@ use crate::monitor::Monitored;
 use crate::progress::{grouped, micros as words};
 use crate::record::{Operation, Total, latency_of};
 use crate::shared::{Clock, Shared, StopReason, micros};
+
+/// Share of stolen CPU time from which it is named as the cause of late sends.
+const STEAL_NAMED_MIN: f64 = 0.01;
 
 /// What the load phase left beside the shared state.
 #[derive(Debug, Default)]
@@ -44,6 +47,7 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
             requested: plan.sessions,
             created: shared.census.created.load(Ordering::Relaxed),
             refused: shared.census.refused.load(Ordering::Relaxed),
+            shed: shared.census.shed.load(Ordering::Relaxed),
             recreated: shared.census.recreated.load(Ordering::Relaxed),
             reached: shared.census.reached(),
         },
@@ -87,6 +91,7 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
         }
         report.wake_lateness = latency_of(&finished.wake);
         report.sends = finished.sends.clone();
+        report.preview_sends = finished.preview_sends.clone();
         report.http = HttpFigures {
             batch_entries_p50: median(&finished.batches),
             batch_entries_max: if finished.batches.is_empty() {
@@ -116,7 +121,7 @@ fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut 
             })
             .collect();
     });
-    report.starved = report.sends.too_late();
+    report.starved = report.paced_sends().too_late();
 }
 
 fn median(histogram: &Total) -> u64 {
@@ -139,6 +144,7 @@ fn process(monitored: &Monitored) -> ProcessFigures {
         busy_max: monitored.busy_max,
         rss_peak_bytes: host::rss_peak_bytes(),
         bytes_per_session: BYTES_PER_SESSION as f64,
+        host_steal_ratio: monitored.steal,
     }
 }
 
@@ -191,6 +197,17 @@ pub fn table(report: &LoadReport) -> String {
         row(&mut out, "goose", &text);
     }
     row(&mut out, "simulator", &simulator(report));
+    for (name, figures) in [
+        ("  switch sends", &report.sends),
+        ("  preview sends", &report.preview_sends),
+    ] {
+        if figures.planned > 0 {
+            row(&mut out, name, &sends(figures));
+        }
+    }
+    if report.starved {
+        row(&mut out, "  STARVED", &starvation(report));
+    }
     truth(&mut out, report);
     out
 }
@@ -206,13 +223,12 @@ fn sessions(figures: &SessionFigures) -> String {
         grouped(figures.created),
         grouped(figures.requested)
     );
-    for (count, what) in [
-        (figures.refused, "refused"),
-        (figures.recreated, "made anew"),
-    ] {
-        if count > 0 {
-            let _ = write!(text, ", {} {what}", grouped(count));
-        }
+    if figures.refused > 0 {
+        let (refused, shed) = (grouped(figures.refused), grouped(figures.shed));
+        let _ = write!(text, ", {refused} refused ({shed} of them shed)");
+    }
+    if figures.recreated > 0 {
+        let _ = write!(text, ", {} made anew", grouped(figures.recreated));
     }
     if figures.reached < figures.requested {
         let _ = write!(text, ", {} reached", grouped(figures.reached));
@@ -281,20 +297,45 @@ fn http(figures: &HttpFigures) -> String {
 
 fn simulator(report: &LoadReport) -> String {
     let process = &report.simulator;
-    format!(
-        "{:.2} cores, {:.0} MiB, woke late by p99 {}, {} late and {} dropped of {} sends{}",
+    let mut text = format!(
+        "{:.2} cores, {:.0} MiB, woke late by p99 {}",
         process.cores_mean,
         process.rss_peak_bytes as f64 / f64::from(1 << 20),
         words(report.wake_lateness.p99_us),
-        grouped(report.sends.late),
-        grouped(report.sends.dropped),
-        grouped(report.sends.planned),
-        if report.starved {
-            ": STARVED, its figures say nothing"
-        } else {
-            ""
-        },
+    );
+    if let Some(ratio) = process.host_steal_ratio {
+        let _ = write!(
+            text,
+            ", the hypervisor took {:.1} % of its CPUs",
+            ratio * 100.0
+        );
+    }
+    text
+}
+
+fn sends(figures: &SendFigures) -> String {
+    format!(
+        "{} planned, {} late, {} dropped by the simulator, {} held up by the service and never sent",
+        grouped(figures.planned),
+        grouped(figures.late),
+        grouped(figures.dropped),
+        grouped(figures.unsent),
     )
+}
+
+fn starvation(report: &LoadReport) -> String {
+    let stolen = report
+        .simulator
+        .host_steal_ratio
+        .filter(|ratio| *ratio > STEAL_NAMED_MIN);
+    let cause = match stolen {
+        Some(ratio) => format!(
+            ": the hypervisor gave {:.1} % of its CPUs' time to others",
+            ratio * 100.0
+        ),
+        None => String::new(),
+    };
+    format!("it sent too late, its figures say nothing{cause}")
 }
 
 fn truth(out: &mut String, report: &LoadReport) {
@@ -314,6 +355,14 @@ fn truth(out: &mut String, report: &LoadReport) {
         grouped(truth.frames_skipped)
     );
     row(out, "truth", &text);
+    let text = match truth.switches_counted {
+        Some(count) => format!(
+            "{} acknowledged switches compared with the sessions' counters",
+            grouped(count)
+        ),
+        None => "not compared with the acknowledged switches".to_owned(),
+    };
+    row(out, "  counters", &text);
     if truth.verdict == TruthVerdict::Violated {
         let text = format!(
             "{} lost, {} stale, {} wrong, {} torn",
@@ -345,6 +394,34 @@ mod tests {
         assert_eq!(exit_code(&report, None), 2);
         report.truth.verdict = TruthVerdict::Violated;
         assert_eq!(exit_code(&report, None), 1);
+    }
+
+    #[test]
+    fn previews_say_whether_the_simulator_starved_where_nothing_switches() {
+        let mut report = LoadReport::default();
+        report.preview_sends.planned = 2_000;
+        report.preview_sends.late_ratio = 0.5;
+        assert!(report.paced_sends().too_late());
+        report.sends.planned = 2_000;
+        assert!(!report.paced_sends().too_late());
+    }
+
+    #[test]
+    fn a_starved_run_names_stolen_time_as_its_cause() {
+        let mut report = LoadReport {
+            starved: true,
+            ..LoadReport::default()
+        };
+        report.simulator.host_steal_ratio = Some(0.004);
+        assert!(!table(&report).contains("to others"));
+        report.simulator.host_steal_ratio = Some(0.25);
+        let text = table(&report);
+        for word in [
+            "took 25.0 % of its CPUs",
+            "gave 25.0 % of its CPUs' time to others",
+        ] {
+            assert!(text.contains(word), "{word} not in\n{text}");
+        }
     }
 
     #[test]

@@ -396,5 +396,9 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
     }
     let readers = shared.clone();
     // Joining threads blocks; the runtime has a place for that.
-    let _ = tokio::task::spawn_blocking(move || readers.reader.finish()).await;
+    let joined = tokio::task::spawn_blocking(move || readers.reader.finish()).await;
+    if joined.is_err() {
+        let words = "the threads that read frames could not be joined";
+        shared.truth.lock().doubt(words.to_owned());
+    }
 }

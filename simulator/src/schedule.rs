@@ -10,6 +10,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Round number that stands for the background a session is created with.
 pub const INITIAL_ROUND: u64 = u64::MAX;
+/// Sessions of one block of [`spread`] at most: 16 of a million's are due within a millisecond.
+const SPREAD_BLOCK_MAX: usize = 16;
+/// Blocks are made smaller to have at least so many.
+const SPREAD_BLOCKS_MIN: usize = 1024;
 
 /// Mixes three words into one; splitmix64's finaliser applied twice.
 pub fn mix(seed: u64, stream: u64, counter: u64) -> u64 {
@@ -138,6 +142,32 @@ impl Schedule {
     }
 }
 
+/// Every index below `len` once, so that any beginning of the sequence is spread over the whole: neighbours in small
+/// blocks, the blocks a golden section apart. Blocks, because sessions made together lie together in the service's
+/// memory, and those that switch together should.
+pub fn spread(len: usize) -> impl Iterator<Item = usize> {
+    let block = (len / SPREAD_BLOCKS_MIN).clamp(1, SPREAD_BLOCK_MAX);
+    let blocks = len.div_ceil(block);
+    let stride = coprime_stride(blocks);
+    (0..blocks).flat_map(move |turn| {
+        let first = (turn as u64 * stride as u64 % blocks as u64) as usize * block;
+        first..(first + block).min(len)
+    })
+}
+
+/// A step through `0..count` that meets every number once: the first one from the golden section on that shares no
+/// factor with `count`.
+fn coprime_stride(count: usize) -> usize {
+    let golden = ((count as f64 * 0.618_033_988_75) as usize).max(1);
+    (golden..)
+        .find(|stride| gcd(*stride, count) == 1)
+        .unwrap_or(1)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// Splits `sessions` over `gateways` as evenly as whole numbers allow.
 pub fn sizes(sessions: u64, gateways: usize) -> Vec<usize> {
     let gateways = gateways as u64;
@@ -178,6 +208,25 @@ mod tests {
         let phases = schedule(1, 0.0).phases(0, 4);
         assert!(phases.is_sorted());
         assert!(phases.iter().all(|phase| *phase < 3_000_000));
+    }
+
+    #[test]
+    fn any_beginning_of_a_spread_is_spread() {
+        for len in [0, 1, 2, 3, 10, 100, 1024, 75_000] {
+            let mut all: Vec<usize> = spread(len).collect();
+            let beginning = &all[..len / 4];
+            for quarter in 0..4 {
+                let bounds = quarter * len / 4..(quarter + 1) * len / 4;
+                let within = beginning.iter().filter(|at| bounds.contains(at)).count();
+                assert!(
+                    within.abs_diff(len / 16) <= 2 + len / 100,
+                    "{within} of {} in quarter {quarter}",
+                    len / 4
+                );
+            }
+            all.sort_unstable();
+            assert!(all.iter().copied().eq(0..len), "{len}");
+        }
     }
 
     #[test]

@@ -153,8 +153,10 @@ impl Gate {
 pub struct Census {
     /// Acknowledged at set-up.
     pub created: AtomicU64,
-    /// Refused.
+    /// Refused, for whatever reason.
     pub refused: AtomicU64,
+    /// Those of them that were shed.
+    pub shed: AtomicU64,
     /// Made anew after the service forgot them.
     pub recreated: AtomicU64,
     holding: AtomicU64,
@@ -166,6 +168,12 @@ impl Census {
     pub fn gained(&self, n: u64) {
         let holding = self.holding.fetch_add(n, Ordering::AcqRel) + n;
         self.reached.fetch_max(holding, Ordering::AcqRel);
+    }
+
+    /// So many sessions were refused and will not be asked for again.
+    pub fn refuse(&self, refused: u64, shed: u64) {
+        self.refused.fetch_add(refused, Ordering::Relaxed);
+        self.shed.fetch_add(shed, Ordering::Relaxed);
     }
 
     /// So many sessions are gone.

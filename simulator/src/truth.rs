@@ -9,6 +9,11 @@ use backdrop_reports::load::{TruthFigures, TruthVerdict};
 const HISTORY_MAX: usize = 20;
 /// Share of unreadable frames from which nothing can be said.
 const UNREADABLE_MAX: f64 = 0.01;
+/// Share of frames offered and not looked at from which nothing can be said.
+const SKIPPED_MAX: f64 = 0.1;
+/// Share of sessions read back with an unsettled switch from which nothing can be said. A restart settles them: the
+/// sessions are made anew. An outage without one is settled by two acknowledged switches.
+const INDETERMINATE_MAX: f64 = 0.01;
 
 /// Backgrounds that a session may rightly show.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -131,6 +136,13 @@ pub enum Pixels {
         /// Two that differ: (number, revision).
         codes: [(u16, u8); 2],
     },
+    /// One code, and a whole row or column of cells that shows none.
+    Gap {
+        /// Background number.
+        number: u16,
+        /// Upload revision.
+        revision: u8,
+    },
     /// Too few cells could be read.
     Unreadable,
 }
@@ -154,7 +166,7 @@ pub struct FrameExpectation {
 pub fn judge_frame(expected: &FrameExpectation, pixels: Pixels) -> Option<Violation> {
     match pixels {
         Pixels::Unreadable => None,
-        Pixels::Torn { .. } => Some(Violation::Torn),
+        Pixels::Torn { .. } | Pixels::Gap { .. } => Some(Violation::Torn),
         Pixels::Code { number, .. } if !expected.allowed.permits(number) => Some(Violation::Wrong),
         Pixels::Code { number, .. } if expected.header.is_some_and(|named| named != number) => {
             Some(Violation::Wrong)
@@ -177,6 +189,37 @@ pub struct Truth {
     required: Vec<Evidence>,
     /// Reasons why nothing can be said, beyond the counts.
     doubts: Vec<String>,
+    /// Lost and wrong sessions of the read-back at the end.
+    at_end: (u64, u64),
+}
+
+/// What the switch counters of some sessions add up to, against what was acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Acknowledged switches.
+    pub acknowledged: u64,
+    /// Acknowledged, and not in the counters.
+    pub missing: u64,
+    /// In the counters, and neither acknowledged nor in doubt.
+    pub surplus: u64,
+}
+
+impl Tally {
+    /// Compares the sum of some sessions' counters with their switches; `doubtful` ones may be in it or not.
+    pub fn of(acknowledged: u64, doubtful: u64, counted: u64) -> Self {
+        Tally {
+            acknowledged,
+            missing: acknowledged.saturating_sub(counted),
+            surplus: counted.saturating_sub(acknowledged + doubtful),
+        }
+    }
+
+    /// Adds other sessions; a shortage of these is not made good by a surplus of those.
+    pub fn add(&mut self, other: Tally) {
+        self.acknowledged += other.acknowledged;
+        self.missing += other.missing;
+        self.surplus += other.surplus;
+    }
 }
 
 /// Evidence that a scenario must bring.
@@ -213,6 +256,10 @@ impl Truth {
             self.figures.indeterminate += u64::from(allowed.is_doubtful());
         }
         if let Some(violation) = judge_session(allowed, shown, earlier) {
+            if !sampled {
+                self.at_end.0 += u64::from(violation == Violation::Lost);
+                self.at_end.1 += u64::from(violation == Violation::Wrong);
+            }
             let seen = match shown {
                 Shown::Background(number) => format!("showed background {number}"),
                 Shown::Foreign(index) => {
@@ -255,6 +302,9 @@ impl Truth {
                         "shows background {a} revision {ar} and background {b} revision {br} at once"
                     )
                 }
+                Pixels::Gap { number, revision } => {
+                    format!("shows background {number} revision {revision} and a band of nothing")
+                }
                 Pixels::Unreadable => String::new(),
             };
             self.violation(
@@ -271,15 +321,44 @@ impl Truth {
         }
     }
 
+    /// Books the comparison of the sessions' counters, which sees also what later switches covered. Sessions found lost
+    /// or wrong at the end may be among them and are not counted twice.
+    pub fn counters(&mut self, tally: Tally) {
+        self.figures.switches_counted = Some(tally.acknowledged);
+        let (lost, wrong) = self.at_end;
+        if tally.missing > 0 {
+            let words = format!(
+                "{} acknowledged switches are not in the sessions' counters (of {})",
+                tally.missing, tally.acknowledged
+            );
+            self.violations(Violation::Lost, tally.missing.saturating_sub(lost), &words);
+        }
+        if tally.surplus > 0 {
+            let words = format!(
+                "the sessions' counters have {} switches more than were acknowledged or in doubt",
+                tally.surplus
+            );
+            self.violations(
+                Violation::Wrong,
+                tally.surplus.saturating_sub(wrong),
+                &words,
+            );
+        }
+    }
+
     /// Books a violation that was found elsewhere.
     pub fn violation(&mut self, violation: Violation, words: &str) {
+        self.violations(violation, 1, words);
+    }
+
+    fn violations(&mut self, violation: Violation, count: u64, words: &str) {
         let (counter, name) = match violation {
             Violation::Lost => (&mut self.figures.lost, "lost"),
             Violation::Stale => (&mut self.figures.stale, "stale"),
             Violation::Wrong => (&mut self.figures.wrong, "wrong"),
             Violation::Torn => (&mut self.figures.torn, "torn"),
         };
-        *counter += 1;
+        *counter += count;
         if self.figures.history.len() < HISTORY_MAX {
             self.figures.history.push(format!("{name}: {words}"));
         }
@@ -304,13 +383,17 @@ impl Truth {
         let frames = figures.frames_read + figures.frames_unreadable;
         let unreadable =
             frames > 0 && figures.frames_unreadable as f64 > UNREADABLE_MAX * frames as f64;
+        let offered = frames + figures.frames_skipped;
+        let skipped = figures.frames_skipped as f64 > SKIPPED_MAX * offered as f64;
+        let indeterminate =
+            figures.indeterminate as f64 > INDETERMINATE_MAX * figures.sessions_read as f64;
         let missing = self.required.iter().any(|evidence| match evidence {
             Evidence::Sessions => figures.sessions_read == 0,
             Evidence::Frames => figures.frames_read == 0,
         });
         figures.verdict = if violations > 0 {
             TruthVerdict::Violated
-        } else if unreadable || missing || !self.doubts.is_empty() {
+        } else if unreadable || skipped || indeterminate || missing || !self.doubts.is_empty() {
             TruthVerdict::Inconclusive
         } else {
             TruthVerdict::Clean
@@ -319,6 +402,18 @@ impl Truth {
             figures.history.push(format!(
                 "inconclusive: {} of {frames} frames unreadable",
                 figures.frames_unreadable
+            ));
+        }
+        if skipped {
+            figures.history.push(format!(
+                "inconclusive: {} of {offered} frames were not looked at: the readers were busy",
+                figures.frames_skipped
+            ));
+        }
+        if indeterminate {
+            figures.history.push(format!(
+                "inconclusive: {} of {} sessions have a switch that timed out and is not settled",
+                figures.indeterminate, figures.sessions_read
             ));
         }
         if missing {
@@ -460,6 +555,58 @@ mod tests {
             "{:?}",
             figures.history
         );
+    }
+
+    #[test]
+    fn too_many_skipped_frames_or_indeterminate_sessions_prove_nothing() {
+        let mut truth = Truth::default();
+        for _ in 0..9 {
+            truth.frame("f", &expecting(&[1], (1, 1)), code(1, 1));
+        }
+        truth.skipped();
+        assert_eq!(truth.conclude().verdict, TruthVerdict::Clean);
+        truth.skipped();
+        assert_eq!(truth.conclude().verdict, TruthVerdict::Inconclusive);
+
+        let mut truth = Truth::default();
+        let mut doubtful = Allowed::acknowledged(Some(1));
+        doubtful.perhaps(2);
+        let sound = Allowed::acknowledged(Some(1));
+        let mut read = |allowed: &Allowed| {
+            truth.session(String::new, allowed, Shown::Background(1), &[], false);
+            truth.conclude().verdict
+        };
+        assert_eq!(read(&doubtful), TruthVerdict::Inconclusive);
+        for _ in 0..98 {
+            read(&sound);
+        }
+        assert_eq!(read(&sound), TruthVerdict::Clean);
+        assert_eq!(read(&doubtful), TruthVerdict::Inconclusive);
+    }
+
+    #[test]
+    fn counters_show_what_later_switches_covered() {
+        assert_eq!(Tally::of(10, 2, 10), Tally::of(10, 2, 12));
+        assert_eq!(
+            (Tally::of(10, 2, 9).missing, Tally::of(10, 2, 13).surplus),
+            (1, 1)
+        );
+        let mut sum = Tally::of(10, 0, 10);
+        let mut truth = Truth::default();
+        truth.counters(sum);
+        assert_eq!(truth.conclude().verdict, TruthVerdict::Clean);
+        assert_eq!(truth.conclude().switches_counted, Some(10));
+
+        sum.add(Tally::of(10, 0, 7));
+        sum.add(Tally::of(10, 0, 11));
+        let mut truth = Truth::default();
+        let allowed = Allowed::acknowledged(Some(1));
+        // One of the three is seen by itself, too.
+        truth.session(String::new, &allowed, Shown::Background(2), &[1, 2], false);
+        truth.counters(sum);
+        let figures = truth.conclude();
+        assert_eq!((figures.lost, figures.wrong), (3, 1));
+        assert!(figures.history[1].contains("3 acknowledged switches are not"));
     }
 
     #[test]

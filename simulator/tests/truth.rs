@@ -57,6 +57,13 @@ async fn an_honest_service_is_clean() {
     );
     assert_eq!(report.switches.planned, 1500);
     assert_eq!(report.switches.latency.count, 1500);
+    // Those of the warm-up count, too.
+    assert!(report.truth.switches_counted >= Some(1500));
+    // Counted by whole ticks, the first of which began in the warm-up.
+    assert!(report.sends.planned >= 1500);
+    assert_eq!(report.sends.sent, report.sends.planned);
+    assert_eq!((report.sends.dropped, report.sends.unsent), (0, 0));
+    assert!(report.preview_sends.planned > 0);
     assert_eq!(report.windows[0].switches.planned, 600);
     assert!(report.goose.requests > 0 && report.goose.failures == 0);
     assert!(fake.singles.load(Ordering::Relaxed) > 0);
@@ -80,14 +87,34 @@ async fn lost_switches_are_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_switches_that_later_ones_cover_are_seen() {
+    let fake = Fake::start(Bug::Covered).await;
+    let outcome = storm(&fake, &[]).await;
+    let truth = &outcome.report.truth;
+    let dropped = fake.dropped.load(Ordering::Relaxed);
+    assert!(dropped > 0);
+    assert!(truth.lost >= dropped, "{truth:#?}");
+    let line = format!("{dropped} acknowledged switches are not in the sessions' counters");
+    assert!(
+        truth.history.iter().any(|words| words.contains(&line)),
+        "{truth:#?}"
+    );
+    assert_eq!(outcome.exit, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_backgrounds_are_seen() {
     let fake = Fake::start(Bug::Wrong).await;
     let outcome = storm(&fake, &[]).await;
     assert_eq!(outcome.report.truth.verdict, TruthVerdict::Violated);
-    assert!(
-        outcome.report.truth.wrong + outcome.report.truth.lost > 0,
-        "{:#?}",
-        outcome.report.truth
+    let (truth, planted) = (&outcome.report.truth, fake.wrong_sessions());
+    assert!(planted > 0);
+    // Samples while the load ran may have seen more.
+    assert!(truth.wrong >= planted, "{truth:#?}");
+    assert_eq!(
+        (truth.lost, truth.stale, truth.torn),
+        (0, 0, 0),
+        "{truth:#?}"
     );
 }
 
@@ -114,18 +141,6 @@ async fn refused_switches_that_were_not_applied_are_right() {
         "{:#?}",
         outcome.report.truth
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stale_frames_are_seen() {
-    let fake = Fake::start(Bug::Stale).await;
-    let outcome = mixed(&fake, &[]).await;
-    assert!(
-        outcome.report.truth.stale > 0,
-        "{:#?}",
-        outcome.report.truth
-    );
-    assert_eq!(outcome.exit, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,6 +208,17 @@ async fn a_service_that_refuses_sessions_is_an_error_unless_allowed() {
         (sessions.created, sessions.refused, sessions.reached),
         (120, 180, 120)
     );
+    assert_eq!(sessions.shed, 180);
+    // Every gateway has its share of what there was room for.
+    for gateway in 0..3 {
+        let users = gateway * 100..(gateway + 1) * 100;
+        let made = fake
+            .users()
+            .into_iter()
+            .filter(|user| users.contains(user))
+            .count();
+        assert!((30..=50).contains(&made), "{made} of gateway {gateway}");
+    }
     assert_eq!(outcome.report.truth.sessions_read, 120);
     assert_eq!(
         outcome.report.truth.verdict,
@@ -219,11 +245,17 @@ async fn a_restart_is_survived_and_judged() {
     );
     let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
         under_load(&fake).await;
+        // Under pressure from its own start: what it refuses is asked for again.
+        fake.refuse_creations.store(4, Ordering::Relaxed);
         fake.restart();
     });
     let outcome = outcome.unwrap();
     let report = &outcome.report;
     assert_eq!(report.sessions.recreated, 300, "{:#?}", report.sessions);
+    assert_eq!(report.sessions.refused, 0, "{:#?}", report.sessions);
+    // Only the switches of the new life are in the sessions' counters.
+    let counted = report.truth.switches_counted;
+    assert!(counted.is_some_and(|counted| counted <= report.switches.ok));
     assert!(report.switches.failed > 0);
     assert_eq!(
         report.truth.verdict,
@@ -232,6 +264,24 @@ async fn a_restart_is_survived_and_judged() {
         report.truth
     );
     assert_eq!(report.truth.sessions_read, 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_takes_no_sessions_back_is_given_up_on_and_not_called_away() {
+    let fake = Fake::start(Bug::None).await;
+    let flags = ["--sessions", "300", "--reconnect-for", "300ms"];
+    let plan = plan(Scenario::Mixed, &fake, &flags);
+    let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
+        under_load(&fake).await;
+        fake.refuse_creations.store(u64::MAX, Ordering::Relaxed);
+        fake.restart();
+    });
+    let report = outcome.unwrap().report;
+    let sessions = &report.sessions;
+    assert_eq!((sessions.refused, sessions.shed), (300, 300));
+    assert_eq!(report.ended_early, None);
+    // No session is left to be read.
+    assert_eq!(report.truth.verdict, TruthVerdict::Inconclusive);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

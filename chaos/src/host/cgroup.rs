@@ -178,6 +178,11 @@ impl Hierarchy {
                 from: moved.aside.clone(),
                 to: moved.home.clone(),
             }),
+            Place::V2(v2::Place {
+                asked: Some(asked), ..
+            }) => Some(Undo::Undelegate {
+                at: asked.at.clone(),
+            }),
             _ => None,
         }
     }
@@ -478,6 +483,26 @@ impl Leaf {
             LeafKind::V1(files) => files.kill_count(),
             LeafKind::V2(files) => files.kill_count(),
             LeafKind::Emulated(leaf) => Ok(leaf.kill_count()),
+        }
+    }
+
+    /// Whether socket buffers are among its figures.
+    #[must_use]
+    pub fn counts_sockets(&self) -> bool {
+        match &self.0.kind {
+            LeafKind::V1(files) => files.counts_sockets(),
+            LeafKind::V2(_) => true,
+            LeafKind::Emulated(_) => false,
+        }
+    }
+
+    /// Highest usage that the kernel itself saw, page cache included (on v1 without sockets), bytes. None where it keeps none.
+    #[must_use]
+    pub fn kernel_peak(&self) -> Option<u64> {
+        match &self.0.kind {
+            LeafKind::V1(files) => files.peak(),
+            LeafKind::V2(files) => files.peak(),
+            LeafKind::Emulated(_) => None,
         }
     }
 

@@ -1,8 +1,7 @@
 //! What this host can do, what it lacks, and how to mend it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backdrop_reports::record::Host;
 
@@ -10,7 +9,7 @@ use super::cgroup::{Hierarchy, Limits};
 use super::cpu::{CpuSet, Placement};
 use super::error::HostError;
 use super::process::{CommandSpec, End, ServiceProcess};
-use super::{files, mounts, sys, tree};
+use super::{files, mounts, scope, sys, tree};
 
 /// Memory that the default suite needs beside its limits: simulator, runner and page cache, bytes.
 const MEMORY_MIN: u64 = 2 << 30;
@@ -95,9 +94,14 @@ fn cgroup() -> Vec<Check> {
     let hierarchy = match Hierarchy::detect() {
         Ok(hierarchy) => hierarchy,
         Err(error) => {
-            let mend = user_scope().unwrap_or_else(|| {
-                "run as root, or accept weaker evidence with --allow-emulated".to_owned()
-            });
+            if scope::offered() {
+                let mend = format!(
+                    "none needed: a run starts over by itself in a scope (`{}`)",
+                    scope::words()
+                );
+                return vec![Check::weak("cgroup", error.to_string(), mend)];
+            }
+            let mend = "run as root, or accept weaker evidence with --allow-emulated";
             return vec![Check::bad("cgroup", error.to_string(), mend)];
         }
     };
@@ -110,7 +114,14 @@ fn cgroup() -> Vec<Check> {
         },
     ) {
         Ok(cell) => {
-            let swap = Check::good("swap", cell.swap().how.clone());
+            let how = cell.swap().how.clone();
+            let swap = if cell.swap().off {
+                Check::good("swap", how)
+            } else {
+                let mend = "`swapoff -a` for the time of the run, or boot with swapaccount=1: \
+                            a limit that swap evades makes every verdict inconclusive";
+                Check::bad("swap", how, mend)
+            };
             let tried = cell
                 .leaf("service")
                 .and_then(|leaf| leaf.stats())
@@ -124,61 +135,12 @@ fn cgroup() -> Vec<Check> {
             };
             vec![made, swap]
         }
-        Err(error @ HostError::SwapOn { .. }) => {
-            vec![
-                Check::good("cgroup", place),
-                Check::bad(
-                    "swap",
-                    error.to_string(),
-                    "`swapoff -a` for the time of the run",
-                ),
-            ]
-        }
         Err(error) => vec![Check::bad(
             "cgroup",
             format!("{place}: {error}"),
             "see the error",
         )],
     }
-}
-
-/// Whether systemd would hand the user a scope with a memory controller; the advice if so.
-fn user_scope() -> Option<String> {
-    let scope = [
-        "--user",
-        "--scope",
-        "--quiet",
-        "-p",
-        "Delegate=yes",
-        "-p",
-        "MemoryAccounting=yes",
-    ];
-    let mut command = Command::new("systemd-run");
-    command
-        .args(scope)
-        .arg("true")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let begun = Instant::now();
-    while begun.elapsed() < ANSWER_WITHIN {
-        match child.try_wait() {
-            Ok(Some(status)) => {
-                let advice = format!(
-                    "run it in a scope of your own: `systemd-run {} COMMAND`",
-                    scope.join(" ")
-                );
-                return status.success().then_some(advice);
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-            Err(_) => return None,
-        }
-    }
-    // No answer is an answer: no session bus to ask.
-    let _ = child.kill();
-    let _ = child.wait();
-    None
 }
 
 fn user() -> Check {
@@ -337,9 +299,9 @@ fn open_files() -> Check {
     }
 }
 
-/// The host as the run record has it. `hierarchy` is what the run uses, or why none could be had.
+/// The host as the run record has it. `hierarchy` is what the run uses; `lacking` why it is the emulation, if it is.
 #[must_use]
-pub fn host_facts(hierarchy: Result<&Hierarchy, &HostError>) -> Host {
+pub fn host_facts(hierarchy: &Hierarchy, lacking: Option<&HostError>) -> Host {
     Host {
         kernel: kernel_release(),
         cpu: cpu_model(),
@@ -347,9 +309,9 @@ pub fn host_facts(hierarchy: Result<&Hierarchy, &HostError>) -> Host {
             u32::try_from(cpus.cpus().len()).unwrap_or(u32::MAX)
         }),
         memory_bytes: meminfo("MemTotal").unwrap_or(0),
-        cgroup: hierarchy.map_or("none", Hierarchy::word).to_owned(),
+        cgroup: hierarchy.word().to_owned(),
         root: sys::effective_user() == 0,
-        lacks: lacks(hierarchy),
+        lacks: lacks(hierarchy, lacking),
     }
 }
 
@@ -365,16 +327,19 @@ fn cpu_model() -> String {
 }
 
 /// What is missing, what was used instead and what that means for the verdict.
-fn lacks(hierarchy: Result<&Hierarchy, &HostError>) -> Vec<String> {
+fn lacks(hierarchy: &Hierarchy, lacking: Option<&HostError>) -> Vec<String> {
     let mut lacks = Vec::new();
-    match hierarchy {
-        Ok(hierarchy) if hierarchy.is_emulated() => lacks.push(
-            "no memory cgroup: a watchdog samples resident memory and kills in the kernel's place; \
+    if let Some(why) = scope::entered() {
+        lacks.push(format!(
+            "{why}; the run was started over in a scope of the user's systemd, which changes no verdict"
+        ));
+    }
+    if hierarchy.is_emulated() {
+        let why = lacking.map_or_else(|| "no memory cgroup".to_owned(), ToString::to_string);
+        lacks.push(format!(
+            "{why}: a watchdog samples resident memory and kills in the kernel's place; \
              OOM outcomes are inconclusive unless --allow-emulated"
-                .to_owned(),
-        ),
-        Ok(_) => {}
-        Err(error) => lacks.push(format!("{error}: nothing can be concluded about memory")),
+        ));
     }
     if let Ok(devices) = mounts::swap_devices()
         && !devices.is_empty()
@@ -425,10 +390,16 @@ mod tests {
 
     #[test]
     fn a_host_without_cgroups_is_told_what_that_means() {
-        let host = host_facts(Ok(&Hierarchy::emulated()));
+        let lacking = HostError::NoHierarchy {
+            tried: vec!["v2: not mounted".to_owned()],
+            mend: "none".to_owned(),
+        };
+        let host = host_facts(&Hierarchy::emulated(), Some(&lacking));
         assert_eq!(host.cgroup, "emulated");
         assert!(
-            host.lacks.iter().any(|l| l.contains("inconclusive")),
+            host.lacks
+                .iter()
+                .any(|l| l.contains("inconclusive") && l.contains("v2: not mounted")),
             "{host:?}"
         );
         assert!(

@@ -54,12 +54,12 @@ pub enum HostError {
         /// Usage at that moment.
         usage: u64,
     },
-    /// Swap cannot be kept away from the cgroup, so its limit would not bind.
-    #[error("swap is not off for {}: {why}; turn it off with `swapoff -a` or boot with swapaccount=1", path.display())]
-    SwapOn {
-        /// The cgroup.
+    /// A folder that undoing relies on is not ours alone.
+    #[error("{} is not to be trusted: {why}", path.display())]
+    Untrusted {
+        /// The folder.
         path: PathBuf,
-        /// What was found.
+        /// What is wrong with it.
         why: String,
     },
     /// Something would not go away.

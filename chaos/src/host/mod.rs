@@ -13,9 +13,11 @@ mod error;
 mod files;
 pub mod hog;
 mod mounts;
+mod ours;
 pub mod process;
 pub mod reaper;
 pub mod sample;
+pub mod scope;
 pub mod steal;
 #[expect(
     unsafe_code,
@@ -35,6 +37,7 @@ pub use cpu::{CpuSet, Placement};
 pub use doctor::{Check, CheckState, doctor, host_facts};
 pub use error::HostError;
 pub use hog::{CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec};
+pub use ours::{mark, state_dir, unmark_empty};
 pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess};
 pub use reaper::Reaper;
 pub use sample::{HostSample, Peaks, Sampler, SamplerConfig};

@@ -75,20 +75,21 @@ pub fn own_folder(
     (!escapes).then(|| mount.at.join(below))
 }
 
-/// The weaker proof where the cgroup itself cannot forbid swap: the host has none.
-pub fn no_swap_anywhere(cell: &Path, why: &str) -> Result<Swap, HostError> {
-    let devices = swap_devices()?;
-    if devices.is_empty() {
-        return Ok(Swap {
-            off: true,
-            how: format!("{why}, and /proc/swaps lists no swap"),
-        });
+/// The weaker proof where the cgroup itself cannot forbid swap: the host has none. Swap that is on is no error: the run goes
+/// on, and its verdict says that the limit may not have bound.
+pub fn no_swap_anywhere(why: &str) -> Result<Swap, HostError> {
+    Ok(no_swap(why, &swap_devices()?))
+}
+
+fn no_swap(why: &str, devices: &[String]) -> Swap {
+    let list = match devices {
+        [] => "no swap".to_owned(),
+        devices => devices.join(", "),
+    };
+    Swap {
+        off: devices.is_empty(),
+        how: format!("{why}, and /proc/swaps lists {list}"),
     }
-    let why = format!("{why}, and /proc/swaps lists {}", devices.join(", "));
-    Err(HostError::SwapOn {
-        path: cell.to_owned(),
-        why,
-    })
 }
 
 /// Swap devices in use; a kernel without swap has none.
@@ -112,6 +113,13 @@ mod tests {
 
     const LINE: &str =
         "31 24 0:27 /docker/ab /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory";
+
+    #[test]
+    fn swap_that_is_on_is_told_and_is_no_error() {
+        let swap = no_swap("no memsw", &["/dev/sda2".to_owned()]);
+        assert!(!swap.off && swap.how.contains("/dev/sda2"), "{swap:?}");
+        assert!(no_swap("no memsw", &[]).off);
+    }
 
     #[test]
     fn a_mount_has_root_place_type_and_controllers() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::HostError;
 use super::process::ProcessId;
 use super::undo::Undo;
-use super::{files, sys, tree, v2};
+use super::{files, ours, sys, tree, v2};
 
 /// Time that a killed process has to vanish.
 const DIE_WITHIN: Duration = Duration::from_secs(5);
@@ -31,6 +31,11 @@ pub fn take_back(undo: &Undo) -> Result<String, HostError> {
             v2::bring_home(from, to)?;
             Ok(format!("processes moved back to {}", to.display()))
         }
+        Undo::Undelegate { at } => Ok(if v2::give_back(at)? {
+            format!("memory controller taken back at {}", at.display())
+        } else {
+            format!("memory controller left at {}: in use", at.display())
+        }),
         Undo::Process { process, what } => end_process(*process, what),
         Undo::Failpoint { admin, name } => failpoint_off(admin, name),
         Undo::Folder { path } => remove_folder(path),
@@ -67,7 +72,7 @@ fn end_process(process: ProcessId, what: &str) -> Result<String, HostError> {
     })
 }
 
-/// Removes a folder that lies at least two levels below the root and is named in full.
+/// Removes a folder that is named in full and lies in a marked folder of ours; of that one, what is left if that is the mark.
 fn remove_folder(path: &Path) -> Result<String, HostError> {
     let plain = path
         .components()
@@ -80,9 +85,11 @@ fn remove_folder(path: &Path) -> Result<String, HostError> {
             why,
         });
     }
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        other => other.map_err(HostError::io("removing", path))?,
+    let around = path.parent().unwrap_or(path);
+    if std::fs::symlink_metadata(path).is_ok() {
+        ours::check_mark(around)?;
+        std::fs::remove_dir_all(path).map_err(HostError::io("removing", path))?;
+        ours::unmark_empty(around);
     }
     Ok(format!("folder {} removed", path.display()))
 }
@@ -210,5 +217,21 @@ mod tests {
             assert!(remove_folder(Path::new(path)).is_err(), "{path}");
         }
         assert!(remove_folder(Path::new("/tmp/backdrop-never/made")).is_ok());
+    }
+
+    #[test]
+    fn a_folder_is_removed_only_where_our_mark_is() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (around, inner) = (dir.path().join("data"), dir.path().join("data/trial"));
+        std::fs::create_dir_all(&inner).expect("folder");
+        let error = remove_folder(&inner).expect_err("no mark");
+        assert!(error.to_string().contains("no mark"), "{error}");
+        ours::mark(&around).expect("marked");
+        std::fs::write(around.join("kept"), "").expect("file");
+        assert!(remove_folder(&inner).is_ok() && !inner.exists() && around.exists());
+        std::fs::create_dir(&inner).expect("folder");
+        std::fs::remove_file(around.join("kept")).expect("gone");
+        assert!(remove_folder(&inner).is_ok());
+        assert!(!around.exists(), "with nothing but its mark it goes too");
     }
 }

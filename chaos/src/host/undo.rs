@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
-use super::files;
 use super::process::ProcessId;
 use super::takeback::take_back;
+use super::{files, ours};
 
 /// Open entries at most; a run has a few dozen.
 const OPEN_MAX: usize = 10_000;
@@ -33,6 +33,11 @@ pub enum Undo {
         /// Where they came from.
         to: PathBuf,
     },
+    /// Take the memory controller from the children of this cgroup, unless one of them uses it by now.
+    Undelegate {
+        /// Which.
+        at: PathBuf,
+    },
     /// Kill this process if it is still the same.
     Process {
         /// Which.
@@ -47,7 +52,7 @@ pub enum Undo {
         /// Name.
         name: String,
     },
-    /// Remove this folder with all that is in it.
+    /// Remove this folder with all that is in it; the folder around it must carry our mark ([`super::mark`]).
     Folder {
         /// Which.
         path: PathBuf,
@@ -125,7 +130,7 @@ impl State {
 impl UndoLog {
     /// Opens `undo-<pid>-<start ticks>.jsonl` in this folder, which is made. One per process and folder.
     pub fn create(dir: &Path) -> Result<Self, HostError> {
-        std::fs::create_dir_all(dir).map_err(HostError::io("making", dir))?;
+        ours::make_private(dir)?;
         // Children and the reaper may have other working directories.
         let dir = dir
             .canonicalize()
@@ -344,7 +349,9 @@ impl Leftover {
 }
 
 /// Logs of runners that no longer live. A start refuses while there are any and names `chaos doctor --clean`.
+/// A folder that others can write to is an error: what it lists would be killed and removed with our rights.
 pub fn leftovers(dir: &Path) -> Result<Vec<Leftover>, HostError> {
+    ours::check_private(dir)?;
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         other => other.map_err(HostError::io("listing", dir))?,
@@ -395,6 +402,7 @@ mod tests {
 
     fn folder(dir: &Path, name: &str) -> (PathBuf, Undo) {
         let path = dir.join(name);
+        ours::mark(dir).expect("marked");
         std::fs::create_dir_all(path.join("inner")).expect("folder");
         (path.clone(), Undo::Folder { path })
     }

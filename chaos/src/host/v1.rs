@@ -111,7 +111,6 @@ fn swap_off(path: &Path, limit: u64) -> Result<Swap, HostError> {
     let memsw = path.join("memory.memsw.limit_in_bytes");
     if !memsw.exists() {
         return super::mounts::no_swap_anywhere(
-            path,
             "the kernel counts no swap (no memory.memsw files)",
         );
     }
@@ -155,7 +154,9 @@ pub struct LeafFiles {
     stat: KernelFile,
     oom: KernelFile,
     kernel: Option<KernelFile>,
+    /// None where the kernel does not count sockets.
     sockets: Option<KernelFile>,
+    peak: Option<KernelFile>,
 }
 
 impl LeafFiles {
@@ -165,8 +166,18 @@ impl LeafFiles {
             stat: KernelFile::open(path.join("memory.stat"))?,
             oom: KernelFile::open(path.join("memory.oom_control"))?,
             kernel: KernelFile::open_optional(path.join("memory.kmem.usage_in_bytes"))?,
-            sockets: KernelFile::open_optional(path.join("memory.kmem.tcp.usage_in_bytes"))?,
+            sockets: account_sockets(path)?,
+            peak: KernelFile::open_optional(path.join("memory.max_usage_in_bytes"))?,
         })
+    }
+
+    pub fn counts_sockets(&self) -> bool {
+        self.sockets.is_some()
+    }
+
+    /// Highest usage that the kernel saw, page cache included, sockets not.
+    pub fn peak(&self) -> Option<u64> {
+        self.peak.as_ref()?.number().ok()
     }
 
     pub fn kill_count(&self) -> Result<u64, HostError> {
@@ -184,6 +195,16 @@ impl LeafFiles {
         stats.oom_kills = self.kill_count()?;
         Ok(stats)
     }
+}
+
+/// Has the kernel count TCP buffers: it does so for a cgroup from the first write to its limit on, even of "no limit", and
+/// only for sockets opened after it. So this comes before the first process. None where it cannot.
+fn account_sockets(path: &Path) -> Result<Option<KernelFile>, HostError> {
+    let limit = path.join("memory.kmem.tcp.limit_in_bytes");
+    if files::write(&limit, -1).is_err() {
+        return Ok(None);
+    }
+    KernelFile::open_optional(path.join("memory.kmem.tcp.usage_in_bytes"))
 }
 
 /// What `memory.stat` says of the cgroup itself (not of its children, the `total_` fields).

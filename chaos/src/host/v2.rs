@@ -26,6 +26,8 @@ pub struct Place {
     pub base: PathBuf,
     /// Processes moved aside to satisfy the rule against processes in inner cgroups.
     pub moved: Option<Arc<Moved>>,
+    /// The memory controller was not handed down here before.
+    pub asked: Option<Arc<Asked>>,
 }
 
 /// Finds a place: own cgroup if it delegates already, its parent, the mount's root, own cgroup after moving aside.
@@ -45,7 +47,13 @@ pub fn find(mounts: &[Mount], self_cgroup: &str, tried: &mut Vec<String>) -> Opt
     }
     for base in bases {
         match usable(&base) {
-            Ok(()) => return Some(Place { base, moved: None }),
+            Ok(asked) => {
+                return Some(Place {
+                    base,
+                    moved: None,
+                    asked: asked.map(Arc::new),
+                });
+            }
             Err(error) => tried.push(format!("v2: {error}")),
         }
     }
@@ -53,6 +61,8 @@ pub fn find(mounts: &[Mount], self_cgroup: &str, tried: &mut Vec<String>) -> Opt
         Ok(moved) => Some(Place {
             base: own,
             moved: Some(Arc::new(moved)),
+            // Bringing the processes home takes the controller back as well.
+            asked: None,
         }),
         Err(error) => {
             tried.push(format!("v2: {error}"));
@@ -68,8 +78,8 @@ fn lists_memory(path: &Path) -> Result<bool, HostError> {
         .any(|c| c == "memory"))
 }
 
-/// Whether children of this folder get the memory controller, asking for it where that disturbs nobody.
-fn usable(base: &Path) -> Result<(), HostError> {
+/// Whether children of this folder get the memory controller, asking for it where that disturbs nobody; what was asked for.
+fn usable(base: &Path) -> Result<Option<Asked>, HostError> {
     let subtree = base.join("cgroup.subtree_control");
     if !lists_memory(&base.join("cgroup.controllers"))? {
         let what =
@@ -79,11 +89,63 @@ fn usable(base: &Path) -> Result<(), HostError> {
             what,
         });
     }
+    let mut asked = None;
     if !lists_memory(&subtree)? {
         // Refused by the kernel with EBUSY where processes live in it, except in the true root.
         files::write(&subtree, "+memory")?;
+        asked = Some(Asked {
+            at: base.to_owned(),
+        });
     }
-    tree::probe(base, look)
+    tree::probe(base, look).map(|()| asked)
+}
+
+/// The memory controller, handed down to a folder's children for us. Dropping gives it back.
+#[derive(Debug)]
+pub struct Asked {
+    /// The folder.
+    pub at: PathBuf,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Err(error) = give_back(&self.at) {
+            tracing::error!(%error, "the memory controller is still handed down");
+        }
+    }
+}
+
+/// Takes the memory controller from a folder's children again, unless one of them has come to use it meanwhile: another
+/// runner's cell, or a limit that somebody set. Then it stays, which costs nobody anything. Whether it was taken.
+pub fn give_back(at: &Path) -> Result<bool, HostError> {
+    let subtree = at.join("cgroup.subtree_control");
+    if !subtree.exists() || !lists_memory(&subtree)? {
+        return Ok(true);
+    }
+    let entries = std::fs::read_dir(at).map_err(HostError::io("listing", at))?;
+    if entries
+        .flatten()
+        .any(|e| e.path().is_dir() && in_use(&e.path()))
+    {
+        return Ok(false);
+    }
+    files::write(&subtree, "-memory").map(|()| true)
+}
+
+/// Whether a cgroup hands the controller on or has been given a limit or protection. What cannot be read counts as used.
+fn in_use(path: &Path) -> bool {
+    let at_default = |(name, default): (&str, u64)| {
+        let file = path.join(name);
+        !file.exists() || files::read_number(&file).is_ok_and(|n| n == default)
+    };
+    let defaults = [
+        ("memory.max", u64::MAX),
+        ("memory.high", u64::MAX),
+        ("memory.low", 0),
+        ("memory.min", 0),
+    ];
+    let handed_on = lists_memory(&path.join("cgroup.subtree_control")).unwrap_or(true);
+    handed_on || !defaults.into_iter().all(at_default)
 }
 
 /// Whether a fresh cgroup has what a cell needs.
@@ -127,7 +189,10 @@ impl Moved {
         tree::make(&moved.aside)?;
         // From here on dropping `moved` takes everything back.
         move_all(home, &moved.aside)?;
-        usable(home)?;
+        if let Some(asked) = usable(home)? {
+            // `bring_home` takes it back before the processes may return; twice would be once too often.
+            std::mem::forget(asked);
+        }
         Ok(moved)
     }
 }
@@ -182,7 +247,7 @@ pub fn make_cell(path: &Path, limit: u64) -> Result<Swap, HostError> {
     files::write(&path.join("cgroup.subtree_control"), "+memory")?;
     let swap = path.join("memory.swap.max");
     if !swap.exists() {
-        return super::mounts::no_swap_anywhere(path, "the kernel has no memory.swap.max");
+        return super::mounts::no_swap_anywhere("the kernel has no memory.swap.max");
     }
     files::write(&swap, 0)?;
     match files::read_number(&swap)? {
@@ -266,6 +331,8 @@ pub struct LeafFiles {
     usage: KernelFile,
     stat: KernelFile,
     events: KernelFile,
+    /// Since Linux 5.19.
+    peak: Option<KernelFile>,
 }
 
 impl LeafFiles {
@@ -281,7 +348,13 @@ impl LeafFiles {
             usage: KernelFile::open(path.join("memory.current"))?,
             stat: KernelFile::open(path.join("memory.stat"))?,
             events: KernelFile::open(events)?,
+            peak: KernelFile::open_optional(path.join("memory.peak"))?,
         })
+    }
+
+    /// Highest usage that the kernel saw, page cache and sockets included.
+    pub fn peak(&self) -> Option<u64> {
+        self.peak.as_ref()?.number().ok()
     }
 
     pub fn kill_count(&self) -> Result<u64, HostError> {
@@ -420,7 +493,8 @@ mod tests {
     fn asking_for_the_controller_writes_the_subtree_file() {
         let dir = tempfile::tempdir().expect("temporary folder");
         folder(dir.path(), "cpu memory", "cpu", "");
-        // The probe fails for want of a kernel that fills the new folder: what counts is what was asked before.
+        // The probe fails for want of a kernel that fills the new folder: what was asked before stands in the plain file, which
+        // does not answer by listing the controller, so that giving back finds nothing to give.
         let error = usable(dir.path()).expect_err("no kernel here");
         assert!(error.to_string().contains("memory.max"), "{error}");
         assert_eq!(
@@ -433,6 +507,23 @@ mod tests {
             .filter(|e| e.path().is_dir())
             .collect();
         assert!(left.is_empty(), "the probe's folder is gone: {left:?}");
+    }
+
+    #[test]
+    fn the_controller_is_given_back_unless_somebody_uses_it() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let subtree = dir.path().join("cgroup.subtree_control");
+        let child = dir.path().join("child");
+        folder(dir.path(), "memory", "memory ", "");
+        folder(&child, "memory", "", "");
+        fs::write(child.join("memory.max"), "1000").expect("file");
+        assert!(!give_back(dir.path()).expect("looked"), "a limit is set");
+        fs::write(child.join("memory.max"), "max").expect("file");
+        fs::write(child.join("cgroup.subtree_control"), "memory").expect("file");
+        assert!(!give_back(dir.path()).expect("looked"), "handed on");
+        fs::write(child.join("cgroup.subtree_control"), "").expect("file");
+        assert!(give_back(dir.path()).expect("given back"));
+        assert_eq!(fs::read_to_string(subtree).expect("file"), "-memory");
     }
 
     #[test]

@@ -493,6 +493,7 @@ impl Source<'_> {
             "killed" => Ok(Outcome::Killed),
             "sheds" => Ok(Outcome::Sheds),
             "inconclusive" => Ok(Outcome::Inconclusive),
+            "inconclusive:fault-did-not-act" => Ok(Outcome::FaultsIdle),
             other => match other.strip_prefix("deviated:") {
                 Some(name) if expects.iter().any(|e| e.name == name) => {
                     Ok(Outcome::Deviated(name.to_owned()))
@@ -508,7 +509,7 @@ impl Source<'_> {
                 None => self.wrong(
                     text.span(),
                     format!("`{other}` is no outcome"),
-                    "`killed`, `sheds`, `inconclusive` or `deviated:EXPECTATION`",
+                    "`killed`, `sheds`, `inconclusive`, `inconclusive:fault-did-not-act` or `deviated:EXPECTATION`",
                 ),
             },
         }

@@ -309,6 +309,8 @@ pub enum Outcome {
     Sheds,
     /// The evidence does not carry a conclusion.
     Inconclusive,
+    /// The same, and because no fault did act.
+    FaultsIdle,
     /// This expectation fails.
     Deviated(String),
 }
@@ -319,6 +321,7 @@ impl fmt::Display for Outcome {
             Self::Killed => f.write_str("killed"),
             Self::Sheds => f.write_str("sheds"),
             Self::Inconclusive => f.write_str("inconclusive"),
+            Self::FaultsIdle => f.write_str("inconclusive:fault-did-not-act"),
             Self::Deviated(name) => write!(f, "deviated:{name}"),
         }
     }

@@ -1,6 +1,7 @@
 //! A stand-in for service and simulator, by the name it is started under: just enough of both for the runner's own tests.
 //!
-//! As service it answers what the runner asks, and with `--eat` takes memory until something stops it. As simulator it writes
+//! As service it answers what the runner asks, and with `--eat` takes memory until something stops it, with `--crash`
+//! aborts after a few scrapes. As simulator it writes
 //! events and a report of a flawless load; with `--lose N` the report owns up to lost switches.
 
 use std::fs;
@@ -8,12 +9,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use backdrop_chaos::units;
 use backdrop_reports::load::{Interval, LOAD_SCHEMA_VERSION, LoadEvent, LoadReport, TruthVerdict};
 
+static CRASHES: AtomicBool = AtomicBool::new(false);
+static SCRAPES: AtomicU32 = AtomicU32::new(0);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Variable that carries the command line, one word a line.
@@ -72,6 +75,7 @@ fn service(args: &[String]) {
     }
     fs::write(flag(args, "--ready-file").expect("--ready-file"), "{}")
         .expect("the folder is there");
+    CRASHES.store(args.iter().any(|a| a == "--crash"), Ordering::Relaxed);
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     loop {
         // Pages touched, so that they count.
@@ -94,6 +98,12 @@ fn answer(mut stream: &TcpStream) {
     }
     let _ = reader.take(length).read_to_end(&mut Vec::new());
     let path = first.split(' ').nth(1).unwrap_or("");
+    if path == "/metrics"
+        && CRASHES.load(Ordering::Relaxed)
+        && SCRAPES.fetch_add(1, Ordering::Relaxed) > 4
+    {
+        std::process::abort();
+    }
     let (status, kind, body) = match path.split('?').next().unwrap_or("") {
         "/readyz" => ("200 OK", "text/plain", "ok"),
         "/metrics" => (

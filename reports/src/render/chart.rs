@@ -57,6 +57,10 @@ pub enum Role {
     Elevated,
     /// The budget's ceiling.
     Ceiling,
+    /// The allocator's resident memory, a thin line.
+    Allocator,
+    /// What the budget has handed out, a thin line.
+    Budget,
     /// Background information.
     Faint,
 }

@@ -35,8 +35,10 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
         total += time;
         suite.add_test_case(test_case(scenario, time));
     }
-    // A run that failed before its first scenario must not look like an empty, passing suite.
-    if record.scenarios.is_empty() && record.verdict != Verdict::Held {
+    // What the run as a whole says and no scenario does (it failed before the first one, was interrupted, left something on the
+    // host) must not look like a passing suite.
+    let said = record.scenarios.iter().any(|s| s.verdict == record.verdict);
+    if !said && record.verdict != Verdict::Held {
         suite.add_test_case(TestCase::new(
             "run",
             status(record.verdict, &record.reason, ""),

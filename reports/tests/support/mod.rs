@@ -129,6 +129,7 @@ fn overflow() -> ScenarioRecord {
         achieved_ratio: Some(0.98),
         from_s: 20.0,
         to_s: 40.0,
+        began: true,
         acted: true,
         proof: "failpoint_triggers_total grew by 412".into(),
         undone: true,
@@ -261,6 +262,11 @@ fn pressed_trial() -> Trial {
             ("hits_total", &count(50.0)),
             ("misses_total", &count(0.4)),
             ("degraded_total", &count(0.0)),
+            ("accesses_total", &count(50.5)),
+            ("allocator_resident_bytes", &usage),
+            ("budget_used_bytes", &|t| {
+                Some(if pressed(t) { 170.0 } else { 200.0 } * MIB)
+            }),
             ("shed_total", &count(0.0)),
         ],
     );
@@ -279,6 +285,7 @@ fn pressed_trial() -> Trial {
                 achieved_ratio: Some(1.0),
                 from_s: 30.0,
                 to_s: 58.0,
+                began: true,
                 acted: true,
                 proof: "hog leaf reached 150 MiB".into(),
                 undone: true,
@@ -290,6 +297,7 @@ fn pressed_trial() -> Trial {
                 achieved_ratio: Some(0.97),
                 from_s: 32.0,
                 to_s: 58.0,
+                began: true,
                 acted: true,
                 proof: "24.9 s of CPU time used".into(),
                 undone: true,
@@ -348,6 +356,7 @@ fn load(pressed: impl Fn(f64) -> bool) -> LoadReport {
             sent: 24_000_000,
             late: 2_400,
             dropped: 0,
+            unsent: 0,
             late_ratio: 0.0001,
         },
         truth: TruthFigures {
@@ -452,6 +461,7 @@ fn evidence(processes: &[(u32, &str)]) -> Evidence {
         cgroup_path: "/sys/fs/cgroup/memory/backdrop-4242".into(),
         limit_bytes: LIMIT as u64,
         swap_off: true,
+        swap: "memory.memsw.limit_in_bytes reads back 402653184, the limit itself".into(),
         service_processes: processes.iter().map(process).collect(),
         late_ratio: Some(0.0001),
         simulator_busy_max: Some(0.62),

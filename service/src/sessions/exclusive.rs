@@ -11,10 +11,12 @@ use std::sync::Arc;
 
 const SHARDS: usize = 64;
 
+type Shard = HashMap<SessionId, Arc<Texture>>;
+
 /// Textures by session.
 #[derive(Debug)]
 pub struct Exclusive {
-    shards: Box<[Mutex<HashMap<SessionId, Arc<Texture>>>]>,
+    shards: Box<[Mutex<Shard>]>,
 }
 
 impl Default for Exclusive {
@@ -26,7 +28,7 @@ impl Default for Exclusive {
 }
 
 impl Exclusive {
-    fn shard(&self, id: SessionId) -> &Mutex<HashMap<SessionId, Arc<Texture>>> {
+    fn shard(&self, id: SessionId) -> &Mutex<Shard> {
         &self.shards[id.slot() as usize % SHARDS]
     }
 

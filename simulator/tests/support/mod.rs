@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One cache for all runs of this binary: samples are drawn once.
@@ -67,6 +68,7 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
 }
 
 /// Waits until the load has begun: the first frames were served.
+#[allow(dead_code, reason = "each test binary waits for its own")]
 pub async fn under_load(fake: &Fake) {
     while fake.frames.load(Ordering::Relaxed) < 5 {
         tokio::task::yield_now().await;
@@ -81,9 +83,11 @@ pub enum Bug {
     None,
     /// Every 97th acknowledged switch is not applied.
     Lost,
+    /// The same, but only where a later switch of the session covers it: no session shows it at the end.
+    Covered,
     /// Frames keep showing the first revision of a background.
     Stale,
-    /// Every 97th switch goes to another background than asked for.
+    /// Every 97th switch goes to a background that nobody asked for.
     Wrong,
     /// Every 5th frame is half of another background.
     Torn,
@@ -99,9 +103,16 @@ pub enum Bug {
 
 #[derive(Debug, Clone, Copy)]
 struct Session {
+    user: u32,
     flyweight: u32,
+    /// Applied.
     switches: u32,
+    /// Asked for.
+    asked: u32,
 }
+
+/// An index that no background has.
+const NOBODYS: u32 = 999_999;
 
 #[derive(Debug, Clone)]
 struct Background {
@@ -131,6 +142,12 @@ pub struct Fake {
     bug: Bug,
     sessions_max: usize,
     counter: AtomicU64,
+    /// Batches of creations that are refused with 503 from now on.
+    pub refuse_creations: AtomicU64,
+    /// Switches that a planted bug acknowledged and did not apply.
+    pub dropped: AtomicU64,
+    /// Frames served of an older revision than the newest.
+    pub stale_frames: watch::Sender<u64>,
     /// Frames served.
     pub frames: AtomicU64,
     /// Single switches served.
@@ -160,6 +177,9 @@ impl Fake {
             bug,
             sessions_max,
             counter: AtomicU64::new(0),
+            refuse_creations: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            stale_frames: watch::Sender::new(0),
             frames: AtomicU64::new(0),
             singles: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
@@ -200,6 +220,20 @@ impl Fake {
             .backgrounds
             .values_mut()
             .for_each(|background| background.flyweight += 1000);
+    }
+
+    /// User numbers of the sessions.
+    #[allow(dead_code, reason = "each test binary looks at its own")]
+    pub fn users(&self) -> Vec<u32> {
+        self.state.lock().sessions.iter().map(|s| s.user).collect()
+    }
+
+    /// Sessions that show what nobody asked for.
+    #[allow(dead_code, reason = "each test binary looks at its own")]
+    pub fn wrong_sessions(&self) -> u64 {
+        let state = self.state.lock();
+        let wrong = state.sessions.iter().filter(|s| s.flyweight == NOBODYS);
+        wrong.count() as u64
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -251,7 +285,7 @@ impl Fake {
                 .backgrounds
                 .keys()
                 .next_back()
-                .is_some_and(|newest| Value::from(newest.as_str()) != *last)
+                .is_some_and(|newest| *last != newest.as_str())
         });
         let next = if more {
             last.unwrap_or_default()
@@ -305,8 +339,18 @@ impl Fake {
         if epoch_of(body) != state.epoch {
             return stale(state.epoch);
         }
+        let refuse = |left: u64| left.checked_sub(1);
+        let (order, relaxed) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self
+            .refuse_creations
+            .fetch_update(order, relaxed, refuse)
+            .is_ok()
+        {
+            return problem(503, "shed");
+        }
         let mut out = header(3 | 0x80, state.epoch);
         for record in body[16..].chunks_exact(8) {
+            let user = u32::from_le_bytes(record[..4].try_into().unwrap());
             let flyweight = u32::from_le_bytes(record[4..8].try_into().unwrap());
             if state.sessions.len() >= self.sessions_max {
                 out.extend_from_slice(&0_u64.to_le_bytes());
@@ -314,8 +358,10 @@ impl Fake {
                 continue;
             }
             state.sessions.push(Session {
+                user,
                 flyweight,
                 switches: 0,
+                asked: 0,
             });
             let id = state.generation << 32 | state.sessions.len() as u64;
             out.extend_from_slice(&id.to_le_bytes());
@@ -375,24 +421,21 @@ impl Fake {
     fn apply(&self, state: &mut State, id: u64, flyweight: u32) -> u8 {
         let Some(slot) = state.slot(id) else { return 1 };
         let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        let backgrounds = state.backgrounds.len() as u32;
-        let first = state
-            .backgrounds
-            .values()
-            .map(|background| background.flyweight)
-            .min()
-            .unwrap_or(0);
+        let planted = count.is_multiple_of(97);
         let session = &mut state.sessions[slot];
-        session.switches += 1;
+        session.asked += 1;
+        let covered = session.asked <= 2;
         match self.bug {
             Bug::Sheds if count.is_multiple_of(7) => return 4,
-            Bug::Lost if count.is_multiple_of(97) => return 0,
-            Bug::Wrong if count.is_multiple_of(97) => {
-                session.flyweight = first + (flyweight - first + 1) % backgrounds
+            Bug::Lost | Bug::Covered if planted && (self.bug == Bug::Lost || covered) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return 0;
             }
+            Bug::Wrong if planted => session.flyweight = NOBODYS,
             _ => session.flyweight = flyweight,
         }
-        if self.bug == Bug::RefusedButApplied && count.is_multiple_of(97) {
+        session.switches += 1;
+        if self.bug == Bug::RefusedButApplied && planted {
             4
         } else {
             0
@@ -440,6 +483,9 @@ impl Fake {
         } else {
             background.revision
         };
+        if revision < background.revision {
+            self.stale_frames.send_modify(|served| *served += 1);
+        }
         let other =
             (self.bug == Bug::Torn && count.is_multiple_of(5)).then_some(background.number + 1);
         let number = if self.bug == Bug::Blank {
