@@ -103,6 +103,56 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
     assert!(budget(&service).1 < 16 << 20);
 }
 
+fn body_bytes(service: &Service) -> u64 {
+    let charged = &service.memory()["budget"]["by_purpose"]["body"];
+    charged.as_u64().expect("a number")
+}
+
+#[test]
+fn an_answer_is_charged_until_it_was_read() {
+    const ENTRIES: usize = 65_536;
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    let made = client.post("/v1/sessions:batchCreate", json!({"count": ENTRIES}));
+    let ids = made.ok().json()["sessions"].clone();
+    let body = json!({"sessions": ids}).to_string();
+    let kind = [("content-type", "application/json")];
+    let path = "/v1/sessions:batchRead";
+    let head = client.head("POST", path, &kind, Some(body.len() as u64));
+    client.stream().write_all(head.as_bytes()).expect("sent");
+    client.stream().write_all(body.as_bytes()).expect("sent");
+    // Nobody reads: the answer is larger than what the sockets hold.
+    let answer_bytes_min = ENTRIES as u64 * 100;
+    client.stream().peek(&mut [0]).expect("it has begun");
+    assert!(body_bytes(&service) > answer_bytes_min);
+    let entries = client.read(false).expect("an answer").ok().json();
+    assert_eq!(entries["entries"].as_array().map(Vec::len), Some(ENTRIES));
+    poll("the end of the charge", || {
+        (body_bytes(&service) == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_short_request_for_a_huge_answer_is_refused_before_anything_is_done() {
+    let dir = scratch();
+    let limits = [
+        "--memory-limit",
+        "128MiB",
+        "--batch-entries-max",
+        "16777216",
+    ];
+    let service = Service::start(dir.path(), &limits);
+    let before = budget(&service);
+    let mut client = service.client();
+    let body = json!({"count": 16_777_216});
+    client
+        .post("/v1/sessions:batchCreate", body)
+        .is_problem(413, "batch_too_large");
+    assert_eq!(budget(&service), before);
+    assert_eq!(service.metric("backdrop_sessions"), 0.0);
+}
+
 #[test]
 fn a_slow_body_and_a_slow_head_time_out() {
     let dir = scratch();

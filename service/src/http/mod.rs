@@ -138,7 +138,7 @@ impl Service {
             // Larger futures are boxed, so that the hot ones stay small.
             _ => return Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
         };
-        batch::answer(self, operation, caller, &parts.headers, body).await
+        batch::answer(self, operation, caller, parts, body).await
     }
 
     async fn handle_rarer(
@@ -162,7 +162,7 @@ impl Service {
             Route::BackgroundDelete => {
                 backgrounds::delete(self, caller, part, &parts.headers).await
             }
-            Route::BackgroundList => backgrounds::list(self, parts.uri.query().unwrap_or_default()),
+            Route::BackgroundList => backgrounds::list(self, parts).await,
             _ => Err(Kind::NotFound.into()),
         }
     }

@@ -99,7 +99,6 @@ async fn read_small(service: &Service, body: Incoming) -> Result<Received, Probl
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
-        factor: 1,
         parsed_bytes_max: 0,
     };
     read_body(body, limits, &service.budget).await

@@ -130,10 +130,16 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Bytes of the answer to `entries`.
+#[must_use]
+pub const fn answer_bytes(operation: Operation, entries: usize) -> usize {
+    HEADER_BYTES + entries * operation.answer_bytes()
+}
+
 /// The buffer of an answer, header written, with room for `entries`.
 #[must_use]
 pub fn answer(operation: Operation, epoch: u64, entries: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_BYTES + entries * operation.answer_bytes());
+    let mut out = Vec::with_capacity(answer_bytes(operation, entries));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&[FORMAT, operation as u8 | ANSWER, 0, 0]);
     out.extend_from_slice(&epoch.to_le_bytes());
