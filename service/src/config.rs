@@ -182,6 +182,8 @@ impl Config {
                 "change it",
             ));
         }
+        crate::http::auth::validate(&self.tokens)
+            .map_err(|cause| ConfigError::new(cause, "change the tokens"))?;
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::new(
                 format!(
