@@ -103,6 +103,26 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
     assert!(budget(&service).1 < 16 << 20);
 }
 
+#[test]
+fn a_background_that_can_never_fit_is_told_apart_from_a_frame_that_is_too_large() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
+    service
+        .client()
+        .put("/v1/backgrounds/vast", jpeg(5000, 4000, [9; 3]))
+        .ok();
+    drop(service);
+    let service = Service::start(dir.path(), &["--memory-limit", "64MiB"]);
+    let mut client = service.client();
+    let session = client
+        .post("/v1/sessions", json!({"background": "vast"}))
+        .ok()
+        .json();
+    let session = session["session"].as_str().expect("an id");
+    let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
+    client.get(&frame).is_problem(413, "picture_too_large");
+}
+
 fn body_bytes(service: &Service) -> u64 {
     let charged = &service.memory()["budget"]["by_purpose"]["body"];
     charged.as_u64().expect("a number")

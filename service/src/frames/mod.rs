@@ -160,10 +160,16 @@ pub enum FrameError {
         /// Longest side.
         side_max: u32,
     },
-    /// More memory than the service could ever give.
+    /// The frame takes more memory than the service could ever give: a smaller one may do.
     #[error("the frame needs {bytes} bytes, more than can ever be reserved")]
     TooLarge {
         /// What it would take.
+        bytes: u64,
+    },
+    /// The background's pixels take more memory than the service could ever give, whatever the frame's size.
+    #[error("the background's pixels need {bytes} bytes, more than can ever be reserved")]
+    SourceTooLarge {
+        /// What they would take.
         bytes: u64,
     },
     /// Not now: come back later.
@@ -264,7 +270,7 @@ impl Frames {
             Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
             Err(SourceError::Gone) => Err(FrameError::Gone),
             Err(SourceError::Unknown) => Err(FrameError::Unknown),
-            Err(SourceError::TooLarge { bytes }) => Err(FrameError::TooLarge { bytes }),
+            Err(SourceError::TooLarge { bytes }) => Err(FrameError::SourceTooLarge { bytes }),
             Err(SourceError::Load(cause)) => Err(FrameError::Load(cause)),
         }
     }
@@ -368,6 +374,7 @@ impl Frames {
             Err(
                 FrameError::Size { .. }
                 | FrameError::TooLarge { .. }
+                | FrameError::SourceTooLarge { .. }
                 | FrameError::Gone
                 | FrameError::Unknown,
             ) => None,

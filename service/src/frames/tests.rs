@@ -371,7 +371,7 @@ async fn refusals_are_told_apart() {
     let too_large = SourceError::TooLarge { bytes: 9 };
     assert!(matches!(
         outcome(State::Normal, too_large).await,
-        (FrameError::TooLarge { bytes: 9 }, 0, 0)
+        (FrameError::SourceTooLarge { bytes: 9 }, 0, 0)
     ));
     assert!(matches!(
         outcome(State::Normal, SourceError::Load("x".into())).await,
