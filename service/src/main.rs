@@ -109,14 +109,8 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let grace = config.http.drain_timeout;
     let outcome = runtime.block_on(app::serve(config));
     runtime.shutdown_timeout(grace);
-    match outcome {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(app::AppError::Settings(cause)) => {
-            eprintln!("backdrop-service: {cause}");
-            Ok(ExitCode::from(EXIT_USAGE))
-        }
-        Err(error) => Err(error.into()),
-    }
+    outcome?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn import(config: &Config, dir: &std::path::Path) -> anyhow::Result<ExitCode> {

@@ -23,7 +23,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "failpoints",
         ],
     ),
-    ("config", &["http", "sessions"]),
+    (
+        "config",
+        &[
+            "http",
+            "sessions",
+            "frames",
+            "flyweight",
+            "store",
+            "codec",
+            "memory",
+        ],
+    ),
     (
         "http",
         &[
