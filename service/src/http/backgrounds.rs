@@ -265,8 +265,11 @@ async fn upload(
     }
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
     let image = respond::charged(received.bytes, received.charge);
-    let registered = service.flyweights.upload(id, image, wanted).await;
-    let registered = registered.map_err(|error| upload_problem(service, &error))?;
+    let uploading = async {
+        let registered = service.flyweights.upload(id, image, wanted).await;
+        registered.map_err(|error| upload_problem(service, &error))
+    };
+    let registered = service.in_time(uploading).await?;
     let identity = service
         .flyweights
         .identity(registered.index)

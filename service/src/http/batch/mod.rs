@@ -307,9 +307,9 @@ pub async fn answer(
         version: parts.version,
     };
     let answered = if binary {
-        binary_batch(&batch, &bytes).await
+        service.in_time(binary_batch(&batch, &bytes)).await
     } else {
-        json_batch(&batch, &bytes).await
+        service.in_time(json_batch(&batch, &bytes)).await
     };
     // The bytes go first: nothing lives without its charge.
     drop(bytes);
