@@ -6,6 +6,20 @@ use serde_json::json;
 use std::io::{Read, Write};
 use support::*;
 
+/// What a refusal may add to the resident set: buffers, and noise of the allocator.
+const FLAT_BYTES: u64 = 16 << 20;
+
+/// The resident set in a sample that began after this call.
+fn rss_bytes(service: &Service) -> u64 {
+    let samples = |memory: &serde_json::Value| memory["samples"].as_u64().expect("a number");
+    let before = samples(&service.memory());
+    poll("a sample", || {
+        let memory = service.memory();
+        // The next one may have begun already.
+        (samples(&memory) >= before + 2).then(|| memory["rss_bytes"].as_u64().expect("a number"))
+    })
+}
+
 /// Bytes reserved now and at most so far.
 fn budget(service: &Service) -> (u64, u64) {
     let memory = service.memory();
@@ -18,7 +32,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
     let mut client = service.client();
-    let before = budget(&service);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
     let path = "/v1/backgrounds/x";
     client
         .put(path, claimed_png(60_000, 60_000))
@@ -31,6 +45,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
         .put(path, claimed_png(0, 10))
         .is_problem(422, "broken_picture");
     assert_eq!(budget(&service), before, "nothing was reserved for them");
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 
     let whole = jpeg(512, 512, [90, 80, 70]);
     for keep in [whole.len() / 2, whole.len() - 2, 100] {
@@ -66,7 +81,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
 fn a_gigabyte_is_refused_from_its_head_and_memory_stays_flat() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
-    let before = budget(&service);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
     let mut client = service.client();
     let head = client.head("PUT", "/v1/backgrounds/big", &[], Some(1 << 30));
     client.stream().write_all(head.as_bytes()).expect("sent");
@@ -75,12 +90,14 @@ fn a_gigabyte_is_refused_from_its_head_and_memory_stays_flat() {
         .expect("an answer")
         .is_problem(413, "body_too_large");
     assert_eq!(budget(&service), before);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 }
 
 #[test]
 fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--body-bytes-max", "1MiB"]);
+    let rss = rss_bytes(&service);
     let mut client = service.client();
     let head = client.head(
         "PUT",
@@ -101,6 +118,7 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
         .expect("an answer")
         .is_problem(413, "body_too_large");
     assert!(budget(&service).1 < 16 << 20);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 }
 
 #[test]
@@ -163,13 +181,14 @@ fn a_short_request_for_a_huge_answer_is_refused_before_anything_is_done() {
         "16777216",
     ];
     let service = Service::start(dir.path(), &limits);
-    let before = budget(&service);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
     let mut client = service.client();
     let body = json!({"count": 16_777_216});
     client
         .post("/v1/sessions:batchCreate", body)
         .is_problem(413, "batch_too_large");
     assert_eq!(budget(&service), before);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
     assert_eq!(service.metric("backdrop_sessions"), 0.0);
 }
 
@@ -290,11 +309,12 @@ fn shrinking_evicts_and_the_ledger_stays_true() {
         session["session"].as_str().expect("an id")
     );
     client.get(&frame).ok();
-    let textures = &service.memory()["textures"];
-    assert_eq!(
-        (&textures["resident"], &textures["pinned_bytes"]),
-        (&json!(1), &json!(0))
-    );
+    // The frame's bytes may arrive before its lease is gone.
+    let textures = poll("the end of the lease", || {
+        let textures = service.memory()["textures"].clone();
+        (textures["pinned_bytes"] == json!(0)).then_some(textures)
+    });
+    assert_eq!(textures["resident"], json!(1));
     assert!(textures["resident_bytes"].as_u64() >= Some(1920 * 1080 * 4));
     let shrunk = service
         .admin()

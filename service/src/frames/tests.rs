@@ -464,6 +464,10 @@ async fn a_full_queue_sheds_and_late_or_abandoned_frames_are_never_drawn() {
 
     open.send(()).unwrap();
     first.await.unwrap().unwrap();
+    // The thread answers before it looks at those that wait; until it has, there may be no place.
+    while bench.frames.pool.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
     bench
         .frames
         .draw(

@@ -415,6 +415,9 @@ pub fn close_with_codes(out: &mut Vec<u8>, codes: &[Code]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq};
+    use proptest::sample::Index;
 
     #[test]
     fn one_bad_entry_leaves_its_neighbours_alone() {
@@ -530,10 +533,41 @@ mod tests {
         );
     }
 
+    /// A body of switches, by index or, without one, by name.
+    fn switches(entries: &[(u64, Option<u32>)]) -> Vec<u8> {
+        let entry = |(id, index): &(u64, Option<u32>)| match index {
+            Some(index) => format!(r#"{{"session":"{id:016x}","flyweight":{index}}}"#),
+            None => format!(r#"{{"session":"{id:016x}","background":"be\u0061ch"}}"#),
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        format!(r#"{{"epoch":"7","switches":[{}]}}"#, entries.join(",")).into_bytes()
+    }
+
     proptest::proptest! {
+        /// Bodies that are whole or nearly so: random text does not get past the first brace.
         #[test]
-        fn never_panics(body: String) {
-            drop(parse(body.as_bytes(), Operation::Switch, 8));
+        fn a_mutated_body_is_read_within_its_bounds_or_refused(
+            entries in vec((any::<u64>(), proptest::option::of(any::<u32>())), 0..12),
+            mutations in vec((any::<Index>(), any::<u8>()), 0..3),
+        ) {
+            let whole = switches(&entries);
+            let mut mutated = whole.clone();
+            for (at, byte) in mutations {
+                let at = at.index(mutated.len());
+                mutated[at] = byte;
+            }
+            match parse(&mutated, Operation::Switch, 8) {
+                Ok(batch) => {
+                    prop_assert!(batch.len() <= 8);
+                    if mutated == whole {
+                        let read = batch.entries.expect("listed");
+                        let ids: Vec<_> = read.iter().map(|entry| entry.session).collect();
+                        let sent: Vec<_> = entries.iter().map(|(id, _)| Some(*id)).collect();
+                        prop_assert_eq!(ids, sent);
+                    }
+                }
+                Err(_) => prop_assert!(entries.len() > 8 || mutated != whole),
+            }
         }
     }
 }
