@@ -1,5 +1,5 @@
 //! Wiring: the parts are made and joined here, and nowhere else. Parts that must not know each other meet through
-//! closures: the governor gets one that shrinks, the frames one that reads the memory's state.
+//! closures: the governor gets one that shrinks, the frames one that says whether memory is critically short.
 
 use crate::config::{Config, Sharing};
 use crate::flyweight::Flyweights;
@@ -10,7 +10,7 @@ use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
 use crate::memory::sampler::MemoryError;
-use crate::memory::{Arena, Budget, Hooks, Memory, arena};
+use crate::memory::{Arena, Budget, Hooks, Memory, State, arena};
 use crate::metrics::{Build, Metrics};
 use crate::sessions::Sessions;
 use crate::sessions::exclusive::Exclusive;
@@ -135,7 +135,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         config.frames(),
         Arc::clone(&budget),
         Arc::clone(&metrics),
-        move || watched.state(),
+        move || watched.state() == State::Critical,
     )?;
     Ok(Service {
         config: config.http.clone(),
