@@ -1,6 +1,8 @@
 //! The command line: parses, resolves the settings, sets up the log, builds the runtime, runs. Exit codes: 0 done, 64 a bad
 //! setting (before anything is bound), 1 anything else.
 
+#![expect(clippy::print_stdout, reason = "what was asked for goes to stdout")]
+
 use anyhow::Context;
 use backdrop_service::config::{Config, LogForm, Raw};
 use backdrop_service::{FEATURES, VERSION, app, priority};

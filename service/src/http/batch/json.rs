@@ -225,9 +225,9 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Entries that will be answered.
+    /// Number of entries that will be answered.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn answers(&self) -> usize {
         self.count.unwrap_or(0) as usize + self.entries.as_ref().map_or(0, Vec::len)
     }
 }
@@ -558,7 +558,7 @@ mod tests {
             }
             match parse(&mutated, Operation::Switch, 8) {
                 Ok(batch) => {
-                    prop_assert!(batch.len() <= 8);
+                    prop_assert!(batch.answers() <= 8);
                     if mutated == whole {
                         let read = batch.entries.expect("listed");
                         let ids: Vec<_> = read.iter().map(|entry| entry.session).collect();

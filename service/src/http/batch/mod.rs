@@ -420,7 +420,7 @@ async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
     if let Some(epoch) = batch.epoch {
         check_epoch(service, operation, epoch)?;
     }
-    let bytes_max = json::answer_bytes_max(operation, batch.len());
+    let bytes_max = json::answer_bytes_max(operation, batch.answers());
     let charge = asked.reserve(bytes_max).await?;
     let out = match operation {
         Operation::Switch => json_switch(service, tenant, batch.entries.unwrap_or_default()).await,
