@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use backdrop_chaos::host::{
@@ -14,6 +14,7 @@ use backdrop_chaos::host::{
     MemoryHog, MemoryHogSpec, Reaper, Sampler, SamplerConfig, ServiceProcess, Undo, UndoLog,
     leftovers, mark,
 };
+use parking_lot::Mutex;
 
 const MIB: u64 = 1 << 20;
 
@@ -28,7 +29,7 @@ fn program() -> PathBuf {
 /// One hierarchy for all tests at a time: on v2 finding it may move processes about.
 fn hierarchy(test: &str) -> Option<Arc<Hierarchy>> {
     static SHARED: Mutex<Weak<Hierarchy>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().expect("no test panics in here");
+    let mut shared = SHARED.lock();
     if let Some(hierarchy) = shared.upgrade() {
         return Some(hierarchy);
     }
@@ -70,6 +71,7 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < HANG, "never happened: {what}");
+        #[expect(clippy::disallowed_methods, reason = "the interval of a bounded poll")]
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -416,6 +418,7 @@ fn play_runner() {
     writeln!(out, "\nready {pids} {}", cell.path().display())
         .and_then(|()| out.flush())
         .expect("told");
+    #[expect(clippy::disallowed_methods, reason = "waits to be killed")]
     std::thread::sleep(HANG);
     drop(guards);
 }
@@ -532,6 +535,7 @@ fn play_full_socket() {
     let served = listener.accept().expect("accepted");
     client.set_nonblocking(true).expect("set");
     while client.write(&[7; 65536]).is_ok() {}
+    #[expect(clippy::disallowed_methods, reason = "waits to be killed")]
     std::thread::sleep(HANG);
     drop(served);
 }

@@ -274,6 +274,7 @@ fn what_cannot_run_is_an_error() {
 }
 
 #[test]
+#[expect(unsafe_code, reason = "std sends no signals")]
 fn an_interrupted_run_undoes_everything_and_writes_what_there_is() {
     let long = SCENARIO.replace("\"5s\"", "\"600s\"");
     let bench = Bench::new(&format!("{long}{KILLED}"));

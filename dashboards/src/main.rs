@@ -1,5 +1,7 @@
 //! Writes the committed dashboards again: `cargo run -p backdrop-dashboards`.
 
+#![expect(clippy::print_stdout, reason = "the written files are the output")]
+
 use std::path::Path;
 use std::process::ExitCode;
 

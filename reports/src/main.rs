@@ -1,5 +1,7 @@
 //! The `report` binary: renders a run record again.
 
+#![expect(clippy::print_stdout, reason = "what was asked for goes to stdout")]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

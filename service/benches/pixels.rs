@@ -1,5 +1,7 @@
 //! How fast pixels are made: decode, resample, encode, and a whole preview, on one thread.
 
+#![expect(clippy::print_stdout, reason = "the table is the output")]
+
 mod support;
 
 use std::hint::black_box;

@@ -1,23 +1,20 @@
 //! Wiring: the parts are made and joined here, and nowhere else. Parts that must not know each other meet through
-//! closures: the governor gets one that shrinks, the frames one that reads the memory's state.
+//! closures: the governor gets one that shrinks, the frames one that says whether memory is critically short.
 
-use crate::codec::Limits;
 use crate::config::{Config, Sharing};
-use crate::flyweight::{Flyweights, FlyweightsConfig, FlyweightsConfigError};
-use crate::frames::{Frames, FramesConfig};
+use crate::flyweight::Flyweights;
+use crate::frames::Frames;
 use crate::http::Service;
 use crate::http::auth::Auth;
 use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
 use crate::memory::sampler::MemoryError;
-use crate::memory::{
-    Arena, Budget, BudgetConfig, GovernorConfig, Hooks, Memory, MemoryConfig, arena,
-};
+use crate::memory::{Arena, Budget, Hooks, Memory, State, arena};
 use crate::metrics::{Build, Metrics};
+use crate::sessions::Sessions;
 use crate::sessions::exclusive::Exclusive;
-use crate::sessions::{Sessions, SessionsConfig};
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::store::{Store, StoreError};
 use crate::{FEATURES, VERSION, failpoints};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,10 +25,6 @@ use tokio::sync::watch;
 
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Indices given out for each background that is allowed at once.
-const INDICES_PER_BACKGROUND: usize = 16;
-/// Most indices of an epoch.
-const INDICES_MAX: usize = 1 << 24;
 
 /// Why the service did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +40,6 @@ pub enum AppError {
     /// The data directory.
     #[error("data directory: {0}")]
     Store(#[from] StoreError),
-    /// Settings that do not fit together.
-    #[error("{0}")]
-    Settings(String),
     /// The kernel's memory figures cannot be read.
     #[error("memory: {0}")]
     Probe(#[from] ProbeError),
@@ -64,57 +54,12 @@ pub enum AppError {
     Io(#[from] std::io::Error),
 }
 
-impl From<FlyweightsConfigError> for AppError {
-    fn from(error: FlyweightsConfigError) -> Self {
-        Self::Settings(error.to_string())
-    }
-}
-
 /// The parts below HTTP, joined. `import` needs no more.
 struct Core {
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
     flyweights: Arc<Flyweights>,
     memory: Arc<Memory>,
-}
-
-fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
-    let backgrounds_max = config.backgrounds_max as usize;
-    let flyweights = FlyweightsConfig {
-        backgrounds_max,
-        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX),
-        decode_threads: config.decode_threads,
-        loads_max: config.decode_threads * 2,
-        limits: Limits::with_pixels_max(config.image_pixels_max),
-        access_record: config.access_record,
-        ..FlyweightsConfig::default()
-    };
-    flyweights.validate()?;
-    flyweights.limits.validate().map_err(AppError::Settings)?;
-    Ok(flyweights)
-}
-
-fn memory_config(config: &Config) -> Result<MemoryConfig, AppError> {
-    let governor = GovernorConfig {
-        enabled: !config.unsafe_switches.disable_governor,
-        ..GovernorConfig::default()
-    };
-    let memory = MemoryConfig {
-        limit: config.memory_limit,
-        governor,
-        ..MemoryConfig::default()
-    };
-    memory
-        .validate()
-        .map_err(|error| AppError::Settings(error.to_string()))?;
-    Ok(memory)
-}
-
-fn store_config(config: &Config) -> StoreConfig {
-    StoreConfig {
-        volatile: config.unsafe_switches.volatile_uploads,
-        ..StoreConfig::at(&config.data)
-    }
 }
 
 /// What the governor may do: it knows these closures and no part behind them.
@@ -140,15 +85,11 @@ impl Core {
             failpoints: failpoints::BUILT,
         };
         let metrics = Arc::new(Metrics::new(&build));
-        let enforce = !config.unsafe_switches.disable_budget;
-        let budget = Budget::new(BudgetConfig {
-            enforce,
-            ..BudgetConfig::default()
-        });
+        let budget = Budget::new(config.budget());
         let pixels = Arena::new()?;
-        let store = Arc::new(Store::open(store_config(config))?);
+        let store = Arc::new(Store::open(config.store())?);
         let flyweights = Flyweights::new(
-            flyweights_config(config)?,
+            config.flyweights(),
             store,
             Arc::clone(&budget),
             Arc::clone(&pixels),
@@ -156,7 +97,7 @@ impl Core {
         )?;
         let probe = Probe::detect(config.memory_limit)?;
         let memory = Memory::start(
-            memory_config(config)?,
+            config.memory(),
             probe,
             Arc::clone(&budget),
             pixels,
@@ -189,27 +130,17 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         flyweights,
         memory,
     } = core;
-    let frames_config = FramesConfig {
-        threads: config.render_threads,
-        queue_max: config.render_queue_max,
-        reserve_wait: config.http.reserve_wait,
-        ..FramesConfig::default()
-    };
-    frames_config.validate().map_err(AppError::Settings)?;
     let watched = Arc::clone(&memory);
     let frames = Frames::start(
-        frames_config,
+        config.frames(),
         Arc::clone(&budget),
         Arc::clone(&metrics),
-        move || watched.state(),
+        move || watched.state() == State::Critical,
     )?;
-    let sessions_config = SessionsConfig {
-        sessions_max: config.sessions_max,
-    };
     Ok(Service {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
-        sessions: Sessions::new(sessions_config, Arc::clone(&budget), Arc::clone(&metrics)),
+        sessions: Sessions::new(config.sessions(), Arc::clone(&budget), Arc::clone(&metrics)),
         exclusive: (config.sharing == Sharing::Exclusive).then(Exclusive::default),
         flyweights,
         frames,
@@ -267,7 +198,16 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let mut stop = Stop::listen()?;
     let (public, listen) = bind(config.listen).await?;
     let (private, admin) = bind(config.admin).await?;
-    let service = Arc::new(service(&config, Core::start(&config).await?)?);
+    // Recovery takes its time with many backgrounds, and nothing is in flight yet that would have to be drained.
+    let core = tokio::select! {
+        biased;
+        signal = stop.wait() => {
+            tracing::info!(signal, "stopped before it was ready");
+            return Ok(());
+        }
+        core = Core::start(&config) => core?,
+    };
+    let service = Arc::new(service(&config, core)?);
     let (drain, draining) = watch::channel(false);
     let server = Server::new(config.http.clone(), Arc::clone(&service.metrics));
     let answering = Arc::clone(&service);

@@ -3,6 +3,7 @@
 //! Raw settings are all optional and come from either source alike; [`Config`] is what they resolve to. A bad setting is
 //! an error that names its cause and its mend, before anything is bound.
 
+mod parts;
 pub mod raw;
 pub mod units;
 
@@ -149,14 +150,6 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        self.http
-            .validate()
-            .map_err(|cause| ConfigError::new(cause, "change it"))?;
-        crate::sessions::SessionsConfig {
-            sessions_max: self.sessions_max,
-        }
-        .validate()
-        .map_err(|cause| ConfigError::new(cause, "change sessions-max"))?;
         if !(1..=1 << 20).contains(&self.backgrounds_max) {
             return Err(ConfigError::new(
                 "backgrounds-max must lie between 1 and 1048576",
@@ -176,12 +169,9 @@ impl Config {
                 "change it",
             ));
         }
-        if !(1..=1 << 30).contains(&self.image_pixels_max) {
-            return Err(ConfigError::new(
-                "image-pixels-max must lie between 1 and 1073741824",
-                "change it",
-            ));
-        }
+        self.validate_parts()?;
+        crate::http::auth::validate(&self.tokens)
+            .map_err(|cause| ConfigError::new(cause, "change the tokens"))?;
         if self.tokens.is_empty() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::new(
                 format!(

@@ -12,6 +12,10 @@ pub mod frames;
 pub mod http;
 pub mod memory;
 pub mod metrics;
+#[cfg_attr(
+    target_os = "linux",
+    expect(unsafe_code, reason = "system calls that std does not offer")
+)]
 pub mod priority;
 pub mod render;
 pub mod sessions;
@@ -36,12 +40,17 @@ static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// a decay of zero makes large allocations many times dearer.
 // SAFETY: jemalloc reads the symbol `malloc_conf` as a pointer to a NUL-terminated string, which a reference to a
 // byte array is; no other crate defines it (jemalloc's own definition is weak).
+#[expect(
+    unsafe_code,
+    reason = "the allocator reads its options under this name"
+)]
 #[unsafe(export_name = "malloc_conf")]
 pub static MALLOC_CONF: &[u8; 44] = b"background_thread:true,dirty_decay_ms:1000\0\0";
 
 #[cfg(test)]
 mod tests {
     #[test]
+    #[expect(unsafe_code, reason = "the allocator's controls are untyped")]
     fn allocator_options_took_effect() {
         assert!(tikv_jemalloc_ctl::background_thread::read().expect("readable"));
         // SAFETY: `opt.dirty_decay_ms` is an `ssize_t` in jemalloc's manual.

@@ -1,6 +1,8 @@
 //! The command line: parses, resolves the settings, sets up the log, builds the runtime, runs. Exit codes: 0 done, 64 a bad
 //! setting (before anything is bound), 1 anything else.
 
+#![expect(clippy::print_stdout, reason = "what was asked for goes to stdout")]
+
 use anyhow::Context;
 use backdrop_service::config::{Config, LogForm, Raw};
 use backdrop_service::{FEATURES, VERSION, app, priority};
@@ -109,14 +111,8 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let grace = config.http.drain_timeout;
     let outcome = runtime.block_on(app::serve(config));
     runtime.shutdown_timeout(grace);
-    match outcome {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(app::AppError::Settings(cause)) => {
-            eprintln!("backdrop-service: {cause}");
-            Ok(ExitCode::from(EXIT_USAGE))
-        }
-        Err(error) => Err(error.into()),
-    }
+    outcome?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn import(config: &Config, dir: &std::path::Path) -> anyhow::Result<ExitCode> {

@@ -5,6 +5,7 @@
 use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size};
 
 /// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
+#[expect(unsafe_code, reason = "the allocator's controls are untyped")]
 mod peak {
     /// Starts a measurement.
     pub fn reset() {
@@ -26,6 +27,10 @@ mod peak {
 /// Peaks are noted whenever this much was allocated.
 const GRAIN: u64 = 128 * 1024;
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures, for whoever asks with --nocapture"
+)]
 fn check(what: &str, file: &[u8]) {
     let header = codec::probe(file, &Limits::default()).expect("a picture");
     let mut block = vec![0; header.output_bytes() as usize];

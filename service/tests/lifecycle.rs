@@ -72,16 +72,15 @@ fn sigterm_finishes_what_is_in_flight_and_exits_zero() {
     let mut service = Service::start(dir.path(), &[]);
     let mut idle = service.client();
     idle.get("/readyz").ok();
-    // A request whose body is half sent when the signal comes.
+    // A request whose body is half sent when the signal comes. That its handler asks for the body proves that it runs.
     let mut busy = service.client();
     let file = png(16, 16, [5; 3]);
-    let head = busy.head("PUT", "/v1/backgrounds/late", &[], Some(file.len() as u64));
+    let expect = [("expect", "100-continue")];
+    let length = Some(file.len() as u64);
+    let head = busy.head("PUT", "/v1/backgrounds/late", &expect, length);
     busy.stream().write_all(head.as_bytes()).expect("sent");
+    assert_eq!(busy.read(true).expect("a go-ahead").status, 100);
     busy.stream().write_all(&file[..10]).expect("sent");
-    let in_flight = || service.metric("backdrop_http_connections") >= 2.0;
-    poll("both connections", || in_flight().then_some(()));
-    // Once a later connection was answered, the accept loop and the runtime have seen the head before it.
-    service.client().get("/healthz").ok();
 
     service.signal("TERM");
     poll("the listener's end", || {
@@ -146,6 +145,12 @@ fn a_bad_setting_exits_64_and_says_what_to_do() {
             "/nonexistent/file.toml",
         ),
         (&["serve", "--no-such-flag"], "--no-such-flag"),
+        (&["serve", "--memory-limit", "1MiB"], "memory-limit"),
+        (
+            &["serve", "--image-pixels-max", "1000000001"],
+            "image-pixels-max",
+        ),
+        (&["serve", "--render-threads", "0"], "threads"),
         (&[], "Usage"),
     ] {
         let output = run(arguments);
@@ -161,6 +166,54 @@ fn a_bad_setting_exits_64_and_says_what_to_do() {
             stderr(&output)
         );
     }
+}
+
+#[test]
+fn a_bad_setting_is_found_before_anything_is_bound() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let output = run(&["serve", "--listen", &address, "--memory-limit", "1MiB"]);
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+}
+
+/// Whether the process has a handler of its own for SIGTERM.
+fn handles_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> 14 & 1 == 1)
+}
+
+#[test]
+fn sigterm_during_recovery_ends_it() {
+    let dir = scratch();
+    let stuck = dir.path().join("data/backgrounds/stuck");
+    std::fs::create_dir_all(&stuck).expect("a folder");
+    // Opening a pipe that nobody writes to never ends, and so this recovery does not.
+    let made = std::process::Command::new("mkfifo")
+        .arg(stuck.join("0000000001.json"))
+        .status();
+    assert!(made.expect("mkfifo runs").success());
+    let ready = dir.path().join("ready.json");
+    let mut child = command()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--drain-timeout", "100ms", "--data"])
+        .arg(dir.path().join("data"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    poll("the handler", || handles_sigterm(child.id()).then_some(()));
+    let sent = std::process::Command::new("kill")
+        .arg("-TERM")
+        .arg(child.id().to_string())
+        .status();
+    assert!(sent.expect("kill runs").success());
+    let ended = poll("the end", || child.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(0), "not killed by the signal");
+    assert!(!ready.exists());
 }
 
 #[test]

@@ -6,6 +6,20 @@ use serde_json::json;
 use std::io::{Read, Write};
 use support::*;
 
+/// What a refusal may add to the resident set: buffers, and noise of the allocator.
+const FLAT_BYTES: u64 = 16 << 20;
+
+/// The resident set in a sample that began after this call.
+fn rss_bytes(service: &Service) -> u64 {
+    let samples = |memory: &serde_json::Value| memory["samples"].as_u64().expect("a number");
+    let before = samples(&service.memory());
+    poll("a sample", || {
+        let memory = service.memory();
+        // The next one may have begun already.
+        (samples(&memory) >= before + 2).then(|| memory["rss_bytes"].as_u64().expect("a number"))
+    })
+}
+
 /// Bytes reserved now and at most so far.
 fn budget(service: &Service) -> (u64, u64) {
     let memory = service.memory();
@@ -18,7 +32,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
     let mut client = service.client();
-    let before = budget(&service);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
     let path = "/v1/backgrounds/x";
     client
         .put(path, claimed_png(60_000, 60_000))
@@ -31,6 +45,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
         .put(path, claimed_png(0, 10))
         .is_problem(422, "broken_picture");
     assert_eq!(budget(&service), before, "nothing was reserved for them");
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 
     let whole = jpeg(512, 512, [90, 80, 70]);
     for keep in [whole.len() / 2, whole.len() - 2, 100] {
@@ -66,7 +81,7 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
 fn a_gigabyte_is_refused_from_its_head_and_memory_stays_flat() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
-    let before = budget(&service);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
     let mut client = service.client();
     let head = client.head("PUT", "/v1/backgrounds/big", &[], Some(1 << 30));
     client.stream().write_all(head.as_bytes()).expect("sent");
@@ -75,12 +90,14 @@ fn a_gigabyte_is_refused_from_its_head_and_memory_stays_flat() {
         .expect("an answer")
         .is_problem(413, "body_too_large");
     assert_eq!(budget(&service), before);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 }
 
 #[test]
 fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--body-bytes-max", "1MiB"]);
+    let rss = rss_bytes(&service);
     let mut client = service.client();
     let head = client.head(
         "PUT",
@@ -101,6 +118,88 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
         .expect("an answer")
         .is_problem(413, "body_too_large");
     assert!(budget(&service).1 < 16 << 20);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
+}
+
+#[test]
+fn a_background_that_can_never_fit_is_told_apart_from_a_frame_that_is_too_large() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
+    service
+        .client()
+        .put("/v1/backgrounds/vast", jpeg(5000, 4000, [9; 3]))
+        .ok();
+    drop(service);
+    let service = Service::start(dir.path(), &["--memory-limit", "64MiB"]);
+    let mut client = service.client();
+    let session = client
+        .post("/v1/sessions", json!({"background": "vast"}))
+        .ok()
+        .json();
+    let session = session["session"].as_str().expect("an id");
+    let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
+    client.get(&frame).is_problem(413, "picture_too_large");
+}
+
+fn body_bytes(service: &Service) -> u64 {
+    let charged = &service.memory()["budget"]["by_purpose"]["body"];
+    charged.as_u64().expect("a number")
+}
+
+#[test]
+fn an_answer_is_charged_until_it_was_read() {
+    const ENTRIES: usize = 65_536;
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    let made = client.post("/v1/sessions:batchCreate", json!({"count": ENTRIES}));
+    let ids = made.ok().json()["sessions"].clone();
+    let body = json!({"sessions": ids}).to_string();
+    let kind = [("content-type", "application/json")];
+    let path = "/v1/sessions:batchRead";
+    let head = client.head("POST", path, &kind, Some(body.len() as u64));
+    client.stream().write_all(head.as_bytes()).expect("sent");
+    client.stream().write_all(body.as_bytes()).expect("sent");
+    // Nobody reads: the answer is larger than what the sockets hold.
+    let answer_bytes_min = ENTRIES as u64 * 100;
+    client.stream().peek(&mut [0]).expect("it has begun");
+    assert!(body_bytes(&service) > answer_bytes_min);
+    let entries = client.read(false).expect("an answer").ok().json();
+    assert_eq!(entries["entries"].as_array().map(Vec::len), Some(ENTRIES));
+    poll("the end of the charge", || {
+        (body_bytes(&service) == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_short_request_for_a_huge_answer_is_refused_before_anything_is_done() {
+    let dir = scratch();
+    let limits = [
+        "--memory-limit",
+        "128MiB",
+        "--batch-entries-max",
+        "16777216",
+    ];
+    let service = Service::start(dir.path(), &limits);
+    let (before, rss) = (budget(&service), rss_bytes(&service));
+    let mut client = service.client();
+    let body = json!({"count": 16_777_216});
+    client
+        .post("/v1/sessions:batchCreate", body)
+        .is_problem(413, "batch_too_large");
+    assert_eq!(budget(&service), before);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
+    assert_eq!(service.metric("backdrop_sessions"), 0.0);
+}
+
+/// What comes until the service closes the connection; fails where the test's own timeout ends the wait.
+#[track_caller]
+fn closed(client: &mut Client) -> Vec<u8> {
+    let mut rest = Vec::new();
+    if let Err(error) = client.stream().read_to_end(&mut rest) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    rest
 }
 
 #[test]
@@ -124,9 +223,8 @@ fn a_slow_body_and_a_slow_head_time_out() {
 
     let mut head = service.client();
     head.stream().write_all(b"GET /healthz HTT").expect("sent");
-    let mut rest = Vec::new();
-    // Closed by the service: the read ends, with or without a last answer.
-    drop(head.stream().read_to_end(&mut rest));
+    // With or without a last answer.
+    closed(&mut head);
     service.client().get("/healthz").ok();
 }
 
@@ -137,16 +235,16 @@ fn a_peer_that_sends_a_single_byte_is_cut_off() {
         "--idle-timeout",
         "300ms",
         "--body-timeout",
-        "200ms",
+        "100ms",
         "--request-timeout",
-        "200ms",
+        "100ms",
+        "--reserve-wait",
+        "100ms",
     ];
     let service = Service::start(dir.path(), &times);
     let mut peer = service.client();
     peer.stream().write_all(b"P").expect("sent");
-    let mut rest = Vec::new();
-    drop(peer.stream().read_to_end(&mut rest));
-    assert!(rest.is_empty());
+    assert!(closed(&mut peer).is_empty());
 }
 
 #[test]
@@ -211,11 +309,12 @@ fn shrinking_evicts_and_the_ledger_stays_true() {
         session["session"].as_str().expect("an id")
     );
     client.get(&frame).ok();
-    let textures = &service.memory()["textures"];
-    assert_eq!(
-        (&textures["resident"], &textures["pinned_bytes"]),
-        (&json!(1), &json!(0))
-    );
+    // The frame's bytes may arrive before its lease is gone.
+    let textures = poll("the end of the lease", || {
+        let textures = service.memory()["textures"].clone();
+        (textures["pinned_bytes"] == json!(0)).then_some(textures)
+    });
+    assert_eq!(textures["resident"], json!(1));
     assert!(textures["resident_bytes"].as_u64() >= Some(1920 * 1080 * 4));
     let shrunk = service
         .admin()

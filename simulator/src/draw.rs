@@ -98,8 +98,8 @@ fn blend(line: &mut [u8], disc: &Disc, y: i32) {
     let from = (disc.x - half).clamp(0, width) as usize;
     let to = (disc.x + half).clamp(0, width) as usize;
     for pixel in line[from * 3..to * 3].as_chunks_mut::<3>().0 {
-        for c in 0..3 {
-            pixel[c] = ((i32::from(pixel[c]) + disc.colour[c]) / 2) as u8;
+        for (value, colour) in pixel.iter_mut().zip(disc.colour) {
+            *value = ((i32::from(*value) + colour) / 2) as u8;
         }
     }
 }

@@ -471,6 +471,10 @@ impl Verdict {
 }
 
 /// Name of a status in the report.
+#[expect(
+    clippy::match_overlapping_arm,
+    reason = "statuses of their own first, then the rest of their class"
+)]
 pub fn status_name(status: u16) -> &'static str {
     match status {
         400 => "http_400",

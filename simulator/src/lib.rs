@@ -15,6 +15,10 @@ pub mod cohort;
 pub mod draw;
 pub mod gallery;
 pub mod gateway;
+#[expect(
+    unsafe_code,
+    reason = "the one place for system calls that std does not offer"
+)]
 pub mod host;
 pub mod monitor;
 pub mod picture;

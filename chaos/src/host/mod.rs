@@ -3,8 +3,6 @@
 //! Talks to the kernel and to nothing else of ours: it knows no scenario, no verdict and no load. What it makes it takes
 //! away again: by guard, by [`UndoLog`], and by the [`Reaper`] if the runner itself is killed.
 
-#![deny(unsafe_code)]
-
 pub mod cgroup;
 pub mod cpu;
 pub mod doctor;

@@ -52,6 +52,10 @@ impl ReaperCommand {
                     why: report.failed.join("; "),
                 });
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the interval of a bounded retry; this process does nothing else"
+            )]
             std::thread::sleep(RETRY_EVERY);
         }
     }

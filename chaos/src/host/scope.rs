@@ -56,6 +56,10 @@ pub fn offered() -> bool {
     while begun.elapsed() < ANSWER_WITHIN {
         match child.try_wait() {
             Ok(Some(status)) => return status.success(),
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the interval of a bounded poll of a child"
+            )]
             Ok(None) => std::thread::sleep(Duration::from_millis(20)),
             Err(_) => return false,
         }

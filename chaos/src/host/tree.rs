@@ -85,6 +85,7 @@ pub fn remove(path: &Path) -> Result<Removed, HostError> {
                 why,
             });
         }
+        #[expect(clippy::disallowed_methods, reason = "the interval of a bounded retry")]
         std::thread::sleep(RETRY_EVERY);
     }
 }

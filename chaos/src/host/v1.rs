@@ -275,6 +275,7 @@ fn lower(
         if step < files::read_number(file)? && files::write(file, step).is_ok() {
             steps += 1;
         }
+        #[expect(clippy::disallowed_methods, reason = "the interval of a bounded retry")]
         std::thread::sleep(RETRY_EVERY);
     }
 }

@@ -443,6 +443,10 @@ fn wait_for_usage(
         if begun.elapsed() > patience {
             return Ok(false);
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the interval of a bounded poll of the kernel"
+        )]
         std::thread::sleep(LOOK_EVERY);
     }
 }

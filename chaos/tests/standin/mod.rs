@@ -129,6 +129,7 @@ fn answer(mut stream: &TcpStream) {
     let _ = write!(stream, "{head}connection: close\r\n\r\n{body}");
 }
 
+#[expect(unsafe_code, reason = "std sets no signal handlers")]
 fn simulator(args: &[String]) {
     // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
     unsafe { libc::signal(libc::SIGINT, stopped as *const () as libc::sighandler_t) };

@@ -6,6 +6,10 @@
 //! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
 
 mod catalogue;
+#[expect(
+    unsafe_code,
+    reason = "one atomic word guards a value that readers share without a lock"
+)]
 mod cell;
 mod config;
 mod flight;

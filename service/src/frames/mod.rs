@@ -22,7 +22,7 @@ pub use source::{Access, Pixels, Resident, Source, SourceError, Textures, Thumbn
 
 use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
-use crate::memory::{Budget, Charge, Purpose, ReserveError, State};
+use crate::memory::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{Metrics, RenderResult, ShedReason};
 pub use crate::render::View;
 use worker::{Job, Material, Pool};
@@ -160,10 +160,16 @@ pub enum FrameError {
         /// Longest side.
         side_max: u32,
     },
-    /// More memory than the service could ever give.
+    /// The frame takes more memory than the service could ever give: a smaller one may do.
     #[error("the frame needs {bytes} bytes, more than can ever be reserved")]
     TooLarge {
         /// What it would take.
+        bytes: u64,
+    },
+    /// The background's pixels take more memory than the service could ever give, whatever the frame's size.
+    #[error("the background's pixels need {bytes} bytes, more than can ever be reserved")]
+    SourceTooLarge {
+        /// What they would take.
         bytes: u64,
     },
     /// Not now: come back later.
@@ -191,19 +197,20 @@ pub enum FrameError {
     Internal(&'static str),
 }
 
-type StateReader = dyn Fn() -> State + Send + Sync;
+/// Says whether memory is critically short.
+type Critical = dyn Fn() -> bool + Send + Sync;
 
 /// The part itself: hand it textures and requests, get frames.
 pub struct Frames {
     config: FramesConfig,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
-    state: Box<StateReader>,
+    critical: Box<Critical>,
     pool: Pool,
 }
 
 impl Frames {
-    /// Starts the threads. `state` says what a refusal is put down to; it must be cheap.
+    /// Starts the threads. `critical` says whether a refusal is put down to critically short memory; it must be cheap.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
@@ -211,14 +218,14 @@ impl Frames {
         config: FramesConfig,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
-        state: impl Fn() -> State + Send + Sync + 'static,
+        critical: impl Fn() -> bool + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let pool = Pool::start(&config, &budget, &metrics)?;
         Ok(Self {
             config,
             budget,
             metrics,
-            state: Box::new(state),
+            critical: Box::new(critical),
             pool,
         })
     }
@@ -264,7 +271,7 @@ impl Frames {
             Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
             Err(SourceError::Gone) => Err(FrameError::Gone),
             Err(SourceError::Unknown) => Err(FrameError::Unknown),
-            Err(SourceError::TooLarge { bytes }) => Err(FrameError::TooLarge { bytes }),
+            Err(SourceError::TooLarge { bytes }) => Err(FrameError::SourceTooLarge { bytes }),
             Err(SourceError::Load(cause)) => Err(FrameError::Load(cause)),
         }
     }
@@ -345,7 +352,7 @@ impl Frames {
     }
 
     fn shortage(&self) -> ShedReason {
-        if (self.state)() == State::Critical {
+        if (self.critical)() {
             ShedReason::Governor
         } else {
             ShedReason::Budget
@@ -368,6 +375,7 @@ impl Frames {
             Err(
                 FrameError::Size { .. }
                 | FrameError::TooLarge { .. }
+                | FrameError::SourceTooLarge { .. }
                 | FrameError::Gone
                 | FrameError::Unknown,
             ) => None,

@@ -121,7 +121,6 @@ async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
-        factor: 1,
         parsed_bytes_max: 0,
     };
     Ok(read_body(body, limits, &service.budget)

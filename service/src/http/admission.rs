@@ -1,18 +1,26 @@
-//! What is let in: bodies within their size, their time and the budget.
+//! What is let in and out: bodies within their size, their time and the budget.
 //!
-//! A body is reserved before it is read, so that a flood of uploads is shed and never a surprise. Small bodies are not:
-//! they are bounded by connections times [`FREE_BODY_BYTES`], and a batch of switches must not touch the budget's lock.
+//! A body is reserved before it is read, and an answer before it is built, so that a flood is shed and never a surprise.
+//! Small ones are not, since a batch of switches must not touch the budget's lock; what bounds them instead:
+//! - A small body is free only if it arrives whole: a handler works on it at once, so that there are about as many as
+//!   threads (beyond them the budget's own waiters and the decoders' queue count). One that trickles in is charged.
+//! - Small answers wait for their reader: a connection has [`FREE_BYTES`] for them, which the streams of HTTP/2 share.
+//!   With the default 4096 connections that is 64 MiB. Answers of fixed size (one session, a problem) are below 1 KiB.
 
 use super::problem::{Kind, Problem};
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::Version;
 use hyper::body::{Body, Incoming};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bodies up to this size are not charged.
-pub const FREE_BODY_BYTES: u64 = 16 * 1024;
+/// Bodies up to this size, with what parsing makes of them, and the answers of a connection are not charged.
+pub const FREE_BYTES: u64 = 16 * 1024;
+
+/// Streams of one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 128;
 
 /// Bytes that the shortest entry of a JSON list can become, for each of its own.
 const PARSED_FACTOR: u64 = 32;
@@ -31,8 +39,6 @@ pub struct BodyLimits {
     pub reserve_wait: Duration,
     /// What it is charged as.
     pub purpose: Purpose,
-    /// Bytes reserved for each byte of the body: itself and an answer of like size.
-    pub factor: u64,
     /// Most bytes that parsing makes of it on top; the shortest entries make [`PARSED_FACTOR`] times their length.
     pub parsed_bytes_max: u64,
 }
@@ -40,7 +46,7 @@ pub struct BodyLimits {
 impl BodyLimits {
     /// What a body of `bytes` is charged.
     fn reservation(&self, bytes: u64) -> u64 {
-        bytes * self.factor + (bytes * PARSED_FACTOR).min(self.parsed_bytes_max)
+        bytes + (bytes * PARSED_FACTOR).min(self.parsed_bytes_max)
     }
 }
 
@@ -51,6 +57,30 @@ pub struct Received {
     pub bytes: Bytes,
     /// None for a small one.
     pub charge: Option<Charge>,
+}
+
+/// Answers up to this size are not charged: streams of one connection share what a connection has.
+const fn free_answer_bytes(version: Version) -> u64 {
+    match version {
+        Version::HTTP_2 => FREE_BYTES / STREAMS_MAX as u64,
+        _ => FREE_BYTES,
+    }
+}
+
+/// Reserves an answer of at most `bytes` before it is built; none for a small one.
+///
+/// # Errors
+/// The budget refuses it.
+pub async fn reserve_answer(
+    budget: &Arc<Budget>,
+    bytes: u64,
+    version: Version,
+    wait: Duration,
+) -> Result<Option<Charge>, ReserveError> {
+    if bytes <= free_answer_bytes(version) {
+        return Ok(None);
+    }
+    budget.reserve(Purpose::Body, bytes, wait).await.map(Some)
 }
 
 /// The problem that a refused reservation is.
@@ -82,20 +112,21 @@ pub async fn read_body(
     if stated.is_some_and(|stated| stated > limits.bytes_max) {
         return Err(too_large(limits.bytes_max));
     }
-    let charge = match stated {
-        Some(stated) if stated <= FREE_BODY_BYTES => None,
-        _ => {
-            let first = limits.reservation(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)));
-            let reserved = budget
-                .reserve(limits.purpose, first, limits.reserve_wait)
-                .await;
-            Some(reserved.map_err(|error| refused(&error))?)
-        }
+    let expected = limits.reservation(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)));
+    let charge = if stated.is_some() && expected <= FREE_BYTES {
+        None
+    } else {
+        Some(reserve(budget, expected, limits).await?)
     };
-    let reading = collect(body, stated, charge, limits);
+    let reading = collect(body, stated, charge, limits, budget);
     tokio::time::timeout(limits.time_max, reading)
         .await
         .unwrap_or_else(|_| Err(Kind::BodyTimeout.into()))
+}
+
+async fn reserve(budget: &Arc<Budget>, bytes: u64, limits: BodyLimits) -> Result<Charge, Problem> {
+    let reserved = budget.reserve(limits.purpose, bytes, limits.reserve_wait);
+    reserved.await.map_err(|error| refused(&error))
 }
 
 async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
@@ -121,8 +152,9 @@ async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
 async fn collect(
     mut body: Incoming,
     stated: Option<u64>,
-    mut charge: Option<Charge>,
+    charge: Option<Charge>,
     limits: BodyLimits,
+    budget: &Arc<Budget>,
 ) -> Result<Received, Problem> {
     let Some(first) = next_data(&mut body).await? else {
         return Ok(Received {
@@ -137,8 +169,13 @@ async fn collect(
             charge,
         });
     }
-    let mut bytes =
-        BytesMut::with_capacity(stated.unwrap_or(STEP_BYTES.min(limits.bytes_max)) as usize);
+    let expected = stated.unwrap_or(STEP_BYTES.min(limits.bytes_max));
+    // It trickles in, so that its sender says how long it is held: not free, however small.
+    let mut charge = match charge {
+        Some(charge) => charge,
+        None => reserve(budget, limits.reservation(expected), limits).await?,
+    };
+    let mut bytes = BytesMut::with_capacity(expected as usize);
     let mut next = Some(first);
     while let Some(data) = next {
         let total = (bytes.len() + data.len()) as u64;
@@ -151,7 +188,7 @@ async fn collect(
     }
     Ok(Received {
         bytes: bytes.freeze(),
-        charge,
+        charge: Some(charge),
     })
 }
 
@@ -159,18 +196,16 @@ async fn collect(
 fn grow(
     bytes: &mut BytesMut,
     total: u64,
-    charge: &mut Option<Charge>,
+    charge: &mut Charge,
     limits: BodyLimits,
 ) -> Result<(), Problem> {
     if total <= bytes.capacity() as u64 {
         return Ok(());
     }
     let capacity = total.max(2 * bytes.capacity() as u64).min(limits.bytes_max);
-    if let Some(charge) = charge {
-        // Old and new buffer stand side by side while one is copied into the other.
-        let both = limits.reservation(capacity) + bytes.len() as u64;
-        charge.resize(both).map_err(|error| refused(&error))?;
-    }
+    // Old and new buffer stand side by side while one is copied into the other.
+    let both = limits.reservation(capacity) + bytes.len() as u64;
+    charge.resize(both).map_err(|error| refused(&error))?;
     bytes.reserve(capacity as usize - bytes.len());
     Ok(())
 }

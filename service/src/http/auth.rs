@@ -4,10 +4,13 @@ use super::problem::{Kind, Problem};
 use crate::sessions::TenantId;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Tenant of callers without a token, where that is allowed.
 pub const LOCAL_TENANT: &str = "local";
+
+/// Most tenants with tokens: a tenant's number has 16 bits, and 0 is [`LOCAL_TENANT`]'s.
+const TENANTS_MAX: usize = u16::MAX as usize;
 
 /// What a token allows beyond the tenant's own sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,33 @@ impl Caller {
     }
 }
 
+/// Checks that every tenant gets a number of its own, and every secret names one caller.
+///
+/// # Errors
+/// A sentence with the cause; it quotes no secret.
+pub fn validate(tokens: &[Token]) -> Result<(), String> {
+    let tenants: HashSet<&str> = tokens.iter().map(|token| token.tenant.as_str()).collect();
+    if tenants.len() > TENANTS_MAX {
+        return Err(format!(
+            "{} tenants have tokens, and at most {TENANTS_MAX} can be told apart",
+            tenants.len()
+        ));
+    }
+    let mut first_of = HashMap::new();
+    for (at, token) in tokens.iter().enumerate() {
+        if let Some(first) = first_of.insert(&token.secret, at) {
+            return Err(format!(
+                "tokens {} and {} (tenants {:?} and {:?}) have the same secret",
+                first + 1,
+                at + 1,
+                tokens[first].tenant,
+                token.tenant
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The configured tokens.
 #[derive(Debug)]
 pub struct Auth {
@@ -79,17 +109,17 @@ pub struct Auth {
 
 impl Auth {
     /// Without tokens, everybody is the tenant `local` with every role: only for loopback, which the configuration checks.
+    ///
+    /// # Panics
+    /// For tokens that [`validate`] refuses: two tenants would reach each other's sessions.
     #[must_use]
     pub fn new(tokens: &[Token]) -> Self {
-        let mut tenants: Vec<&str> = vec![LOCAL_TENANT];
+        assert_eq!(validate(tokens), Ok(()), "the configuration was checked");
+        let mut tenants: HashMap<&str, TenantId> = HashMap::from([(LOCAL_TENANT, TenantId(0))]);
         let mut by_secret = HashMap::new();
         for token in tokens {
-            let known = tenants.iter().position(|tenant| *tenant == token.tenant);
-            let tenant = known.unwrap_or_else(|| {
-                tenants.push(&token.tenant);
-                tenants.len() - 1
-            });
-            let tenant = TenantId(u16::try_from(tenant).unwrap_or(u16::MAX));
+            let next = tenants.len() as u16;
+            let tenant = *tenants.entry(&token.tenant).or_insert(TenantId(next));
             let catalogue = token.roles.contains(&Role::Catalogue);
             by_secret.insert(
                 token.secret.clone().into_bytes(),
@@ -168,6 +198,27 @@ mod tests {
         for bad in ["Bearer x", "Basic eA==", "Bearer", ""] {
             assert!(auth.caller(&headers(bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn tokens_that_cannot_be_told_apart_are_refused_without_quoting_them() {
+        let twice = [token("hush", "acme", vec![]), token("hush", "beta", vec![])];
+        let error = validate(&twice).expect_err("refused");
+        assert!(!error.contains("hush") && error.contains("acme") && error.contains("beta"));
+        let many = |count: usize| -> Vec<Token> {
+            let each = |at: usize| token(&at.to_string(), &at.to_string(), vec![]);
+            (0..count).map(each).collect()
+        };
+        assert!(validate(&many(TENANTS_MAX + 1)).is_err());
+        let most = many(TENANTS_MAX);
+        let auth = Auth::new(&most);
+        let ids: HashSet<TenantId> = auth
+            .by_secret
+            .values()
+            .map(|caller| caller.tenant)
+            .collect();
+        assert_eq!(ids.len(), TENANTS_MAX);
+        assert!(!ids.contains(&TenantId(0)), "local stays apart");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Backgrounds: upload, list, read, delete. Reading is for everybody, writing needs the role.
 
-use super::admission::{BodyLimits, read_body, refused};
+use super::admission::{BodyLimits, read_body, refused, reserve_answer};
 use super::auth::Caller;
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
@@ -13,7 +13,6 @@ use crate::memory::State;
 use crate::memory::budget::{Purpose, ReserveError};
 use crate::metrics::UploadResult;
 use crate::store::{StoreError, checksum_text, valid_id};
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH,
@@ -27,6 +26,10 @@ use std::sync::Arc;
 const LIST_LIMIT: usize = 100;
 /// Most entries of one page.
 const LIST_LIMIT_MAX: usize = 10_000;
+/// Most bytes that one entry of the list takes while it is made: at most 250 of JSON, the rest the value it is made from.
+const LIST_ENTRY_BYTES: usize = 512;
+/// Most bytes of a list without entries.
+const LIST_BYTES: usize = 256;
 
 #[derive(Serialize)]
 struct Metadata<'a> {
@@ -67,10 +70,16 @@ struct Page<'a> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    let mut json = serde_json::to_vec(value)
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-    json.push(b'\n');
+    let mut json = Vec::with_capacity(LIST_ENTRY_BYTES);
+    write_json(&mut json, value)?;
     Ok(json)
+}
+
+fn write_json(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Problem> {
+    serde_json::to_writer(&mut *out, value)
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    out.push(b'\n');
+    Ok(())
 }
 
 fn etag(version: u32) -> Result<HeaderValue, Problem> {
@@ -245,7 +254,6 @@ async fn upload(
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Upload,
-        factor: 1,
         parsed_bytes_max: 0,
     };
     let received = read_body(body, limits, &service.budget).await?;
@@ -256,15 +264,12 @@ async fn upload(
         ));
     }
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
-    let image = match received.charge {
-        Some(charge) => Bytes::from_owner(Charged {
-            bytes: received.bytes,
-            _charge: charge,
-        }),
-        None => received.bytes,
+    let image = respond::charged(received.bytes, received.charge);
+    let uploading = async {
+        let registered = service.flyweights.upload(id, image, wanted).await;
+        registered.map_err(|error| upload_problem(service, &error))
     };
-    let registered = service.flyweights.upload(id, image, wanted).await;
-    let registered = registered.map_err(|error| upload_problem(service, &error))?;
+    let registered = service.in_time(uploading).await?;
     let identity = service
         .flyweights
         .identity(registered.index)
@@ -275,18 +280,6 @@ async fn upload(
         StatusCode::OK
     };
     metadata_answer(service, status, &identity)
-}
-
-/// Bytes together with their charge.
-struct Charged {
-    bytes: Bytes,
-    _charge: crate::memory::Charge,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 fn find(service: &Service, id: &str) -> Result<Arc<Identity>, Problem> {
@@ -364,10 +357,7 @@ async fn source(
     charge
         .resize(bytes.len() as u64)
         .map_err(|error| refused(&error))?;
-    let body = Bytes::from_owner(Charged {
-        bytes,
-        _charge: charge,
-    });
+    let body = respond::charged(bytes, Some(charge));
     Ok((
         identity,
         respond::full(StatusCode::OK, respond::OCTETS, body),
@@ -398,8 +388,9 @@ pub async fn delete(
 /// `GET /v1/backgrounds`.
 ///
 /// # Errors
-/// [`Kind::BadRequest`] for a bad limit or id.
-pub fn list(service: &Service, query: &str) -> Result<Answer, Problem> {
+/// [`Kind::BadRequest`] for a bad limit or id, 503 where there is no memory for the page.
+pub async fn list(service: &Service, parts: &Parts) -> Result<Answer, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
     let limit = query_number(query, "limit", LIST_LIMIT)?;
     if !(1..=LIST_LIMIT_MAX).contains(&limit) {
         return Err(Problem::new(
@@ -408,6 +399,16 @@ pub fn list(service: &Service, query: &str) -> Result<Answer, Problem> {
         ));
     }
     let after = query_value(query, "after").map(checked_id).transpose()?;
+    let entries = limit.min(service.flyweights.live());
+    let bytes_max = LIST_BYTES + entries * LIST_ENTRY_BYTES;
+    let reserved = reserve_answer(
+        &service.budget,
+        bytes_max as u64,
+        parts.version,
+        service.config.reserve_wait,
+    )
+    .await;
+    let mut charge = reserved.map_err(|error| refused(&error))?;
     // One more than asked for tells whether there is a next page.
     let mut identities = service.flyweights.list(after, limit + 1);
     let more = identities.len() > limit;
@@ -423,12 +424,45 @@ pub fn list(service: &Service, query: &str) -> Result<Answer, Problem> {
             .filter(|_| more)
             .map(|identity| identity.stored.id.as_str()),
     };
-    Ok(respond::json(to_json(&page)?))
+    // A background may have come since the count: the buffer grows then, by less than what the values leave free.
+    let mut json = Vec::with_capacity(LIST_BYTES + entries * LIST_ENTRY_BYTES / 2);
+    write_json(&mut json, &page)?;
+    if let Some(charge) = &mut charge {
+        let kept = charge.bytes().min(json.capacity() as u64);
+        charge.resize(kept).map_err(|error| refused(&error))?;
+    }
+    Ok(respond::json(respond::charged(json, charge)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_entry_of_a_list_takes_no_more_than_is_reserved() {
+        let id = "x".repeat(64);
+        let longest = Metadata {
+            id: &id,
+            flyweight: u32::MAX,
+            version: u32::MAX,
+            width: u32::MAX,
+            height: u32::MAX,
+            format: "webp",
+            bytes: u64::MAX,
+            checksum: checksum_text(u64::MAX),
+            epoch: None,
+        };
+        let json = to_json(&longest).expect("json").len();
+        assert!(json <= LIST_ENTRY_BYTES / 2, "{json}");
+        let made_from = size_of::<Metadata<'_>>() + longest.checksum.len() + size_of::<Arc<()>>();
+        assert!(json + made_from <= LIST_ENTRY_BYTES, "{made_from}");
+        let page = Page {
+            epoch: u64::MAX.to_string(),
+            backgrounds: Vec::new(),
+            next: Some(&id),
+        };
+        assert!(to_json(&page).expect("json").len() <= LIST_BYTES);
+    }
 
     fn of(name: hyper::header::HeaderName, value: &'static str) -> Result<Precondition, Kind> {
         let mut headers = HeaderMap::new();

@@ -6,13 +6,14 @@ use super::respond::{self, Answer};
 use super::session::id_of;
 use super::{Service, query_number, query_value};
 use crate::codec::Size;
-use crate::flyweight::Entry;
+use crate::flyweight::{Entry, Texture};
 use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
 use crate::metrics::ShedReason;
 use crate::sessions::{NO_FLYWEIGHT, Session};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use std::sync::Arc;
 use std::time::Instant;
 
 const BACKGROUND: HeaderName = HeaderName::from_static("backdrop-background");
@@ -104,6 +105,13 @@ fn problem_of(error: FrameError) -> Problem {
             format!("a frame's longest side is {side_max} pixels"),
         ),
         FrameError::TooLarge { .. } => Problem::new(Kind::OutOfRange, "ask for a smaller frame"),
+        FrameError::SourceTooLarge { bytes } => Problem::new(
+            Kind::PictureTooLarge,
+            format!(
+                "the background's pixels need {bytes} bytes, more than this service may ever use: \
+                 no size of frame helps"
+            ),
+        ),
         FrameError::Shed { reason, .. } => match reason {
             ShedReason::Budget => Kind::BudgetExhausted,
             ShedReason::Governor => Kind::MemoryCritical,
@@ -126,27 +134,38 @@ fn problem_of(error: FrameError) -> Problem {
     }
 }
 
-async fn draw(
-    service: &Service,
-    session: &Session,
-    request: &FrameRequest,
-) -> Result<Frame, FrameError> {
-    let owned = service
-        .exclusive
-        .as_ref()
-        .and_then(|exclusive| exclusive.texture(session.id));
-    match owned {
-        Some(texture) => {
-            service
-                .frames
-                .draw(Resident::owned(session.flyweight, texture), request)
-                .await
+/// What a session shows: a texture of its own, or a shared one by index.
+struct Shown {
+    flyweight: u32,
+    owned: Option<Arc<Texture>>,
+}
+
+impl Shown {
+    /// Taken once, before anything is looked up by it: a switch in between changes neither name nor pixels of this frame.
+    fn by(service: &Service, session: &Session) -> Self {
+        let exclusive = service.exclusive.as_ref();
+        match exclusive.and_then(|exclusive| exclusive.texture(session.id)) {
+            Some((flyweight, texture)) => Self {
+                flyweight,
+                owned: Some(texture),
+            },
+            None => Self {
+                flyweight: session.flyweight,
+                owned: None,
+            },
         }
-        None => {
-            service
-                .frames
-                .preview(&service.flyweights, session.flyweight, request)
-                .await
+    }
+
+    async fn draw(self, service: &Service, request: &FrameRequest) -> Result<Frame, FrameError> {
+        let Service {
+            frames, flyweights, ..
+        } = service;
+        match self.owned {
+            Some(texture) => {
+                let resident = Resident::owned(self.flyweight, texture);
+                frames.draw(resident, request).await
+            }
+            None => frames.preview(flyweights, self.flyweight, request).await,
         }
     }
 }
@@ -176,15 +195,14 @@ pub async fn preview(
         view: view_of(&session),
         deadline: Instant::now() + service.config.request_timeout,
     };
+    let shown = Shown::by(service, &session);
     // Looked up before the frame: a background removed meanwhile still has its name in the answer.
-    let identity = match service.flyweights.entry(session.flyweight) {
+    let identity = match service.flyweights.entry(shown.flyweight) {
         Entry::Live(identity) => identity,
         Entry::Gone => return Err(Kind::Gone.into()),
         Entry::Unknown => return Err(Kind::BackgroundNotFound.into()),
     };
-    let frame = draw(service, &session, &request)
-        .await
-        .map_err(problem_of)?;
+    let frame = shown.draw(service, &request).await.map_err(problem_of)?;
     let content_type = HeaderValue::from_static(frame.content_type);
     let (index, version, access) = (frame.index, frame.version, frame.access);
     let mut answer = respond::full(StatusCode::OK, content_type, frame.bytes);

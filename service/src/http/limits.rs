@@ -17,7 +17,7 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive.
     pub body_timeout: Duration,
-    /// Time for everything after the body.
+    /// Time for everything after the body, or after the head where there is none.
     pub request_timeout: Duration,
     /// Time without any progress of a connection.
     pub idle_timeout: Duration,
@@ -70,6 +70,10 @@ impl HttpConfig {
         if self.header_bytes_max < 8 << 10 {
             return Err("header-bytes-max is below 8KiB".to_owned());
         }
+        let waits = [self.reserve_wait, self.drain_timeout];
+        if waits.iter().any(|time| *time > Duration::from_secs(3600)) {
+            return Err("reserve-wait or drain-timeout is above an hour".to_owned());
+        }
         let times = [
             self.header_timeout,
             self.body_timeout,
@@ -82,12 +86,33 @@ impl HttpConfig {
         {
             return Err("a timeout is not between 1 ms and an hour".to_owned());
         }
-        if self.idle_timeout < self.body_timeout || self.idle_timeout < self.request_timeout {
-            return Err(
-                "idle-timeout is below body-timeout or request-timeout, and would cut answers off"
-                    .to_owned(),
-            );
+        // Between the last byte of a body that came late and the first of its answer nothing moves on the connection.
+        let quiet_max = self.reserve_wait + self.body_timeout + self.request_timeout;
+        if self.idle_timeout < quiet_max {
+            return Err(format!(
+                "idle-timeout is below the sum of reserve-wait, body-timeout and request-timeout, {quiet_max:?}, \
+                 and would cut answers off"
+            ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_outlives_the_slowest_answer() {
+        let defaults = HttpConfig::default();
+        assert_eq!(defaults.validate(), Ok(()));
+        let sum = defaults.reserve_wait + defaults.body_timeout + defaults.request_timeout;
+        let with = |idle_timeout| HttpConfig {
+            idle_timeout,
+            ..HttpConfig::default()
+        };
+        assert_eq!(with(sum).validate(), Ok(()));
+        let below = with(sum - Duration::from_millis(1));
+        assert!(below.validate().is_err_and(|cause| cause.contains("sum")));
     }
 }

@@ -77,19 +77,15 @@ const fn class_of(status: StatusCode) -> StatusClass {
 }
 
 impl Service {
-    /// Answers one request of the public listener, within its time.
+    /// Answers one request of the public listener. Its parts have their own times: reading the body, waiting for
+    /// memory, drawing a frame, and [`Service::in_time`] for the rest.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let start = Instant::now();
         let (parts, body) = request.into_parts();
-        let time_max = self.config.body_timeout + self.config.request_timeout;
         let (route, handled) = match routes::find(&parts.method, parts.uri.path()) {
             Target::Route(route, part) => {
-                let handling =
-                    tokio::time::timeout(time_max, self.handle(route, part, &parts, body));
-                (
-                    route,
-                    handling.await.unwrap_or_else(|_| Err(Kind::Timeout.into())),
-                )
+                let handled = self.handle(route, part, &parts, body).await;
+                (route, handled)
             }
             Target::MethodNotAllowed => (Route::Unknown, Err(Kind::MethodNotAllowed.into())),
             Target::NotFound => (Route::Unknown, Err(Kind::NotFound.into())),
@@ -105,6 +101,17 @@ impl Service {
             .of(route)
             .observe(start.elapsed().as_secs_f64());
         answer
+    }
+
+    /// Does the work of a request within its time, which starts once the body was read: a slow sender must neither eat
+    /// the time of the work nor lend it his own.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        tokio::time::timeout(self.config.request_timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(Kind::Timeout.into()))
     }
 
     fn refuse(&self, problem: &Problem, path: &str) -> Answer {
@@ -138,7 +145,7 @@ impl Service {
             // Larger futures are boxed, so that the hot ones stay small.
             _ => return Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
         };
-        batch::answer(self, operation, caller, &parts.headers, body).await
+        batch::answer(self, operation, caller, parts, body).await
     }
 
     async fn handle_rarer(
@@ -154,15 +161,17 @@ impl Service {
             Route::SessionRead => session::read(self, caller, part),
             Route::SessionDelete => session::delete(self, caller, part),
             Route::SessionView => session::patch_view(self, caller, part, body).await,
+            // Its deadline is handed down, so that a late frame is told apart by what was late.
             Route::SessionFrame => frame::preview(self, caller, part, parts).await,
             Route::BackgroundPut => {
                 backgrounds::put(self, caller, part, &parts.headers, body).await
             }
-            Route::BackgroundRead => backgrounds::read(self, part, parts).await,
+            Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {
-                backgrounds::delete(self, caller, part, &parts.headers).await
+                let deleting = backgrounds::delete(self, caller, part, &parts.headers);
+                self.in_time(deleting).await
             }
-            Route::BackgroundList => backgrounds::list(self, parts.uri.query().unwrap_or_default()),
+            Route::BackgroundList => self.in_time(backgrounds::list(self, parts)).await,
             _ => Err(Kind::NotFound.into()),
         }
     }

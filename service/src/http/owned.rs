@@ -25,15 +25,16 @@ impl Service {
             .map_err(|error| code_of(&error))
     }
 
-    fn keep_texture(&self, tenant: TenantId, id: SessionId, texture: Texture) {
+    fn keep_texture(&self, tenant: TenantId, id: SessionId, flyweight: u32, texture: Texture) {
         let Some(exclusive) = &self.exclusive else {
             return;
         };
-        exclusive.keep(id, texture);
-        // The session may have ended between its switch and here; nobody else would free the texture then.
-        if self.sessions.peek(id, tenant).is_err() {
-            exclusive.release(id);
-        }
+        // Since its switch the session may have been switched again, or ended, when nobody else would free the texture.
+        let still_named = || {
+            let now = self.sessions.peek(id, tenant);
+            now.is_ok_and(|(named, _)| named == flyweight)
+        };
+        exclusive.keep_if(id, flyweight, texture, still_named);
     }
 
     /// Loads first: a session that cannot own its texture keeps the background it has.
@@ -52,7 +53,7 @@ impl Service {
         };
         match self.sessions.switch(id, tenant, flyweight) {
             Ok(_) => {
-                self.keep_texture(tenant, id, texture);
+                self.keep_texture(tenant, id, flyweight, texture);
                 Code::Ok
             }
             Err(error) => error.into(),
@@ -71,7 +72,7 @@ impl Service {
         }
         let texture = self.own_texture(flyweight).await?;
         let id = self.sessions.create(tenant, user, flyweight)?;
-        self.keep_texture(tenant, id, texture);
+        self.keep_texture(tenant, id, flyweight, texture);
         Ok(id)
     }
 }

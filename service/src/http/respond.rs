@@ -1,5 +1,6 @@
 //! Building answers: content types made once, bodies that are one buffer.
 
+use crate::memory::Charge;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -19,6 +20,33 @@ pub const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stre
 /// The exposition of metrics.
 pub const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Bytes together with their charge.
+struct Charged<B> {
+    bytes: B,
+    _charge: Charge,
+}
+
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Charged<B> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// A body whose charge ends with its last clone: for an answer, once the last byte was sent.
+pub fn charged<B>(bytes: B, charge: Option<Charge>) -> Bytes
+where
+    B: AsRef<[u8]> + Into<Bytes> + Send + 'static,
+{
+    match charge {
+        Some(charge) => Bytes::from_owner(Charged {
+            bytes,
+            _charge: charge,
+        }),
+        // Without a charge there is nothing to end: no second allocation for it.
+        None => bytes.into(),
+    }
+}
 
 /// An answer of one buffer.
 pub fn full(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Answer {

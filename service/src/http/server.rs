@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of routes: what answers a request is a function.
 
+use super::admission::STREAMS_MAX;
 use super::io::IdleTimeout;
 use super::limits::HttpConfig;
 use super::respond::Answer;
@@ -26,8 +27,6 @@ const REFUSALS_MAX: usize = 64;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
-/// Streams of one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
 /// Wait after an accept failed, which mostly means that descriptors ran out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 

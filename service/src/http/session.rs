@@ -99,7 +99,6 @@ async fn read_small(service: &Service, body: Incoming) -> Result<Received, Probl
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
-        factor: 1,
         parsed_bytes_max: 0,
     };
     read_body(body, limits, &service.budget).await
@@ -196,10 +195,9 @@ pub async fn create(service: &Service, caller: Caller, body: Incoming) -> Result
     let flyweight = service.index_of(&target).map_err(problem_of)?;
     let user = body.user.unwrap_or(0);
     let made = if service.exclusive.is_some() {
-        service
-            .create_exclusive(caller.tenant, user, flyweight)
-            .await
-            .map_err(problem_of)?
+        let creating = service.create_exclusive(caller.tenant, user, flyweight);
+        let creating = async { creating.await.map_err(problem_of) };
+        service.in_time(creating).await?
     } else {
         service.check_optional(flyweight).map_err(problem_of)?;
         service
@@ -247,7 +245,10 @@ pub async fn switch(
     let received = read_small(service, body).await?;
     let body: SwitchBody<'_> = parse(&received.bytes)?;
     let code = match service.index_of(&Target::Name(body.background)) {
-        Ok(flyweight) => service.switch_one(caller.tenant, id, flyweight).await,
+        Ok(flyweight) => {
+            let switching = service.switch_one(caller.tenant, id, flyweight);
+            service.in_time(async { Ok(switching.await) }).await?
+        }
         Err(code) => code,
     };
     service.count_switch(code);

@@ -3,6 +3,10 @@
 //!
 //! Nothing here knows textures, sessions or HTTP: what must be shrunk is handed in as closures.
 
+#[expect(
+    unsafe_code,
+    reason = "the allocator is called, and pixels live in what it gives"
+)]
 pub mod arena;
 pub mod budget;
 pub mod cgroup;

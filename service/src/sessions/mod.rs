@@ -394,8 +394,9 @@ impl Sessions {
             word = now;
         }
         // Counters are advisory: a deletion between the swap and here counts into the next life of the slot at most once.
+        // The addition needs no order of its own, it continues the release sequence of the store that it adds to.
         record.switches.fetch_add(1, Ordering::Relaxed);
-        record.changed_s.store(now_s, Ordering::Relaxed);
+        record.changed_s.store(now_s, Ordering::Release);
         Ok(word as u32)
     }
 
@@ -412,8 +413,10 @@ impl Sessions {
                 record.rest.load(Ordering::Relaxed),
             ])
         };
-        let user = record.user.load(Ordering::Relaxed);
-        let switches = record.switches.load(Ordering::Relaxed);
+        // A seqlock's reader: each load acquires, so that a value of the slot's next life brings with it that the word
+        // has changed, and the word is read after all of them. Relaxed loads may sink below it on a weak machine.
+        let user = record.user.load(Ordering::Acquire);
+        let switches = record.switches.load(Ordering::Acquire);
         let changed_s = record.changed_s.load(Ordering::Acquire);
         let word = record.word.load(Ordering::Acquire);
         if generation_of(word) != id.generation() {
@@ -499,11 +502,13 @@ impl Creation<'_> {
             let _writing = self.table.stripe(slot).write();
             let generation = generation_of(record.word.load(Ordering::Acquire)).wrapping_add(1);
             debug_assert!(generation & 1 == 1, "live generations are odd");
+            // The lock orders the view. Each other field is released: who sees it of this life sees too that the word
+            // has left the previous one (see `read`). One fence before them would do, and be easier to lose.
             record.store_view(View::default());
-            record.user.store(user, Ordering::Relaxed);
+            record.user.store(user, Ordering::Release);
             record.tenant.store(self.tenant.0, Ordering::Release);
-            record.switches.store(0, Ordering::Relaxed);
-            record.changed_s.store(self.now, Ordering::Relaxed);
+            record.switches.store(0, Ordering::Release);
+            record.changed_s.store(self.now, Ordering::Release);
             record
                 .word
                 .store(pack(generation, flyweight), Ordering::Release);

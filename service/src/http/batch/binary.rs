@@ -130,10 +130,16 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Bytes of the answer to `entries`.
+#[must_use]
+pub const fn answer_bytes(operation: Operation, entries: usize) -> usize {
+    HEADER_BYTES + entries * operation.answer_bytes()
+}
+
 /// The buffer of an answer, header written, with room for `entries`.
 #[must_use]
 pub fn answer(operation: Operation, epoch: u64, entries: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_BYTES + entries * operation.answer_bytes());
+    let mut out = Vec::with_capacity(answer_bytes(operation, entries));
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&[FORMAT, operation as u8 | ANSWER, 0, 0]);
     out.extend_from_slice(&epoch.to_le_bytes());
@@ -156,6 +162,9 @@ pub fn push_read(out: &mut Vec<u8>, code: Code, flyweight: u32, version: u32, sw
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq};
+    use proptest::sample::Index;
 
     fn body(operation: Operation, records: &[u8]) -> Vec<u8> {
         let mut body = answer(operation, 77, 0);
@@ -219,13 +228,44 @@ mod tests {
         }
     }
 
+    fn operations() -> impl Strategy<Value = Operation> {
+        proptest::sample::select(vec![
+            Operation::Switch,
+            Operation::Read,
+            Operation::Create,
+            Operation::Delete,
+        ])
+    }
+
     proptest::proptest! {
+        /// Bodies that are whole or nearly so: random ones do not get past the first four bytes.
         #[test]
-        fn never_panics(body: Vec<u8>) {
-            for operation in [Operation::Switch, Operation::Read, Operation::Create, Operation::Delete] {
-                if let Ok(batch) = parse(&body, operation, 8) {
-                    assert!(batch.switches().len() <= 8);
+        fn a_mutated_body_is_read_within_its_bounds_or_refused(
+            operation in operations(),
+            records in vec(any::<[u8; 12]>(), 0..12),
+            mutations in vec((any::<Index>(), any::<u8>()), 0..3),
+            cut in 0..4_usize,
+        ) {
+            let records: Vec<u8> = records.iter().flat_map(|record| &record[..operation.record_bytes()]).copied().collect();
+            let whole = body(operation, &records);
+            let mut mutated = whole.clone();
+            for (at, byte) in mutations {
+                let at = at.index(mutated.len());
+                mutated[at] = byte;
+            }
+            mutated.truncate(whole.len() - cut);
+            let entries = records.len() / operation.record_bytes();
+            match parse(&mutated, operation, 8) {
+                Ok(batch) => {
+                    prop_assert!(entries <= 8 && batch.len(operation) <= entries);
+                    let read = match operation {
+                        Operation::Switch => batch.switches().count(),
+                        Operation::Create => batch.creations().count(),
+                        Operation::Read | Operation::Delete => batch.sessions().count(),
+                    };
+                    prop_assert_eq!(read, batch.len(operation));
                 }
+                Err(_) => prop_assert!(entries > 8 || mutated != whole),
             }
         }
     }

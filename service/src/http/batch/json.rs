@@ -224,6 +224,14 @@ pub struct Batch<'a> {
     pub entries: Option<Vec<Entry<'a>>>,
 }
 
+impl Batch<'_> {
+    /// Number of entries that will be answered.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.count.unwrap_or(0) as usize + self.entries.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// Marks the error of a list that is too long, since a visitor can only fail with a message.
 const TOO_MANY: &str = "too many entries";
 
@@ -360,10 +368,33 @@ pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Ba
     Ok(batch)
 }
 
-/// Opens an answer: `{"epoch":"…"`.
+/// Most bytes of an answer without entries.
+const ANSWER_BYTES: usize = 128;
+
+/// Most bytes of one code: the longest name, quotes, comma.
+const CODE_BYTES: usize = 20;
+
+/// Most bytes that the answer to one entry takes.
+const fn entry_bytes_max(operation: Operation) -> usize {
+    match operation {
+        Operation::Switch | Operation::Delete => CODE_BYTES,
+        // An id of 16 digits, quotes, comma.
+        Operation::Create => CODE_BYTES + 19,
+        // Names, a background's id of 64 characters and three numbers of ten digits.
+        Operation::Read => 208,
+    }
+}
+
+/// Most bytes that the answer to `entries` takes while it is built: its text, and the codes before they are written.
 #[must_use]
-pub fn open(epoch: u64, room: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + room);
+pub const fn answer_bytes_max(operation: Operation, entries: usize) -> usize {
+    ANSWER_BYTES + entries * (entry_bytes_max(operation) + size_of::<Code>())
+}
+
+/// Opens an answer, `{"epoch":"…"`, with room for all of it: it never grows, so the bound is also what is allocated.
+#[must_use]
+pub fn open(epoch: u64, operation: Operation, entries: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ANSWER_BYTES + entries * entry_bytes_max(operation));
     out.extend_from_slice(b"{\"epoch\":\"");
     crate::http::respond::push_decimal(&mut out, epoch);
     out.push(b'"');
@@ -384,6 +415,9 @@ pub fn close_with_codes(out: &mut Vec<u8>, codes: &[Code]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq};
+    use proptest::sample::Index;
 
     #[test]
     fn one_bad_entry_leaves_its_neighbours_alone() {
@@ -418,6 +452,27 @@ mod tests {
             entries[0].target,
             Target::Name(Cow::Borrowed("beach"))
         ));
+    }
+
+    #[test]
+    fn the_longest_answers_fit_what_is_reserved_for_them() {
+        let longest = Code::ALL.map(|code| code.name().len());
+        assert_eq!(
+            longest.into_iter().max().map(|name| name + 3),
+            Some(CODE_BYTES)
+        );
+        let id = "x".repeat(64);
+        let number = u32::MAX;
+        let read = format!(
+            r#",{{"code":"session_not_found","session":"{:016x}","background":"{id}","flyweight":{number},"version":{number},"switches":{number}}}"#,
+            u64::MAX
+        );
+        assert!(read.len() <= entry_bytes_max(Operation::Read));
+        let mut out = open(u64::MAX, Operation::Switch, 9);
+        out.extend_from_slice(format!(",\"applied\":{},\"sessions\":[]", u64::MAX).as_bytes());
+        let capacity = out.capacity();
+        close_with_codes(&mut out, &[Code::FlyweightUnknown; 9]);
+        assert!(out.len() <= capacity && capacity < answer_bytes_max(Operation::Switch, 9));
     }
 
     #[test]
@@ -478,10 +533,41 @@ mod tests {
         );
     }
 
+    /// A body of switches, by index or, without one, by name.
+    fn switches(entries: &[(u64, Option<u32>)]) -> Vec<u8> {
+        let entry = |(id, index): &(u64, Option<u32>)| match index {
+            Some(index) => format!(r#"{{"session":"{id:016x}","flyweight":{index}}}"#),
+            None => format!(r#"{{"session":"{id:016x}","background":"be\u0061ch"}}"#),
+        };
+        let entries: Vec<String> = entries.iter().map(entry).collect();
+        format!(r#"{{"epoch":"7","switches":[{}]}}"#, entries.join(",")).into_bytes()
+    }
+
     proptest::proptest! {
+        /// Bodies that are whole or nearly so: random text does not get past the first brace.
         #[test]
-        fn never_panics(body: String) {
-            drop(parse(body.as_bytes(), Operation::Switch, 8));
+        fn a_mutated_body_is_read_within_its_bounds_or_refused(
+            entries in vec((any::<u64>(), proptest::option::of(any::<u32>())), 0..12),
+            mutations in vec((any::<Index>(), any::<u8>()), 0..3),
+        ) {
+            let whole = switches(&entries);
+            let mut mutated = whole.clone();
+            for (at, byte) in mutations {
+                let at = at.index(mutated.len());
+                mutated[at] = byte;
+            }
+            match parse(&mutated, Operation::Switch, 8) {
+                Ok(batch) => {
+                    prop_assert!(batch.answers() <= 8);
+                    if mutated == whole {
+                        let read = batch.entries.expect("listed");
+                        let ids: Vec<_> = read.iter().map(|entry| entry.session).collect();
+                        let sent: Vec<_> = entries.iter().map(|(id, _)| Some(*id)).collect();
+                        prop_assert_eq!(ids, sent);
+                    }
+                }
+                Err(_) => prop_assert!(entries.len() > 8 || mutated != whole),
+            }
         }
     }
 }

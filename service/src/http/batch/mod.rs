@@ -7,19 +7,20 @@ pub mod binary;
 pub mod json;
 
 use super::Service;
-use super::admission::{BodyLimits, Received, read_body};
+use super::admission::{BodyLimits, Received, read_body, refused, reserve_answer};
 use super::auth::Caller;
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::session;
 use crate::flyweight::Unavailable;
-use crate::memory::budget::Purpose;
+use crate::memory::budget::{Charge, Purpose, ReserveError};
 use crate::metrics::{Label, SwitchResult};
 use crate::sessions::{NO_FLYWEIGHT, SessionError, SessionId, TenantId};
 pub use binary::Operation;
-use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Version};
 use json::{Entry, Target};
 
 /// Media type of the compact form.
@@ -271,9 +272,10 @@ pub async fn answer(
     service: &Service,
     operation: Operation,
     caller: Caller,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Incoming,
 ) -> Result<Answer, Problem> {
+    let headers = &parts.headers;
     let entries_max = service.config.batch_entries_max;
     let binary = is_binary(headers);
     if !binary && !is_json(headers) {
@@ -290,8 +292,7 @@ pub async fn answer(
         time_max: service.config.body_timeout,
         reserve_wait: service.config.reserve_wait,
         purpose: Purpose::Body,
-        // The answer stands beside the body; binary records are read where they lie, JSON becomes entries first.
-        factor: 3,
+        // Binary records are read where they lie, JSON becomes entries first.
         parsed_bytes_max: if binary {
             0
         } else {
@@ -299,13 +300,48 @@ pub async fn answer(
         },
     };
     let Received { bytes, charge } = read_body(body, limits, &service.budget).await?;
-    let answered = if binary {
-        binary_batch(service, operation, caller.tenant, &bytes).await
-    } else {
-        json_batch(service, operation, caller.tenant, &bytes).await
+    let batch = Batch {
+        service,
+        operation,
+        tenant: caller.tenant,
+        version: parts.version,
     };
+    let answered = if binary {
+        service.in_time(binary_batch(&batch, &bytes)).await
+    } else {
+        service.in_time(json_batch(&batch, &bytes)).await
+    };
+    // The bytes go first: nothing lives without its charge.
+    drop(bytes);
     drop(charge);
     answered
+}
+
+/// What a batch is answered for.
+struct Batch<'a> {
+    service: &'a Service,
+    operation: Operation,
+    tenant: TenantId,
+    version: Version,
+}
+
+impl Batch<'_> {
+    /// Reserves the answer before anything is done: a batch that is shed was not applied.
+    async fn reserve(&self, answer_bytes_max: usize) -> Result<Option<Charge>, Problem> {
+        let reserved = reserve_answer(
+            &self.service.budget,
+            answer_bytes_max as u64,
+            self.version,
+            self.service.config.reserve_wait,
+        );
+        reserved.await.map_err(|error| match error {
+            ReserveError::TooLarge { .. } => Problem::new(
+                Kind::BatchTooLarge,
+                "the answer would need more memory than the service may ever use: send fewer entries",
+            ),
+            ReserveError::Exhausted { .. } => refused(&error),
+        })
+    }
 }
 
 fn check_epoch(service: &Service, operation: Operation, epoch: u64) -> Result<(), Problem> {
@@ -317,16 +353,21 @@ fn check_epoch(service: &Service, operation: Operation, epoch: u64) -> Result<()
     }
 }
 
-async fn binary_batch(
-    service: &Service,
-    operation: Operation,
-    tenant: TenantId,
-    body: &[u8],
-) -> Result<Answer, Problem> {
+async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
+    let &Batch {
+        service,
+        operation,
+        tenant,
+        ..
+    } = asked;
     let batch = binary::parse(body, operation, service.config.batch_entries_max)?;
     check_epoch(service, operation, batch.epoch)?;
     let epoch = service.flyweights.epoch();
-    let mut out = binary::answer(operation, epoch, batch.len(operation));
+    let entries = batch.len(operation);
+    let charge = asked
+        .reserve(binary::answer_bytes(operation, entries))
+        .await?;
+    let mut out = binary::answer(operation, epoch, entries);
     match operation {
         Operation::Switch => {
             let entries = batch
@@ -364,26 +405,31 @@ async fn binary_batch(
             );
         }
     }
-    Ok(respond::full(hyper::StatusCode::OK, respond::BATCH, out))
+    let body = respond::charged(out, charge);
+    Ok(respond::full(hyper::StatusCode::OK, respond::BATCH, body))
 }
 
-async fn json_batch(
-    service: &Service,
-    operation: Operation,
-    tenant: TenantId,
-    body: &[u8],
-) -> Result<Answer, Problem> {
+async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
+    let &Batch {
+        service,
+        operation,
+        tenant,
+        ..
+    } = asked;
     let batch = json::parse(body, operation, service.config.batch_entries_max)?;
     if let Some(epoch) = batch.epoch {
         check_epoch(service, operation, epoch)?;
     }
+    let bytes_max = json::answer_bytes_max(operation, batch.answers());
+    let charge = asked.reserve(bytes_max).await?;
     let out = match operation {
         Operation::Switch => json_switch(service, tenant, batch.entries.unwrap_or_default()).await,
         Operation::Create => json_create(service, tenant, batch).await,
         Operation::Read => json_read(service, tenant, &batch.entries.unwrap_or_default()),
         Operation::Delete => json_delete(service, tenant, &batch.entries.unwrap_or_default()),
     };
-    Ok(respond::json(out))
+    debug_assert!(out.capacity() <= bytes_max, "the bound holds");
+    Ok(respond::json(respond::charged(out, charge)))
 }
 
 fn session_of(entry: &Entry<'_>) -> Result<SessionId, Code> {
@@ -408,7 +454,7 @@ async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>
         .switch_all(tenant, switches, |code| codes.push(code))
         .await;
     let applied = codes.iter().filter(|code| **code == Code::Ok).count();
-    let mut out = json::open(service.flyweights.epoch(), count * 20);
+    let mut out = json::open(service.flyweights.epoch(), Operation::Switch, count);
     out.extend_from_slice(b",\"applied\":");
     respond::push_decimal(&mut out, applied as u64);
     json::close_with_codes(&mut out, &codes);
@@ -429,7 +475,7 @@ async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>
         index.map(|index| (entry.user, index))
     });
     let mut codes = Vec::with_capacity(total);
-    let mut out = json::open(service.flyweights.epoch(), total * 40);
+    let mut out = json::open(service.flyweights.epoch(), Operation::Create, total);
     out.extend_from_slice(b",\"sessions\":[");
     let push = |made: Result<SessionId, Code>| {
         if !codes.is_empty() {
@@ -454,7 +500,7 @@ async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>
 }
 
 fn json_read(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut out = json::open(service.flyweights.epoch(), entries.len() * 128);
+    let mut out = json::open(service.flyweights.epoch(), Operation::Read, entries.len());
     out.extend_from_slice(b",\"entries\":[");
     for (at, entry) in entries.iter().enumerate() {
         out.extend_from_slice(if at == 0 {
@@ -488,7 +534,7 @@ fn json_delete(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Ve
     let delete =
         |entry| session_of(entry).map_or_else(|code| code, |id| service.delete_entry(tenant, id));
     let codes: Vec<Code> = entries.iter().map(delete).collect();
-    let mut out = json::open(service.flyweights.epoch(), codes.len() * 20);
+    let mut out = json::open(service.flyweights.epoch(), Operation::Delete, codes.len());
     json::close_with_codes(&mut out, &codes);
     out
 }

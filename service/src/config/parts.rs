@@ -1,0 +1,108 @@
+//! What each part is told: its own settings, made from the service's.
+//!
+//! Made and checked here, so that what a part would refuse is a bad setting before anything is bound. Parts do not know
+//! this file, and their defaults stand wherever the service has no setting of its own.
+
+use super::{Config, ConfigError};
+use crate::codec::Limits;
+use crate::flyweight::FlyweightsConfig;
+use crate::frames::FramesConfig;
+use crate::memory::{BudgetConfig, GovernorConfig, MemoryConfig};
+use crate::sessions::SessionsConfig;
+use crate::store::StoreConfig;
+
+/// Indices given out for each background that is allowed at once.
+const INDICES_PER_BACKGROUND: usize = 16;
+/// Most indices of an epoch.
+const INDICES_MAX: usize = 1 << 24;
+
+impl Config {
+    /// The flyweights' settings.
+    #[must_use]
+    pub fn flyweights(&self) -> FlyweightsConfig {
+        let backgrounds_max = self.backgrounds_max as usize;
+        FlyweightsConfig {
+            backgrounds_max,
+            indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX),
+            decode_threads: self.decode_threads,
+            loads_max: self.decode_threads * 2,
+            limits: Limits::with_pixels_max(self.image_pixels_max),
+            access_record: self.access_record,
+            ..FlyweightsConfig::default()
+        }
+    }
+
+    /// The frames' settings.
+    #[must_use]
+    pub fn frames(&self) -> FramesConfig {
+        FramesConfig {
+            threads: self.render_threads,
+            queue_max: self.render_queue_max,
+            reserve_wait: self.http.reserve_wait,
+            ..FramesConfig::default()
+        }
+    }
+
+    /// The table of sessions' settings.
+    #[must_use]
+    pub fn sessions(&self) -> SessionsConfig {
+        SessionsConfig {
+            sessions_max: self.sessions_max,
+        }
+    }
+
+    /// How memory is watched.
+    #[must_use]
+    pub fn memory(&self) -> MemoryConfig {
+        let governor = GovernorConfig {
+            enabled: !self.unsafe_switches.disable_governor,
+            ..GovernorConfig::default()
+        };
+        MemoryConfig {
+            limit: self.memory_limit,
+            governor,
+            ..MemoryConfig::default()
+        }
+    }
+
+    /// The budget's settings, until the limit is known.
+    #[must_use]
+    pub fn budget(&self) -> BudgetConfig {
+        BudgetConfig {
+            enforce: !self.unsafe_switches.disable_budget,
+            ..BudgetConfig::default()
+        }
+    }
+
+    /// Where uploads live, and how safely.
+    #[must_use]
+    pub fn store(&self) -> StoreConfig {
+        StoreConfig {
+            volatile: self.unsafe_switches.volatile_uploads,
+            ..StoreConfig::at(&self.data)
+        }
+    }
+
+    /// Asks each part whether it can work with what it would be told.
+    pub(super) fn validate_parts(&self) -> Result<(), ConfigError> {
+        let flyweights = self.flyweights();
+        let checks = [
+            (self.http.validate(), "change it"),
+            (self.sessions().validate(), "change sessions-max"),
+            (self.frames().validate(), "change the render settings"),
+            (flyweights.limits.validate(), "change image-pixels-max"),
+            (
+                flyweights.validate().map_err(|error| error.to_string()),
+                "change backgrounds-max or decode-threads",
+            ),
+            (
+                self.memory().validate().map_err(|error| error.to_string()),
+                "change memory-limit",
+            ),
+        ];
+        for (checked, mend) in checks {
+            checked.map_err(|cause| ConfigError::new(cause, mend))?;
+        }
+        Ok(())
+    }
+}
