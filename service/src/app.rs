@@ -78,11 +78,15 @@ struct Core {
     memory: Arc<Memory>,
 }
 
+/// Indices of an epoch; also the ids, deleted ones included, that catalogue and store keep.
+fn indices_max(config: &Config) -> usize {
+    (config.backgrounds_max as usize * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX)
+}
+
 fn flyweights_config(config: &Config) -> Result<FlyweightsConfig, AppError> {
-    let backgrounds_max = config.backgrounds_max as usize;
     let flyweights = FlyweightsConfig {
-        backgrounds_max,
-        indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX),
+        backgrounds_max: config.backgrounds_max as usize,
+        indices_max: indices_max(config),
         decode_threads: config.decode_threads,
         loads_max: config.decode_threads * 2,
         limits: Limits::with_pixels_max(config.image_pixels_max),
@@ -113,6 +117,7 @@ fn memory_config(config: &Config) -> Result<MemoryConfig, AppError> {
 fn store_config(config: &Config) -> StoreConfig {
     StoreConfig {
         volatile: config.unsafe_switches.volatile_uploads,
+        ids_max: indices_max(config),
         ..StoreConfig::at(&config.data)
     }
 }
