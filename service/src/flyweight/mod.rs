@@ -596,10 +596,7 @@ struct Flying {
 
 impl Flying {
     async fn run(mut self) {
-        let outcome = self
-            .flyweights
-            .load_present(self.slot, &self.flight)
-            .await;
+        let outcome = self.flyweights.load_present(self.slot, &self.flight).await;
         self.end(outcome);
     }
 

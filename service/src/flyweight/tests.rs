@@ -530,7 +530,12 @@ async fn a_version_can_be_loaded_until_the_catalogue_has_turned_over() {
         version: 2,
         bytes: image.len() as u64,
         checksum: crate::store::checksum(&image),
-        ..world.flyweights.identity(index).expect("live").stored.clone()
+        ..world
+            .flyweights
+            .identity(index)
+            .expect("live")
+            .stored
+            .clone()
     };
     // Half-way through a replace, and half-way through a removal.
     store.put(&next, image).await.expect("put");

@@ -17,8 +17,7 @@ pub(super) struct DirLock(#[expect(dead_code, reason = "closing it unlocks")] Fi
 impl DirLock {
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(NAME);
-        let failed =
-            |cause: std::io::Error| StoreError::Io(format!("{}: {cause}", path.display()));
+        let failed = |cause: std::io::Error| StoreError::Io(format!("{}: {cause}", path.display()));
         let file = OpenOptions::new()
             .write(true)
             .create(true)

@@ -475,10 +475,7 @@ mod tests {
         put(&store, "beach", 1, b"one").await;
         let second = put(&store, "beach", 2, b"two").await;
         let recovered = store.recover().await.expect("recovery");
-        assert_eq!(
-            (recovered.live, recovered.damaged.len()),
-            (vec![second], 0)
-        );
+        assert_eq!((recovered.live, recovered.damaged.len()), (vec![second], 0));
         assert_eq!(
             files(&dir, "beach"),
             ["0000000002.image", "0000000002.json"]
