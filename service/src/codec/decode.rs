@@ -60,27 +60,39 @@ fn malformed(format: Format, cause: impl std::fmt::Display) -> CodecError {
     }
 }
 
-fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecError> {
+fn jpeg_decoder(
+    bytes: &[u8],
+    size: Size,
+    colours: ColorSpace,
+) -> Result<zune_jpeg::JpegDecoder<ZCursor<&[u8]>>, CodecError> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
         .set_max_width(size.width as usize)
         .set_max_height(size.height as usize)
-        .jpeg_set_out_colorspace(ColorSpace::RGBA);
+        .jpeg_set_out_colorspace(colours);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(jpeg_error)?;
+    Ok(decoder)
+}
+
+fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecError> {
+    let mut decoder = jpeg_decoder(bytes, size, ColorSpace::RGBA)?;
     if decoder.dimensions() != Some((size.width as usize, size.height as usize)) {
         return Err(malformed(
             Format::Jpeg,
             "the size differs from the probed one",
         ));
     }
-    let components = decoder.info().map_or(0, |info| info.components);
-    let stored_as_rgb = components == 3
-        && decoder
-            .input_colorspace()
-            .is_some_and(|space| space != ColorSpace::YCbCr);
-    if stored_as_rgb {
-        decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::RGB));
+    let stored = decoder.input_colorspace();
+    let by_way_of_rgb = match decoder.info().map_or(0, |info| info.components) {
+        3 => stored.is_some_and(|space| space != ColorSpace::YCbCr),
+        // zune-jpeg 0.5.15 writes these as RGBA with the strides of RGB.
+        components => components == 4,
+    };
+    if by_way_of_rgb {
+        drop(decoder);
+        // A new one: the kernel of the conversion is chosen while it reads the headers.
+        let mut decoder = jpeg_decoder(bytes, size, ColorSpace::RGB)?;
         let packed = &mut out[..size.pixels() as usize * 3];
         decoder.decode_into(packed).map_err(jpeg_error)?;
         widen_rgb(out);
@@ -90,10 +102,7 @@ fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecErro
     let last_row = out.len() - size.width as usize * 4;
     set_alpha(&mut out[last_row..], 0);
     decoder.decode_into(out).map_err(jpeg_error)?;
-    if components == 4 {
-        // From CMYK the decoder writes colours only.
-        set_alpha(out, 255);
-    } else if out[last_row..]
+    if out[last_row..]
         .iter()
         .skip(3)
         .step_by(4)
