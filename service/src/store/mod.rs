@@ -284,10 +284,7 @@ impl Store {
     /// Removes all versions up to `version`, whose tombstone was put before and stays. Best effort, as [`Store::prune`] is.
     pub async fn prune_deleted(&self, id: &str, version: u32) {
         self.origin
-            .remove_where(id, |kind| match kind {
-                Kind::Image(found) | Kind::Sidecar(found) => found <= version,
-                Kind::Tombstone(found) => found < version,
-            })
+            .remove_where(id, |kind| kind.is_ended_by(version))
             .await;
     }
 

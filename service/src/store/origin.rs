@@ -49,6 +49,14 @@ impl Kind {
         let (Kind::Image(version) | Kind::Sidecar(version) | Kind::Tombstone(version)) = self;
         version
     }
+
+    /// Whether the tombstone of `version` makes it superfluous.
+    pub(super) fn is_ended_by(self, version: u32) -> bool {
+        match self {
+            Kind::Image(found) | Kind::Sidecar(found) => found <= version,
+            Kind::Tombstone(found) => found < version,
+        }
+    }
 }
 
 fn kind(name: &str) -> Option<Kind> {
@@ -217,6 +225,7 @@ impl Origin {
             // Left by an upload that was taken back.
             return;
         }
+        let known = known(&files);
         let (mut sidecars, mut images, mut last, mut deleted) = (Vec::new(), BTreeMap::new(), 0, 0);
         for file in files {
             let version = match file.location.filename().and_then(kind) {
@@ -255,7 +264,7 @@ impl Origin {
                     recovered.live.push(entry);
                     // A replace that was cut short: the older files have had their day.
                     let older = |kind: Kind| kind.version() < version;
-                    return remove_files(store, id, older).await;
+                    return unlink(store, id, known, older).await;
                 }
                 Err(what) => recovered.damaged.push(Damaged {
                     path: file.location.to_string(),
@@ -264,11 +273,7 @@ impl Origin {
             }
         }
         // A delete that was cut short. Without a tombstone this removes nothing.
-        remove_files(store, id, |kind| match kind {
-            Kind::Image(found) | Kind::Sidecar(found) => found <= deleted,
-            Kind::Tombstone(found) => found < deleted,
-        })
-        .await;
+        unlink(store, id, known, |kind| kind.is_ended_by(deleted)).await;
     }
 
     fn report_unacknowledged(
@@ -349,17 +354,32 @@ impl Origin {
 }
 
 async fn remove_files(store: &Arc<dyn ObjectStore>, id: &str, doomed: impl Fn(Kind) -> bool) {
-    let files = match store
+    match store
         .list_with_delimiter(Some(&Path::from_iter([ROOT, id])))
         .await
     {
-        Ok(listed) => listed.objects,
-        Err(error) => return tracing::warn!(id, %error, "old files cannot be listed"),
-    };
+        Ok(listed) => unlink(store, id, known(&listed.objects), doomed).await,
+        Err(error) => tracing::warn!(id, %error, "old files cannot be listed"),
+    }
+}
+
+/// The files whose names say something.
+fn known(files: &[ObjectMeta]) -> Vec<(Kind, Path)> {
+    files
+        .iter()
+        .filter_map(|file| Some((kind(file.location.filename()?)?, file.location.clone())))
+        .collect()
+}
+
+async fn unlink(
+    store: &Arc<dyn ObjectStore>,
+    id: &str,
+    files: Vec<(Kind, Path)>,
+    doomed: impl Fn(Kind) -> bool,
+) {
     // Sidecars go first: an image without one counts for nothing.
     let (sidecars, others): (Vec<_>, Vec<_>) = files
         .into_iter()
-        .filter_map(|file| Some((kind(file.location.filename()?)?, file.location)))
         .filter(|&(kind, _)| doomed(kind))
         .partition(|(kind, _)| matches!(kind, Kind::Sidecar(_)));
     for (_, path) in sidecars.into_iter().chain(others) {
