@@ -34,7 +34,7 @@ report run="reports/out/latest" *args:
 [group('verify')]
 test *args:
     cargo test --workspace --locked "$@"
-    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints "$@"
+    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints --test core_failpoints --test failpoint_triggers "$@"
     cargo test --workspace --locked --features backdrop-service/chaos-controls --test controls "$@"
 
 # Formatting and clippy, warnings are errors

@@ -138,6 +138,100 @@ fn webp() {
     }
 }
 
+/// Bits as WebP's lossless coding has them: least significant first.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u32, count: u32) {
+        for at in 0..count {
+            if self.used.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            let last = self.bytes.len() - 1;
+            self.bytes[last] |= ((value >> at & 1) as u8) << (self.used % 8);
+            self.used += 1;
+        }
+    }
+
+    /// A code of one symbol.
+    fn one_symbol(&mut self, symbol: u32) {
+        self.put(0b101, 3);
+        self.put(symbol, 8);
+    }
+
+    /// 2,048 symbols of 11 bits each, in 66 bits: a decoder's tree of 64 KiB and its table of 4 KiB.
+    fn wide_code(&mut self) {
+        const LENGTHS_SENT: u32 = 15;
+        self.put(0, 1);
+        self.put(LENGTHS_SENT - 4, 4);
+        for at in 0..LENGTHS_SENT {
+            // The fifteenth is that of the length 11: with it alone, lengths take no bits.
+            self.put(u32::from(at == LENGTHS_SENT - 1), 3);
+        }
+        self.put(1, 1);
+        self.put(5, 3);
+        self.put(2048 - 2, 12);
+    }
+}
+
+/// A 4×4 picture whose single entropy pixel claims 65,536 groups of such codes: 4 GiB out of 700 KB.
+fn hostile_webp() -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.put(0x2F, 8);
+    bits.put(3, 14);
+    bits.put(3, 14);
+    bits.put(0, 4);
+    bits.put(0, 1); // no transform
+    bits.put(1, 1); // a colour cache, of 11 bits
+    bits.put(11, 4);
+    bits.put(1, 1); // groups, in blocks of 4×4
+    bits.put(0, 3);
+    bits.put(0, 1); // the entropy image has no cache, and one colour
+    for symbol in [255, 255, 0, 0, 0] {
+        bits.one_symbol(symbol);
+    }
+    for _ in 0..65_536 {
+        bits.wide_code();
+        for _ in 0..4 {
+            bits.put(0b0001, 4);
+        }
+    }
+    bits.put(0, 32);
+    let mut body = bits.bytes;
+    body.resize(body.len().next_multiple_of(2), 0);
+    let mut file = b"RIFF".to_vec();
+    file.extend((body.len() as u32 + 12).to_le_bytes());
+    file.extend(b"WEBPVP8L");
+    file.extend((body.len() as u32).to_le_bytes());
+    file.extend(body);
+    file
+}
+
+#[test]
+fn a_hostile_webp_is_ended_where_its_reservation_ends() {
+    const STEP: u64 = 18 << 20;
+    let file = hostile_webp();
+    let header = codec::probe(&file, &Limits::default()).expect("a picture");
+    let mut block = vec![0; header.output_bytes() as usize];
+    peak::reset();
+    let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
+    let outcome = codec::decode(&file, &header, out);
+    let (peak, bound) = (peak::bytes(), header.scratch_bytes + STEP);
+    assert!(
+        matches!(outcome, Err(codec::CodecError::ScratchExceeded { .. })),
+        "{outcome:?}"
+    );
+    assert!(peak <= bound, "{peak} bytes, promised {bound}");
+    assert!(
+        peak > header.scratch_bytes / 2,
+        "it is the tables that ended it: {peak}"
+    );
+}
+
 #[test]
 fn encoding() {
     let size = Size::new(1280, 720);

@@ -11,12 +11,14 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::metered::{Metered, OutOfScratch};
 use super::{CodecError, Format, Header, PixelsMut, Size, jpeg_scan};
 
 /// Decodes `bytes` into `out` as RGBA8, where `header` is what [`super::probe`] returned for the same bytes. For files
 /// from outside: complete or an error.
 ///
-/// Allocates at most `header.scratch_bytes` beside `out`. On an error the content of `out` is unspecified.
+/// Allocates at most `header.scratch_bytes` beside `out`; a hostile WebP is ended one step beyond it (a few tables, or one doubling
+/// of the decoder's list of groups, 18 MiB at the very most). On an error the content of `out` is unspecified.
 ///
 /// # Panics
 /// When `out` is not of the header's size.
@@ -45,7 +47,7 @@ pub fn decode_trusted(
     let work = AssertUnwindSafe(|| match header.format {
         Format::Jpeg => decode_jpeg(bytes, header.size, out.data()),
         Format::Png => decode_png(bytes, header, out.data()),
-        Format::Webp => decode_webp(bytes, header.size, out.data()),
+        Format::Webp => decode_webp(bytes, header, out.data()),
     });
     // A decoder's bug must cost one upload, not the thread of a pool.
     catch_unwind(work).unwrap_or_else(|_| Err(malformed(header.format, "the decoder panicked")))
@@ -58,27 +60,39 @@ fn malformed(format: Format, cause: impl std::fmt::Display) -> CodecError {
     }
 }
 
-fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecError> {
+fn jpeg_decoder(
+    bytes: &[u8],
+    size: Size,
+    colours: ColorSpace,
+) -> Result<zune_jpeg::JpegDecoder<ZCursor<&[u8]>>, CodecError> {
     let options = DecoderOptions::new_fast()
         .set_strict_mode(true)
         .set_max_width(size.width as usize)
         .set_max_height(size.height as usize)
-        .jpeg_set_out_colorspace(ColorSpace::RGBA);
+        .jpeg_set_out_colorspace(colours);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(jpeg_error)?;
+    Ok(decoder)
+}
+
+fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecError> {
+    let mut decoder = jpeg_decoder(bytes, size, ColorSpace::RGBA)?;
     if decoder.dimensions() != Some((size.width as usize, size.height as usize)) {
         return Err(malformed(
             Format::Jpeg,
             "the size differs from the probed one",
         ));
     }
-    let components = decoder.info().map_or(0, |info| info.components);
-    let stored_as_rgb = components == 3
-        && decoder
-            .input_colorspace()
-            .is_some_and(|space| space != ColorSpace::YCbCr);
-    if stored_as_rgb {
-        decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::RGB));
+    let stored = decoder.input_colorspace();
+    let by_way_of_rgb = match decoder.info().map_or(0, |info| info.components) {
+        3 => stored.is_some_and(|space| space != ColorSpace::YCbCr),
+        // zune-jpeg 0.5.15 writes these as RGBA with the strides of RGB.
+        components => components == 4,
+    };
+    if by_way_of_rgb {
+        drop(decoder);
+        // A new one: the kernel of the conversion is chosen while it reads the headers.
+        let mut decoder = jpeg_decoder(bytes, size, ColorSpace::RGB)?;
         let packed = &mut out[..size.pixels() as usize * 3];
         decoder.decode_into(packed).map_err(jpeg_error)?;
         widen_rgb(out);
@@ -88,10 +102,7 @@ fn decode_jpeg(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecErro
     let last_row = out.len() - size.width as usize * 4;
     set_alpha(&mut out[last_row..], 0);
     decoder.decode_into(out).map_err(jpeg_error)?;
-    if components == 4 {
-        // From CMYK the decoder writes colours only.
-        set_alpha(out, 255);
-    } else if out[last_row..]
+    if out[last_row..]
         .iter()
         .skip(3)
         .step_by(4)
@@ -178,9 +189,11 @@ fn png_error(error: png::DecodingError, header: &Header) -> CodecError {
     }
 }
 
-fn decode_webp(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecError> {
-    let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(webp_error)?;
-    if decoder.dimensions() != (size.width, size.height) {
+fn decode_webp(bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), CodecError> {
+    let error = |e| webp_error(e, header);
+    let metered = Metered::new(bytes, header.scratch_bytes);
+    let mut decoder = image_webp::WebPDecoder::new(metered).map_err(error)?;
+    if decoder.dimensions() != (header.size.width, header.size.height) {
         return Err(malformed(
             Format::Webp,
             "the size differs from the probed one",
@@ -193,17 +206,23 @@ fn decode_webp(bytes: &[u8], size: Size, out: &mut [u8]) -> Result<(), CodecErro
     }
     let needed = decoder.output_buffer_size().filter(|&n| n <= out.len());
     let needed = needed.ok_or_else(|| malformed(Format::Webp, "rows do not fit the picture"))?;
-    decoder.read_image(&mut out[..needed]).map_err(webp_error)?;
+    decoder.read_image(&mut out[..needed]).map_err(error)?;
     if !decoder.has_alpha() {
         widen_rgb(out);
     }
     Ok(())
 }
 
-fn webp_error(error: image_webp::DecodingError) -> CodecError {
+fn webp_error(error: image_webp::DecodingError, header: &Header) -> CodecError {
     use image_webp::DecodingError as E;
     let format = Format::Webp;
     match error {
+        E::IoError(e) if e.get_ref().is_some_and(|cause| cause.is::<OutOfScratch>()) => {
+            CodecError::ScratchExceeded {
+                format,
+                scratch_bytes: header.scratch_bytes,
+            }
+        }
         E::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             CodecError::Truncated { format }
         }

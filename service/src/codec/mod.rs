@@ -1,6 +1,6 @@
 //! Encoded pictures in and out: what a file claims ([`probe`]), its pixels ([`decode`]), and files made from pixels.
 //!
-//! Bytes in, bytes out: no I/O, no budget, no threads. The caller reserves memory first, which is why [`probe`] reads
+//! Bytes in, bytes out: no I/O, no budget, no threads; of `memory` only the count of what a decode takes. The caller reserves memory first, which is why [`probe`] reads
 //! headers only and says in [`Header`] how much a decode will take. The invariant: a file either decodes completely or is
 //! an error, never a picture with a grey rest. EXIF orientation and colour profiles are not applied: a picture is taken
 //! as it is stored, and its samples as sRGB.
@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 mod jpeg_scan;
 pub mod limits;
+mod metered;
 pub mod pixels;
 pub mod probe;
 pub mod thumbnail;

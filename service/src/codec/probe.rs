@@ -366,7 +366,8 @@ fn vp8l_size(walk: &mut Walk<'_>, limits: &Limits) -> Result<Size, CodecError> {
 
 /// Bound of image-webp's buffers. Lossy: planes of whole macroblocks and their records, with alpha five bytes a pixel more.
 /// Lossless: a copy of the picture where the file has no alpha, transforms and entropy image, and Huffman tables in
-/// proportion to the bytes that describe them (hostile tables can exceed this share; real encoders stay far below it).
+/// proportion to the bytes that describe them. Hostile tables can exceed this share, real encoders stay far below it: what goes beyond
+/// is ended by [`super::metered`].
 fn webp_scratch(size: Size, chunks: &WebpChunks, file_bytes: usize) -> u64 {
     let pixels = size.pixels();
     let file = file_bytes as u64;

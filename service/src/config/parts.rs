@@ -23,7 +23,7 @@ impl Config {
         let backgrounds_max = self.backgrounds_max as usize;
         FlyweightsConfig {
             backgrounds_max,
-            indices_max: (backgrounds_max * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX),
+            indices_max: self.indices_max(),
             decode_threads: self.decode_threads,
             loads_max: self.decode_threads * 2,
             limits: Limits::with_pixels_max(self.image_pixels_max),
@@ -74,11 +74,17 @@ impl Config {
         }
     }
 
+    /// Indices of an epoch; also the ids, deleted ones included, that catalogue and store keep.
+    fn indices_max(&self) -> usize {
+        (self.backgrounds_max as usize * INDICES_PER_BACKGROUND).clamp(1 << 16, INDICES_MAX)
+    }
+
     /// Where uploads live, and how safely.
     #[must_use]
     pub fn store(&self) -> StoreConfig {
         StoreConfig {
             volatile: self.unsafe_switches.volatile_uploads,
+            ids_max: self.indices_max(),
             ..StoreConfig::at(&self.data)
         }
     }

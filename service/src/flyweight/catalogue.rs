@@ -61,8 +61,39 @@ pub(super) struct Catalogue {
     chunks: Box<[OnceLock<&'static Chunk>]>,
     len: AtomicU32,
     directory: ArcSwap<BTreeMap<Arc<str>, u32>>,
-    /// Highest version number given out, by id, deleted ids included. Its lock orders all writers.
-    versions: Mutex<HashMap<String, u32>>,
+    /// Its lock orders all writers.
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Highest version number given out, by id, deleted ids included.
+    versions: HashMap<String, u32>,
+    /// Places that are kept for new ids whose upload is under way.
+    pending: usize,
+}
+
+/// A version number given out, and for a new id the place that it will take: whoever holds one is not refused for want of room.
+#[must_use = "a dropped place is given back at once"]
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    catalogue: &'a Catalogue,
+    version: u32,
+    keeps: usize,
+}
+
+impl Place<'_> {
+    pub(super) fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.keeps > 0 {
+            self.catalogue.books.lock().pending -= self.keeps;
+        }
+    }
 }
 
 impl Catalogue {
@@ -74,7 +105,7 @@ impl Catalogue {
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             len: AtomicU32::new(0),
             directory: ArcSwap::default(),
-            versions: Mutex::default(),
+            books: Mutex::default(),
         }
     }
 
@@ -114,57 +145,72 @@ impl Catalogue {
 
     /// Remembers that version numbers up to `version` were used.
     pub(super) fn remember(&self, id: &str, version: u32) -> Result<(), CatalogueError> {
-        let mut versions = self.versions.lock();
-        if !versions.contains_key(id) && versions.len() >= self.config.indices_max {
-            return Err(CatalogueError::Full(self.config.indices_max));
-        }
-        let last = versions.entry(id.to_owned()).or_default();
+        let mut books = self.books.lock();
+        let last = self.last_version(&mut books, id)?;
         *last = version.max(*last);
         Ok(())
     }
 
-    /// Gives out the next version number of an id, and checks that the id could be taken in at all.
-    pub(super) fn next_version(&self, id: &str) -> Result<u32, CatalogueError> {
+    fn last_version<'a>(
+        &self,
+        books: &'a mut Books,
+        id: &str,
+    ) -> Result<&'a mut u32, CatalogueError> {
+        if !books.versions.contains_key(id) && books.versions.len() >= self.config.indices_max {
+            return Err(CatalogueError::Full(self.config.indices_max));
+        }
+        Ok(books.versions.entry(id.to_owned()).or_default())
+    }
+
+    /// Gives out the next version number of an id, and keeps a place for it if it is new.
+    pub(super) fn next_version(&self, id: &str) -> Result<Place<'_>, CatalogueError> {
         if !valid_id(id) {
             return Err(CatalogueError::BadId(id.to_owned()));
         }
-        let mut versions = self.versions.lock();
-        if self.resolve(id).is_none() {
-            self.check_room()?;
+        let mut books = self.books.lock();
+        let keeps = usize::from(self.resolve(id).is_none());
+        if keeps > 0 {
+            self.check_room(books.pending)?;
         }
-        if !versions.contains_key(id) && versions.len() >= self.config.indices_max {
-            return Err(CatalogueError::Full(self.config.indices_max));
-        }
-        let last = versions.entry(id.to_owned()).or_default();
+        let last = self.last_version(&mut books, id)?;
         *last = last
             .checked_add(1)
             .ok_or_else(|| CatalogueError::VersionsSpent(id.to_owned()))?;
-        Ok(*last)
+        let version = *last;
+        books.pending += keeps;
+        Ok(Place {
+            catalogue: self,
+            version,
+            keeps,
+        })
     }
 
-    fn check_room(&self) -> Result<(), CatalogueError> {
-        if self.live() >= self.config.backgrounds_max {
+    fn check_room(&self, pending: usize) -> Result<(), CatalogueError> {
+        if self.live() + pending >= self.config.backgrounds_max {
             return Err(CatalogueError::Full(self.config.backgrounds_max));
         }
-        if self.len.load(Ordering::Relaxed) as usize >= self.config.indices_max {
+        if self.len.load(Ordering::Relaxed) as usize + pending >= self.config.indices_max {
             return Err(CatalogueError::IndicesSpent(self.config.indices_max));
         }
         Ok(())
     }
 
     /// The slot for an id, new or the one it has, for `show` to set the identity of. True when it is new; it is found by readers only
-    /// after `show` ran.
+    /// after `show` ran. A place that was kept for it is used up.
     pub(super) fn admit(
         &self,
         id: &str,
         version: u32,
+        place: Option<Place<'_>>,
         show: impl FnOnce(&'static Slot) -> Result<(), CatalogueError>,
     ) -> Result<(u32, bool), CatalogueError> {
         if !valid_id(id) {
             return Err(CatalogueError::BadId(id.to_owned()));
         }
         self.remember(id, version)?;
-        let _writer = self.versions.lock();
+        let mut books = self.books.lock();
+        // Under the same lock as the entry that takes its place: neither counted twice nor not at all.
+        books.pending -= place.map_or(0, |mut place| std::mem::take(&mut place.keeps));
         if let Some(index) = self.resolve(id) {
             let slot = self
                 .slot(index)
@@ -180,7 +226,7 @@ impl Catalogue {
             }
             return Ok((index, false));
         }
-        self.check_room()?;
+        self.check_room(books.pending)?;
         let index = self.len.load(Ordering::Relaxed);
         show(self.prepare(index))?;
         self.len.store(index + 1, Ordering::Release);
@@ -204,7 +250,7 @@ impl Catalogue {
 
     /// Takes an id out; its slot is for `end` to close. `None` when there is none, or it is at another version than expected.
     pub(super) fn remove(&self, id: &str, end: impl FnOnce(&'static Slot)) -> Option<u32> {
-        let _writer = self.versions.lock();
+        let _writer = self.books.lock();
         let index = self.resolve(id)?;
         let mut directory = BTreeMap::clone(&self.directory.load());
         directory.remove(id);

@@ -4,7 +4,7 @@
 //! own threads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::pool::{Pool, Ticket};
 use super::texture::Texture;
 use super::workers::{WorkerError, Workers};
-use crate::codec::{self, CodecError, Header, Limits};
+use crate::codec::{self, CodecError, Header, Limits, PixelsMut};
 use crate::failpoints;
 use crate::memory::arena::ArenaError;
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
@@ -85,6 +85,10 @@ impl Loader {
     }
 
     async fn load_unbounded(&self, entry: &Stored) -> Result<Texture, LoadError> {
+        // One patience for memory, the wait for a turn included: where all of it is taken, a caller is shed after that time
+        // however many wait before it.
+        let until = Instant::now() + self.reserve_wait;
+        let patience = || until.saturating_duration_since(Instant::now());
         let _permit = self
             .loads
             .acquire()
@@ -92,7 +96,7 @@ impl Loader {
             .map_err(|_| WorkerError::Stopped)?;
         let mut charge = self
             .budget
-            .reserve(Purpose::Decode, entry.bytes, self.reserve_wait)
+            .reserve(Purpose::Decode, entry.bytes, patience())
             .await?;
         failpoints::delay(failpoints::STORE_LOAD_DELAY).await;
         if failpoints::hit(failpoints::STORE_LOAD_ERROR) {
@@ -102,13 +106,10 @@ impl Loader {
         let header = codec::probe(&source, &self.limits)?;
         charge.merge(
             self.budget
-                .reserve(Purpose::Decode, header.scratch_bytes, self.reserve_wait)
+                .reserve(Purpose::Decode, header.scratch_bytes, patience())
                 .await?,
         );
-        let ticket = self
-            .pool
-            .acquire(header.output_bytes(), self.reserve_wait)
-            .await?;
+        let ticket = self.pool.acquire(header.output_bytes(), patience()).await?;
         self.decode(source, header, ticket, charge, entry.version)
             .await
     }
@@ -126,7 +127,8 @@ impl Loader {
             return Err(LoadError::Injected(failpoints::CODEC_DECODE_ERROR));
         }
         let job = move || {
-            let outcome = decode_into(&source, &header, ticket, version);
+            // Checked at its upload, and its checksum since.
+            let outcome = decode_into(codec::decode_trusted, &source, &header, ticket, version);
             drop(source);
             drop(charge);
             outcome
@@ -147,7 +149,7 @@ impl Loader {
             .await?;
         let source = source.clone();
         let job = move || {
-            let texture = decode_into(&source, &header, ticket, 0)?;
+            let texture = decode_into(codec::decode, &source, &header, ticket, 0)?;
             let thumbnail = codec::thumbnail(texture.pixels())?;
             drop(charge);
             Ok(Inspected { header, thumbnail })
@@ -156,13 +158,16 @@ impl Loader {
     }
 }
 
+type Decode = fn(&[u8], &Header, PixelsMut<'_>) -> Result<(), CodecError>;
+
 fn decode_into(
+    decode: Decode,
     source: &[u8],
     header: &Header,
     ticket: Ticket,
     version: u32,
 ) -> Result<Texture, LoadError> {
     let mut texture = Texture::new(ticket.realise()?, header.size, version);
-    codec::decode(source, header, texture.pixels_mut())?;
+    decode(source, header, texture.pixels_mut())?;
     Ok(texture)
 }

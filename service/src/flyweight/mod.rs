@@ -37,9 +37,9 @@ use crate::memory::arena::Arena;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
 use crate::store::{Store, Stored};
-use catalogue::{Catalogue, CatalogueConfig};
+use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
-use flight::Flight;
+use flight::{Flight, Seat};
 use loader::Loader;
 use policy::Lru;
 use pool::Pool;
@@ -232,7 +232,15 @@ impl Flyweights {
 
     /// Takes a stored version into the catalogue, as a new background or in place of an older version. From its return on every new
     /// lease is of this version; leases that are held keep the old one, whole.
-    pub fn insert_or_replace(&self, mut stored: Stored) -> Result<Registered, CatalogueError> {
+    pub fn insert_or_replace(&self, stored: Stored) -> Result<Registered, CatalogueError> {
+        self.show(stored, None)
+    }
+
+    fn show(
+        &self,
+        mut stored: Stored,
+        place: Option<Place<'_>>,
+    ) -> Result<Registered, CatalogueError> {
         let (id, version) = (stored.id.clone(), stored.version);
         let thumbnail = self
             .budget
@@ -246,7 +254,7 @@ impl Flyweights {
             stored.thumbnail = Bytes::new();
         }
         let mut old = None;
-        let (index, created) = self.catalogue.admit(&id, version, |slot| {
+        let (index, created) = self.catalogue.admit(&id, version, place, |slot| {
             let identity = Arc::new(Identity {
                 index: slot.index,
                 stored,
@@ -357,10 +365,10 @@ impl Flyweights {
             Some(lease) => (lease, Access::Hit),
             None => match self.board(slot)? {
                 Boarded::Resident(lease) => (lease, Access::Hit),
-                Boarded::Flight(flight, access) => {
+                Boarded::Flight(seat, access) => {
                     // The access counts when it is made: a popular cold background must not look unused while it loads.
                     self.residents.touch(slot, access.into());
-                    let lease = tokio::time::timeout_at(deadline, flight.wait())
+                    let lease = tokio::time::timeout_at(deadline, seat.wait())
                         .await
                         .unwrap_or(Err(LeaseError::Deadline))?;
                     self.metrics
@@ -391,7 +399,8 @@ impl Flyweights {
         }
     }
 
-    /// Under the slot's lock: join the flight that is under way, or start one.
+    /// Under the slot's lock: join the flight that is under way, or start one. A flight that is open brings the version that is
+    /// present now or a later one, since it is closed under the same lock under which its texture is installed.
     fn board(self: &Arc<Self>, slot: &'static Slot) -> Result<Boarded, LeaseError> {
         let mut control = slot.control.lock();
         let version = slot.version()?;
@@ -399,7 +408,7 @@ impl Flyweights {
             return Ok(Boarded::Resident(lease));
         }
         if let Some(flight) = &control.flight {
-            return Ok(Boarded::Flight(Arc::clone(flight), Access::Joined));
+            return Ok(Boarded::Flight(flight.board(), Access::Joined));
         }
         if let Some(negative) = &control.negative
             && negative.version == version
@@ -412,71 +421,109 @@ impl Flyweights {
         }
         let flight = Arc::new(Flight::default());
         control.flight = Some(Arc::clone(&flight));
+        let seat = flight.board();
         let task = Flying {
             flyweights: Arc::clone(self),
             slot,
-            flight: Arc::clone(&flight),
+            flight,
             ended: false,
         };
         tokio::spawn(task.run());
-        Ok(Boarded::Flight(flight, Access::Miss))
+        Ok(Boarded::Flight(seat, Access::Miss))
     }
 
     /// Loads the present version; when it was replaced meanwhile, the next one.
-    async fn load_present(&self, slot: &'static Slot) -> Result<Lease, LeaseError> {
+    async fn load_present(
+        &self,
+        slot: &'static Slot,
+        flight: &Arc<Flight>,
+    ) -> Result<Lease, LeaseError> {
         for _ in 0..OVERTAKEN_MAX {
             let Some(identity) = slot.identity() else {
                 return Err(Unavailable::Gone.into());
             };
             let started = Instant::now();
             let loaded = self.loader.load(&identity.stored).await;
-            let overtaken = slot.version() != Ok(identity.stored.version);
-            match loaded {
-                Ok(texture) if !overtaken => match self.install(slot, texture) {
-                    Ok(lease) => {
-                        self.metrics.flyweight_loads_total.of(LoadResult::Ok).inc();
-                        self.metrics
-                            .flyweight_load_duration_seconds
-                            .observe(started.elapsed().as_secs_f64());
-                        return Ok(lease);
-                    }
-                    Err(overtaken) => drop(overtaken),
-                },
-                Err(error) if !overtaken => {
+            let landed = self.land(slot, flight, identity.stored.version, loaded);
+            let result = match &landed {
+                Some(Ok(_)) => LoadResult::Ok,
+                Some(Err(_)) => LoadResult::Error,
+                None => LoadResult::Overtaken,
+            };
+            self.metrics.flyweight_loads_total.of(result).inc();
+            match landed {
+                Some(Ok(lease)) => {
                     self.metrics
-                        .flyweight_loads_total
-                        .of(LoadResult::Error)
-                        .inc();
-                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
-                    return Err(error.into());
+                        .flyweight_load_duration_seconds
+                        .observe(started.elapsed().as_secs_f64());
+                    return Ok(lease);
                 }
-                _ => {}
+                Some(Err(error)) => {
+                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
+                    return Err(error);
+                }
+                None => {}
             }
-            self.metrics
-                .flyweight_loads_total
-                .of(LoadResult::Overtaken)
-                .inc();
         }
         Err(LeaseError::Overtaken)
     }
 
-    fn install(&self, slot: &'static Slot, texture: Texture) -> Result<Lease, Texture> {
+    /// What a load of `version` came to, decided and the flight closed in one go under the slot's lock: whoever comes after a
+    /// replace finds neither this flight nor this failure. `None`: overtaken, the flight goes on.
+    fn land(
+        &self,
+        slot: &'static Slot,
+        flight: &Arc<Flight>,
+        version: u32,
+        loaded: Result<Texture, LoadError>,
+    ) -> Option<Result<Lease, LeaseError>> {
         let mut control = slot.control.lock();
-        let pin = self.residents.install(slot, &mut control, texture)?;
-        Ok(self.wrap(slot, pin))
+        if slot.version() != Ok(version) {
+            return None;
+        }
+        let outcome = match loaded {
+            Ok(texture) => match self.residents.install(slot, &mut control, texture) {
+                Ok(pin) => Ok(self.wrap(slot, pin)),
+                Err(texture) => {
+                    drop(control);
+                    drop(texture);
+                    return None;
+                }
+            },
+            Err(error) => {
+                let error = LeaseError::from(error);
+                if matches!(error, LeaseError::Load(_) | LeaseError::TooLarge(_)) {
+                    control.negative = Some(Negative {
+                        version,
+                        until: Instant::now() + self.config.negative_ttl,
+                        error: error.clone(),
+                    });
+                }
+                Err(error)
+            }
+        };
+        control.close(flight);
+        Some(outcome)
     }
 
     /// A texture of the caller's own, through the same loader, shared with nobody. It goes when it is dropped.
     pub async fn load_private(&self, index: u32) -> Result<Texture, LeaseError> {
-        let identity = self.identity(index)?;
-        let loaded = self.loader.load(&identity.stored).await;
-        let result = if loaded.is_ok() {
-            LoadResult::Ok
-        } else {
-            LoadResult::Error
-        };
-        self.metrics.flyweight_loads_total.of(result).inc();
-        Ok(loaded?)
+        for _ in 0..OVERTAKEN_MAX {
+            let identity = self.identity(index)?;
+            let loaded = self.loader.load(&identity.stored).await;
+            // Its files may have gone while it was read.
+            let overtaken = loaded.is_err() && self.check(index) != Ok(identity.stored.version);
+            let result = match &loaded {
+                Ok(_) => LoadResult::Ok,
+                Err(_) if overtaken => LoadResult::Overtaken,
+                Err(_) => LoadResult::Error,
+            };
+            self.metrics.flyweight_loads_total.of(result).inc();
+            if !overtaken {
+                return Ok(loaded?);
+            }
+        }
+        Err(LeaseError::Overtaken)
     }
 
     /// Has a texture go: now, or with its last lease. Asked for again before that, the same one stays. True when it went now.
@@ -540,7 +587,7 @@ impl Drop for Flyweights {
 
 enum Boarded {
     Resident(Lease),
-    Flight(Arc<Flight>, Access),
+    Flight(Seat, Access),
 }
 
 /// The task of one flight. Dropped half-way (a panic, the end of the runtime) it still ends the flight.
@@ -553,25 +600,13 @@ struct Flying {
 
 impl Flying {
     async fn run(mut self) {
-        let outcome = self.flyweights.load_present(self.slot).await;
+        let outcome = self.flyweights.load_present(self.slot, &self.flight).await;
         self.end(outcome);
     }
 
     fn end(&mut self, outcome: Result<Lease, LeaseError>) {
         self.ended = true;
-        let mut control = self.slot.control.lock();
-        control.flight = None;
-        if let (Err(error @ (LeaseError::Load(_) | LeaseError::TooLarge(_))), Ok(version)) =
-            (&outcome, self.slot.version())
-        {
-            let until = Instant::now() + self.flyweights.config.negative_ttl;
-            control.negative = Some(Negative {
-                version,
-                until,
-                error: error.clone(),
-            });
-        }
-        drop(control);
+        self.slot.control.lock().close(&self.flight);
         self.flight.complete(outcome);
     }
 }

@@ -38,6 +38,19 @@ pub(super) struct Control {
     cells: Vec<&'static Cell<Texture>>,
 }
 
+impl Control {
+    /// Nobody boards this flight any more. A later one is left as it is.
+    pub(super) fn close(&mut self, flight: &Arc<Flight>) {
+        if self
+            .flight
+            .as_ref()
+            .is_some_and(|open| Arc::ptr_eq(open, flight))
+        {
+            self.flight = None;
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) index: u32,

@@ -1,7 +1,7 @@
 //! The rules of flyweights, each as a test, over a real store, pool, budget and codec.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -419,11 +419,199 @@ async fn a_load_that_was_overtaken_is_discarded() {
         .expect("load");
     world.upload("beach", [2, 2, 2]).await;
     assert!(
-        world.flyweights.install(slot, old).is_err(),
+        world
+            .flyweights
+            .land(slot, &Arc::default(), 1, Ok(old))
+            .is_none(),
         "an old version is never put in"
     );
     let (lease, _) = world.lease(index).await.expect("lease");
     assert_eq!(lease.version(), 2);
+}
+
+/// A flight over a slot, as `lease` starts it, whose load the test plays.
+fn played_flight(world: &World, index: u32) -> (&'static Slot, Arc<Flight>, Seat) {
+    let slot = world.flyweights.catalogue.slot(index).expect("slot");
+    let flight = Arc::new(Flight::default());
+    slot.control.lock().flight = Some(Arc::clone(&flight));
+    let seat = flight.board();
+    (slot, flight, seat)
+}
+
+async fn loaded(world: &World, slot: &Slot) -> Result<Texture, LoadError> {
+    let identity = slot.identity().expect("live");
+    world.flyweights.loader.load(&identity.stored).await
+}
+
+#[tokio::test]
+async fn a_lease_after_a_replace_never_joins_the_flight_of_the_old_version() {
+    let world = World::of(4);
+    let index = world.upload("beach", [1, 1, 1]).await.index;
+    let (slot, flight, seat) = played_flight(&world, index);
+    let texture = loaded(&world, slot).await;
+    let landed = world.flyweights.land(slot, &flight, 1, texture);
+    // The flight has its texture and its passengers do not know yet; here comes the replace.
+    world.upload("beach", [2, 2, 2]).await;
+    let (lease, access) = world.lease(index).await.expect("lease");
+    assert_eq!((lease.version(), access), (2, Access::Miss));
+    flight.complete(landed.expect("not overtaken"));
+    let early = seat.wait().await.expect("lease");
+    assert_eq!(early.version(), 1, "who boarded before the replace");
+}
+
+#[tokio::test]
+async fn who_joins_a_flight_after_a_replace_is_brought_the_new_version() {
+    let world = World::of(4);
+    let index = world.upload("beach", [1, 1, 1]).await.index;
+    let (slot, flight, seat) = played_flight(&world, index);
+    let old = loaded(&world, slot).await;
+    world.upload("beach", [2, 2, 2]).await;
+    let late = world.flyweights.board(slot).expect("boards");
+    assert!(matches!(late, Boarded::Flight(_, Access::Joined)));
+    assert!(world.flyweights.land(slot, &flight, 1, old).is_none());
+    let new = loaded(&world, slot).await;
+    let landed = world.flyweights.land(slot, &flight, 2, new);
+    flight.complete(landed.expect("not overtaken"));
+    assert_eq!(seat.wait().await.expect("lease").version(), 2);
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_for_the_version_that_failed_only() {
+    let config = FlyweightsConfig {
+        negative_ttl: Duration::from_secs(3600),
+        ..config()
+    };
+    let dir = tempfile::tempdir().expect("directory");
+    let world = World::with(config, budget_for(8), dir);
+    let failure = || Err(LoadError::Worker(WorkerError::Stopped));
+    let index = world.upload("beach", [1, 1, 1]).await.index;
+    let (slot, flight, _seat) = played_flight(&world, index);
+    world.upload("beach", [2, 2, 2]).await;
+    assert!(
+        world.flyweights.land(slot, &flight, 1, failure()).is_none(),
+        "what failed is not there any more"
+    );
+    assert!(slot.control.lock().negative.is_none());
+    let landed = world.flyweights.land(slot, &flight, 2, failure());
+    assert!(matches!(landed, Some(Err(LeaseError::Load(_)))));
+    assert!(slot.control.lock().flight.is_none(), "closed with it");
+    assert!(world.lease(index).await.is_err(), "remembered");
+    world.upload("beach", [3, 3, 3]).await;
+    assert_eq!(world.lease(index).await.expect("lease").0.version(), 3);
+}
+
+#[tokio::test]
+async fn a_flight_that_has_ended_pins_nothing() {
+    let world = World::of(4);
+    let index = world.upload_many(1).await[0];
+    let (lease, _) = world.lease(index).await.expect("lease");
+    let flight = Arc::new(Flight::default());
+    let (one, other, gone) = (flight.board(), flight.board(), flight.board());
+    flight.complete(Ok(lease));
+    drop(gone);
+    drop(one.wait().await);
+    assert_eq!(world.flyweights.pinned_bytes(), TEXTURE, "for the other");
+    drop(other.wait().await);
+    assert_eq!(world.flyweights.pinned_bytes(), 0);
+    let (lease, _) = world.lease(index).await.expect("lease");
+    let deserted = Arc::new(Flight::default());
+    drop(deserted.board());
+    deserted.complete(Ok(lease));
+    assert_eq!(world.flyweights.pinned_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_version_can_be_loaded_until_the_catalogue_has_turned_over() {
+    let world = World::of(4);
+    let index = world.upload("beach", [1, 1, 1]).await.index;
+    let store = &world.flyweights.loader.store;
+    let image = picture([2, 2, 2]);
+    let next = Stored {
+        version: 2,
+        bytes: image.len() as u64,
+        checksum: crate::store::checksum(&image),
+        ..world
+            .flyweights
+            .identity(index)
+            .expect("live")
+            .stored
+            .clone()
+    };
+    // Half-way through a replace, and half-way through a removal.
+    store.put(&next, image).await.expect("put");
+    assert_eq!(world.lease(index).await.expect("cold").0.version(), 1);
+    store.bury("beach", 1).await.expect("tombstone");
+    world.flyweights.shrink_to(0);
+    assert_eq!(world.lease(index).await.expect("cold").0.version(), 1);
+}
+
+#[tokio::test]
+async fn a_replace_and_a_removal_leave_no_old_files() {
+    let world = World::of(4);
+    world.upload("beach", [1, 1, 1]).await;
+    world.upload("beach", [2, 2, 2]).await;
+    let files = || {
+        let listed = std::fs::read_dir(world.dir.path().join("backgrounds/beach"));
+        let names = listed.expect("directory").map(|file| {
+            let name = file.expect("entry").file_name();
+            name.to_string_lossy().into_owned()
+        });
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(files().iter().eq(["0000000002.image", "0000000002.json"]));
+    let removed = world.flyweights.delete("beach", Precondition::None).await;
+    removed.expect("delete");
+    assert!(files().iter().eq(["tombstone-0000000002"]));
+}
+
+#[tokio::test]
+async fn one_of_two_uploads_gets_the_last_place_and_has_it_after_a_restart() {
+    let config = FlyweightsConfig {
+        backgrounds_max: 1,
+        ..config()
+    };
+    let dir = tempfile::tempdir().expect("directory");
+    let world = World::with(config.clone(), budget_for(8), dir);
+    let place = world.flyweights.catalogue.next_version("a").expect("room");
+    let refused = world
+        .flyweights
+        .upload("b", picture([1, 2, 3]), Precondition::None)
+        .await;
+    assert!(matches!(
+        refused,
+        Err(UploadError::Catalogue(CatalogueError::Full(1)))
+    ));
+    drop(place);
+    world.upload("b", [1, 2, 3]).await;
+    assert!(!world.dir.path().join("backgrounds/a").exists());
+    let World {
+        flyweights, dir, ..
+    } = world;
+    drop(flyweights);
+    let world = World::with(config, budget_for(8), dir);
+    let report = world.flyweights.recover().await.expect("recovery");
+    assert_eq!((report.live, report.refused.len()), (1, 0));
+    assert!(world.flyweights.resolve("b").is_some());
+}
+
+#[tokio::test]
+async fn what_could_not_be_kept_is_taken_back_with_its_place() {
+    let config = FlyweightsConfig {
+        backgrounds_max: 1,
+        ..config()
+    };
+    let dir = tempfile::tempdir().expect("directory");
+    // A directory where the sidecar should be: the image is written, its sidecar cannot be.
+    let root = dir.path().join("backgrounds");
+    std::fs::create_dir_all(root.join("a/0000000001.json")).expect("directory");
+    let world = World::with(config, budget_for(8), dir);
+    let failed = world
+        .flyweights
+        .upload("a", picture([1, 2, 3]), Precondition::None)
+        .await;
+    assert!(matches!(failed, Err(UploadError::Store(_))), "{failed:?}");
+    assert!(!root.join("a/0000000001.image").exists());
+    world.upload("b", [1, 2, 3]).await;
 }
 
 #[tokio::test]
@@ -751,16 +939,23 @@ async fn leases_stay_whole_while_everything_is_shrunk_and_replaced() {
         }
     });
     let leases = Arc::new(AtomicUsize::new(0));
+    let acknowledged: Arc<[AtomicU32; 4]> = Arc::new([const { AtomicU32::new(1) }; 4]);
     let readers: Vec<_> = (0..4usize)
         .map(|reader| {
             let (world, indices, leases) =
                 (Arc::clone(&world), indices.clone(), Arc::clone(&leases));
+            let acknowledged = Arc::clone(&acknowledged);
             tokio::spawn(async move {
                 for round in 0..60usize {
                     let number = (reader + round) % indices.len();
-                    let Ok((lease, _)) = world.lease(indices[number]).await else {
-                        continue;
+                    let least = acknowledged[number].load(Ordering::SeqCst);
+                    let lease = match world.lease(indices[number]).await {
+                        Ok((lease, _)) => lease,
+                        // Too many pinned at once, or replaced again and again: nothing else may happen.
+                        Err(LeaseError::Exhausted | LeaseError::Overtaken) => continue,
+                        Err(error) => panic!("{error}"),
                     };
+                    assert!(lease.version() >= least, "older than acknowledged");
                     let colour = first_pixel(&lease);
                     assert_eq!(
                         (colour[0] as usize, colour[3]),
@@ -781,9 +976,10 @@ async fn leases_stay_whole_while_everything_is_shrunk_and_replaced() {
         .collect();
     for version in 2..6u8 {
         for number in 0..4u8 {
-            world
+            let shown = world
                 .upload(&format!("b{number:03}"), [number, 0, version])
                 .await;
+            acknowledged[usize::from(number)].store(shown.version, Ordering::SeqCst);
         }
     }
     for reader in readers {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
+use super::catalogue::Place;
 use super::loader::LoadError;
-use super::{CatalogueError, Flyweights, Registered};
+use super::{CatalogueError, Flyweights, OVERTAKEN_MAX, Registered};
 use crate::store::{Damaged, StoreError, Stored, checksum, valid_id};
 
 /// What a writer wants to find.
@@ -119,8 +120,9 @@ impl Flyweights {
         let keep = async move {
             let _turn = flyweights.turn(&id).await;
             flyweights.check_precondition(&id, wanted)?;
+            let place = flyweights.catalogue.next_version(&id)?;
             let stored = Stored {
-                version: flyweights.catalogue.next_version(&id)?,
+                version: place.version(),
                 id,
                 format: inspected.header.format,
                 size: inspected.header.size,
@@ -128,12 +130,32 @@ impl Flyweights {
                 checksum: checksum(&image),
                 thumbnail: inspected.thumbnail.into(),
             };
-            flyweights.loader.store.put(&stored, image).await?;
-            Ok(flyweights.insert_or_replace(stored)?)
+            flyweights.keep(stored, image, place).await
         };
         tokio::spawn(keep)
             .await
             .unwrap_or(Err(UploadError::Interrupted))
+    }
+
+    /// Durable, then shown, and only then without the versions before it: whoever was led to one of them finds its files.
+    async fn keep(
+        &self,
+        stored: Stored,
+        image: Bytes,
+        place: Place<'_>,
+    ) -> Result<Registered, UploadError> {
+        let (id, version) = (stored.id.clone(), stored.version);
+        let store = &self.loader.store;
+        let kept = store.put(&stored, image).await;
+        let shown = kept
+            .map_err(UploadError::from)
+            .and_then(|()| Ok(self.show(stored, Some(place))?));
+        match &shown {
+            Ok(_) => store.prune(&id, version).await,
+            // Not acknowledged, so not to be found after a restart.
+            Err(_) => store.discard(&id, version).await,
+        }
+        shown
     }
 
     fn check_precondition(&self, id: &str, wanted: Precondition) -> Result<(), UploadError> {
@@ -160,8 +182,12 @@ impl Flyweights {
                     current: Some(current),
                 });
             }
-            flyweights.loader.store.delete(&id, current).await?;
-            flyweights.remove(&id).ok_or(RemoveError::NotFound)
+            let store = &flyweights.loader.store;
+            store.bury(&id, current).await?;
+            let removed = flyweights.remove(&id).ok_or(RemoveError::NotFound);
+            // Last: until it is out of the catalogue, readers are led to its files.
+            store.prune_deleted(&id, current).await;
+            removed
         };
         tokio::spawn(removal)
             .await
@@ -173,10 +199,23 @@ impl Flyweights {
         &self,
         id: &str,
     ) -> Result<(Arc<super::Identity>, Bytes), RemoveError> {
-        let index = self.resolve(id).ok_or(RemoveError::NotFound)?;
-        let identity = self.identity(index).map_err(|_| RemoveError::NotFound)?;
-        let bytes = self.loader.store.get(&identity.stored).await?;
-        Ok((identity, bytes))
+        let present = || {
+            let index = self.resolve(id)?;
+            self.identity(index).ok()
+        };
+        let mut identity = present().ok_or(RemoveError::NotFound)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let read = self.loader.store.get(&identity.stored).await;
+            let now = present().ok_or(RemoveError::NotFound)?;
+            let overtaken = read.is_err() && now.stored.version != identity.stored.version;
+            if !overtaken || tries == OVERTAKEN_MAX {
+                return Ok((identity, read?));
+            }
+            // Replaced meanwhile: its files went while they were read.
+            identity = now;
+        }
     }
 
     /// Takes in what the store kept. Damaged entries are reported and passed over.

@@ -17,74 +17,8 @@ use tokio::sync::Notify;
 
 use crate::failpoints;
 
-/// What a charge is for. A closed set: each is a label of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Purpose {
-    /// Decoded pixels that a background owns.
-    Textures,
-    /// Blocks of the frame pool that nobody owns at the moment.
-    PoolIdle,
-    /// Source bytes and scratch of a decode.
-    Decode,
-    /// An upload being checked.
-    Upload,
-    /// Output of an encoder.
-    Encode,
-    /// Output pixels of a render.
-    Render,
-    /// Chunks of the session table.
-    Sessions,
-    /// Request bodies.
-    Body,
-    /// Always-resident thumbnails.
-    Thumbnails,
-}
-
-impl Purpose {
-    /// Number of purposes.
-    pub const COUNT: usize = 9;
-    /// Every purpose, in the order of its discriminant.
-    pub const ALL: [Purpose; Self::COUNT] = [
-        Purpose::Textures,
-        Purpose::PoolIdle,
-        Purpose::Decode,
-        Purpose::Upload,
-        Purpose::Encode,
-        Purpose::Render,
-        Purpose::Sessions,
-        Purpose::Body,
-        Purpose::Thumbnails,
-    ];
-
-    /// Label value in metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Purpose::Textures => "textures",
-            Purpose::PoolIdle => "pool_idle",
-            Purpose::Decode => "decode",
-            Purpose::Upload => "upload",
-            Purpose::Encode => "encode",
-            Purpose::Render => "render",
-            Purpose::Sessions => "sessions",
-            Purpose::Body => "body",
-            Purpose::Thumbnails => "thumbnails",
-        }
-    }
-
-    /// Whether charges of this purpose stay, as opposed to those that end with a request.
-    pub fn stays(self) -> bool {
-        matches!(
-            self,
-            Purpose::Textures | Purpose::PoolIdle | Purpose::Sessions | Purpose::Thumbnails
-        )
-    }
-
-    /// Whether it is refused while growth is closed (Critical): loads and uploads, but not the serving of what is resident.
-    pub fn grows(self) -> bool {
-        matches!(self, Purpose::Textures | Purpose::Decode | Purpose::Upload)
-    }
-}
+mod purpose;
+pub use purpose::Purpose;
 
 /// Why a reservation was refused. Sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

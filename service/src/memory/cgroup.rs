@@ -232,6 +232,30 @@ fn limit_at(version: Version, level: &Path) -> Option<u64> {
     }
 }
 
+/// v1's own word for the least limit above a group, from the text of its `memory.stat`. It counts levels that a container cannot see.
+pub fn hierarchical_limit(stat: &str) -> Option<u64> {
+    field(stat, "hierarchical_memory_limit").filter(|&bytes| bytes < UNLIMITED)
+}
+
+/// The limit in force and the level whose usage is held against it. A limit above the visible root leaves the root: the most that can
+/// be read of what counts against it.
+fn in_force(location: &Location) -> Option<(PathBuf, u64)> {
+    let walked = limiting_level(location, |level| limit_at(location.version, level));
+    let told = match location.version {
+        Version::V1 => fs::read_to_string(location.own.join("memory.stat"))
+            .ok()
+            .as_deref()
+            .and_then(hierarchical_limit),
+        Version::V2 => None,
+    };
+    match told {
+        Some(bytes) if walked.as_ref().is_none_or(|(_, least)| bytes < *least) => {
+            Some((location.mount.clone(), bytes))
+        }
+        _ => walked,
+    }
+}
+
 fn text(path: &Path) -> Result<String, ProbeError> {
     fs::read_to_string(path).map_err(|cause| ProbeError::Read {
         path: path.to_path_buf(),
@@ -259,10 +283,14 @@ pub struct Probe {
     level: Option<PathBuf>,
     limit: u64,
     explicit: Option<u64>,
+    /// The explicit limit is below the one found: a share of it, which only our own memory is held against.
+    alone: bool,
 }
 
 impl Probe {
-    /// Finds the own cgroup. `explicit` overrides the limit (usage is then still read where the cgroup's limit is, if it has one).
+    /// Finds the own cgroup. `explicit` overrides the limit. Below the limit found it is a share of that, for this process alone: what
+    /// else runs in the same container counts against the container's limit, not against the share. Otherwise usage is read where
+    /// the cgroup's limit is, if it has one.
     pub fn detect(explicit: Option<u64>) -> Result<Self, ProbeError> {
         Self::detect_in(Path::new("/proc"), explicit)
     }
@@ -282,6 +310,7 @@ impl Probe {
             level: None,
             limit: 0,
             explicit,
+            alone: false,
         };
         probe.refresh_limit()?;
         Ok(probe)
@@ -301,6 +330,9 @@ impl Probe {
             _ => "no cgroup limit, memory of the host".to_owned(),
         };
         match self.explicit {
+            Some(_) if self.alone => {
+                format!("set explicitly, for this process alone; within {level}")
+            }
             Some(_) => format!("set explicitly; usage of {level}"),
             None => level,
         }
@@ -308,15 +340,14 @@ impl Probe {
 
     /// Looks again which limit applies: limits move while we run.
     pub fn refresh_limit(&mut self) -> Result<(), ProbeError> {
-        let found = self.location.as_ref().and_then(|location| {
-            limiting_level(location, |level| limit_at(location.version, level))
-        });
+        let found = self.location.as_ref().and_then(in_force);
         let host = self.host_total()?;
         let (level, limit) = match found {
             Some((level, bytes)) if bytes <= host => (Some(level), bytes),
             _ => (None, host),
         };
         self.level = level;
+        self.alone = self.explicit.is_some_and(|bytes| bytes < limit);
         self.limit = self.explicit.unwrap_or(limit);
         Ok(())
     }
@@ -334,7 +365,7 @@ impl Probe {
     /// One reading.
     pub fn read(&self) -> Result<Reading, ProbeError> {
         let rss = self.rss()?;
-        let (Some(location), Some(level)) = (&self.location, &self.level) else {
+        let (Some(location), Some(level), false) = (&self.location, &self.level, self.alone) else {
             return Ok(Reading {
                 limit: self.limit,
                 usage: rss.total,

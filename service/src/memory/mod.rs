@@ -12,6 +12,7 @@ pub mod budget;
 pub mod cgroup;
 pub mod governor;
 pub mod sampler;
+pub mod thread;
 
 pub use arena::{Arena, Block};
 pub use budget::{Budget, BudgetConfig, Charge, Purpose, ReserveError};

@@ -16,79 +16,13 @@ use super::budget::{Budget, BudgetReport, Purpose};
 use super::cgroup::{Probe, ProbeError, Reading};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
-use super::governor::{
-    Decision, Governor, GovernorConfig, GovernorConfigError, ReactionBound, Reclaim, Sample, State,
-    reaction_bound,
-};
+use super::governor::{Decision, Governor, ReactionBound, Reclaim, Sample, State, reaction_bound};
+
+mod config;
+pub use config::{MemoryConfig, MemoryConfigError};
 
 /// Transitions that are remembered for the report.
 const TRANSITIONS_KEPT: usize = 64;
-
-/// Settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MemoryConfig {
-    /// A limit in bytes instead of the cgroup's or the host's.
-    pub limit: Option<u64>,
-    /// The state machine's.
-    pub governor: GovernorConfig,
-    /// Time between samples while pressure is above `fast_above`.
-    pub fast: Duration,
-    /// Time between samples otherwise.
-    pub slow: Duration,
-    /// Share of the limit.
-    pub fast_above: f64,
-    /// Time between looks at the allocator and at where the limit comes from.
-    pub allocator: Duration,
-    /// Assumed time from decision until usage has fallen, for the reaction bound.
-    pub fall: Duration,
-}
-
-impl Default for MemoryConfig {
-    fn default() -> Self {
-        Self {
-            limit: None,
-            governor: GovernorConfig::default(),
-            fast: Duration::from_millis(10),
-            slow: Duration::from_millis(25),
-            fast_above: 0.70,
-            allocator: Duration::from_millis(100),
-            fall: Duration::from_millis(30),
-        }
-    }
-}
-
-/// A setting that cannot work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MemoryConfigError {
-    /// The state machine's.
-    #[error(transparent)]
-    Governor(#[from] GovernorConfigError),
-    /// A period that is not between 1 ms and 1 s, or fast above slow.
-    #[error(
-        "memory sampling periods must lie between 1 ms and 1 s, and the fast one not above the slow one"
-    )]
-    Period,
-    /// Too small to run in at all.
-    #[error("memory limit must be at least 32 MiB, got {0} bytes")]
-    Limit(u64),
-}
-
-impl MemoryConfig {
-    /// Checks what the threads rely on.
-    pub fn validate(&self) -> Result<(), MemoryConfigError> {
-        self.governor.validate()?;
-        let sane = |period: Duration| {
-            (Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period)
-        };
-        if ![self.fast, self.slow, self.allocator].into_iter().all(sane) || self.fast > self.slow {
-            return Err(MemoryConfigError::Period);
-        }
-        match self.limit {
-            Some(bytes) if bytes < 32 << 20 => Err(MemoryConfigError::Limit(bytes)),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Why watching could not start.
 #[derive(Debug, thiserror::Error)]

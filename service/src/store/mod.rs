@@ -2,8 +2,13 @@
 //!
 //! A chain of tiers behind one type; today it has one link, the [`origin`]. It knows files and checksums, neither pixels nor slots.
 //! Invariants: what `put` acknowledged is on disk and is found again; a version number of an id is never used twice, not even after
-//! a delete; an entry that is torn or corrupt is reported and passed over, never served.
+//! a delete; an entry that is torn or corrupt is reported and passed over, never served; one process at a time has the directory.
+//!
+//! To keep and to remove are calls of their own, because the catalogue turns over in between: files go only when nobody is led to
+//! them any more. A crash in between loses nothing: the newest sound version counts, a tombstone counts more, and the next start
+//! removes what the crash left.
 
+mod lock;
 pub mod origin;
 
 use std::path::PathBuf;
@@ -12,7 +17,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Format, Size};
-use origin::Origin;
+use origin::{Kind, Origin};
 
 /// Settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub struct StoreConfig {
     pub volatile: bool,
     /// Read every image at start and compare its checksum, not only its size.
     pub verify: bool,
-    /// Most ids, deleted ones included, that are read at start.
+    /// Most ids, deleted ones included, that the directory may hold; with more, recovery fails.
     pub ids_max: usize,
 }
 
@@ -214,6 +219,22 @@ pub enum StoreError {
         /// In what way.
         what: String,
     },
+    /// The directory is another process's.
+    #[error(
+        "another process uses {dir}; stop that service or import first, or give this one a directory of its own with --data"
+    )]
+    InUse {
+        /// The directory.
+        dir: String,
+    },
+    /// More ids than fit the catalogue's bounds.
+    #[error(
+        "the directory holds more than {max} ids, deleted ones included; raise --backgrounds-max, or move ids away from backgrounds/"
+    )]
+    TooManyIds {
+        /// Most that are read.
+        max: usize,
+    },
     /// The disk or what lies behind it failed.
     #[error("store failed: {0}")]
     Io(String),
@@ -226,14 +247,15 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens, and makes the directory if it is not there. Nothing is read yet.
+    /// Opens, and makes the directory if it is not there. It is this store's alone until that is dropped. Nothing is read yet.
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
         Ok(Self {
             origin: Origin::open(config)?,
         })
     }
 
-    /// Keeps a version. When it returns, the bytes and their sidecar are on disk; older versions are then removed.
+    /// Keeps a version. When it returns, the bytes and their sidecar are on disk; older versions are there still, until
+    /// [`Store::prune`].
     pub async fn put(&self, entry: &Stored, image: Bytes) -> Result<(), StoreError> {
         debug_assert!(valid_id(&entry.id), "ids are validated at the edge");
         self.origin.put(entry, image).await
@@ -246,12 +268,36 @@ impl Store {
         Ok(image)
     }
 
-    /// Removes an id whose newest version was `version`, and remembers that number. Durable when it returns.
-    pub async fn delete(&self, id: &str, version: u32) -> Result<(), StoreError> {
-        self.origin.delete(id, version).await
+    /// Ends an id whose newest version is `version`, and remembers that number. Durable when it returns; the files are there still,
+    /// until [`Store::prune_deleted`].
+    pub async fn bury(&self, id: &str, version: u32) -> Result<(), StoreError> {
+        self.origin.bury(id, version).await
     }
 
-    /// Reads what is there. Torn and corrupt entries are reported, not fatal.
+    /// Removes what is older than `version`, which was put before. Best effort: what stays goes at the next start.
+    pub async fn prune(&self, id: &str, version: u32) {
+        self.origin
+            .remove_where(id, |kind| kind.version() < version)
+            .await;
+    }
+
+    /// Removes all versions up to `version`, whose tombstone was put before and stays. Best effort, as [`Store::prune`] is.
+    pub async fn prune_deleted(&self, id: &str, version: u32) {
+        self.origin
+            .remove_where(id, |kind| kind.is_ended_by(version))
+            .await;
+    }
+
+    /// Takes a version back that was put, wholly or in part, and never shown. Best effort.
+    pub async fn discard(&self, id: &str, version: u32) {
+        self.origin
+            .remove_where(id, |kind| {
+                kind.version() == version && !matches!(kind, Kind::Tombstone(_))
+            })
+            .await;
+    }
+
+    /// Reads what is there, and removes what a crash kept from being removed. Torn and corrupt entries are reported, not fatal.
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
         self.origin.recover().await
     }

@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use parking_lot::Mutex;
 
+use super::lock::DirLock;
 use super::{Damaged, Recovered, Store, StoreConfig, StoreError, Stored, valid_id};
 
 const ROOT: &str = "backgrounds";
@@ -37,10 +38,25 @@ fn io(error: impl std::fmt::Display) -> StoreError {
 
 /// What a file name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Image(u32),
     Sidecar(u32),
     Tombstone(u32),
+}
+
+impl Kind {
+    pub(super) fn version(self) -> u32 {
+        let (Kind::Image(version) | Kind::Sidecar(version) | Kind::Tombstone(version)) = self;
+        version
+    }
+
+    /// Whether the tombstone of `version` makes it superfluous.
+    pub(super) fn is_ended_by(self, version: u32) -> bool {
+        match self {
+            Kind::Image(found) | Kind::Sidecar(found) => found <= version,
+            Kind::Tombstone(found) => found < version,
+        }
+    }
 }
 
 fn kind(name: &str) -> Option<Kind> {
@@ -67,6 +83,7 @@ enum Backend {
 pub(super) struct Origin {
     backend: Backend,
     config: StoreConfig,
+    _lock: Option<DirLock>,
 }
 
 impl Origin {
@@ -75,16 +92,19 @@ impl Origin {
             return Ok(Self {
                 backend: Backend::Volatile(Mutex::default()),
                 config,
+                _lock: None,
             });
         }
         std::fs::create_dir_all(config.dir.join(ROOT))
             .map_err(|cause| io(format!("{}: {cause}", config.dir.display())))?;
+        let lock = DirLock::take(&config.dir)?;
         let local = LocalFileSystem::new_with_prefix(&config.dir)
             .map_err(io)?
             .with_fsync(true);
         Ok(Self {
             backend: Backend::Durable(Arc::new(local)),
             config,
+            _lock: Some(lock),
         })
     }
 
@@ -92,9 +112,9 @@ impl Origin {
         let store = match &self.backend {
             Backend::Durable(store) => store,
             Backend::Volatile(images) => {
-                let mut images = images.lock();
-                images.retain(|(id, _), _| *id != entry.id);
-                images.insert((entry.id.clone(), entry.version), image);
+                images
+                    .lock()
+                    .insert((entry.id.clone(), entry.version), image);
                 return Ok(());
             }
         };
@@ -113,12 +133,6 @@ impl Origin {
             )
             .await
             .map_err(io)?;
-        self.remove_where(store, &entry.id, |kind| match kind {
-            Kind::Image(version) | Kind::Sidecar(version) | Kind::Tombstone(version) => {
-                version < entry.version
-            }
-        })
-        .await;
         Ok(())
     }
 
@@ -141,49 +155,24 @@ impl Origin {
         }
     }
 
-    /// The tombstone is durable first: whatever is left of the files after a crash cannot bring the background back.
-    pub(super) async fn delete(&self, id: &str, version: u32) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Durable(store) => {
-                store
-                    .put(&tombstone_path(id, version), PutPayload::from_static(b""))
-                    .await
-                    .map_err(io)?;
-                self.remove_where(store, id, |kind| match kind {
-                    Kind::Image(found) | Kind::Sidecar(found) => found <= version,
-                    Kind::Tombstone(found) => found < version,
-                })
-                .await;
-            }
-            Backend::Volatile(images) => images.lock().retain(|(found, _), _| found != id),
+    /// Puts the tombstone: whatever is left of the files after a crash cannot bring the background back.
+    pub(super) async fn bury(&self, id: &str, version: u32) -> Result<(), StoreError> {
+        if let Backend::Durable(store) = &self.backend {
+            store
+                .put(&tombstone_path(id, version), PutPayload::from_static(b""))
+                .await
+                .map_err(io)?;
         }
         Ok(())
     }
 
-    /// Best effort: what stays is found and passed over at the next start.
-    async fn remove_where(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        id: &str,
-        doomed: impl Fn(Kind) -> bool,
-    ) {
-        let files = match store
-            .list_with_delimiter(Some(&Path::from_iter([ROOT, id])))
-            .await
-        {
-            Ok(listed) => listed.objects,
-            Err(error) => return tracing::warn!(id, %error, "old files cannot be listed"),
-        };
-        // Sidecars go first: an image without one counts for nothing.
-        let (sidecars, others): (Vec<_>, Vec<_>) = files
-            .into_iter()
-            .filter_map(|file| Some((kind(file.location.filename()?)?, file.location)))
-            .filter(|&(kind, _)| doomed(kind))
-            .partition(|(kind, _)| matches!(kind, Kind::Sidecar(_)));
-        for (_, path) in sidecars.into_iter().chain(others) {
-            if let Err(error) = store.delete(&path).await {
-                tracing::warn!(id, %error, "old file stays");
-            }
+    /// Best effort: what stays is found and passed over, or removed, at the next start.
+    pub(super) async fn remove_where(&self, id: &str, doomed: impl Fn(Kind) -> bool) {
+        match &self.backend {
+            Backend::Durable(store) => remove_files(store, id, doomed).await,
+            Backend::Volatile(images) => images
+                .lock()
+                .retain(|(found, version), _| found != id || !doomed(Kind::Image(*version))),
         }
     }
 
@@ -197,7 +186,12 @@ impl Origin {
             .list_with_delimiter(Some(&Path::from(ROOT)))
             .await
             .map_err(io)?;
-        for (count, directory) in listed.common_prefixes.into_iter().enumerate() {
+        if listed.common_prefixes.len() > self.config.ids_max {
+            return Err(StoreError::TooManyIds {
+                max: self.config.ids_max,
+            });
+        }
+        for directory in listed.common_prefixes {
             let id = directory.filename().unwrap_or_default().to_owned();
             let mut damaged = |what: &str| {
                 recovered.damaged.push(Damaged {
@@ -205,10 +199,6 @@ impl Origin {
                     what: what.to_owned(),
                 })
             };
-            if count >= self.config.ids_max {
-                damaged("more ids than are read");
-                break;
-            }
             if !valid_id(&id) {
                 damaged("not a valid id");
                 continue;
@@ -231,6 +221,11 @@ impl Origin {
         files: Vec<ObjectMeta>,
         recovered: &mut Recovered,
     ) {
+        if files.is_empty() {
+            // Left by an upload that was taken back.
+            return;
+        }
+        let known = known(&files);
         let (mut sidecars, mut images, mut last, mut deleted) = (Vec::new(), BTreeMap::new(), 0, 0);
         for file in files {
             let version = match file.location.filename().and_then(kind) {
@@ -265,13 +260,20 @@ impl Origin {
                 .recover_version(store, id, version, &file, images.get(&version).copied())
                 .await
             {
-                Ok(entry) => return recovered.live.push(entry),
+                Ok(entry) => {
+                    recovered.live.push(entry);
+                    // A replace that was cut short: the older files have had their day.
+                    let older = |kind: Kind| kind.version() < version;
+                    return unlink(store, id, known, older).await;
+                }
                 Err(what) => recovered.damaged.push(Damaged {
                     path: file.location.to_string(),
                     what,
                 }),
             }
         }
+        // A delete that was cut short. Without a tombstone this removes nothing.
+        unlink(store, id, known, |kind| kind.is_ended_by(deleted)).await;
     }
 
     fn report_unacknowledged(
@@ -351,6 +353,42 @@ impl Origin {
     }
 }
 
+async fn remove_files(store: &Arc<dyn ObjectStore>, id: &str, doomed: impl Fn(Kind) -> bool) {
+    match store
+        .list_with_delimiter(Some(&Path::from_iter([ROOT, id])))
+        .await
+    {
+        Ok(listed) => unlink(store, id, known(&listed.objects), doomed).await,
+        Err(error) => tracing::warn!(id, %error, "old files cannot be listed"),
+    }
+}
+
+/// The files whose names say something.
+fn known(files: &[ObjectMeta]) -> Vec<(Kind, Path)> {
+    files
+        .iter()
+        .filter_map(|file| Some((kind(file.location.filename()?)?, file.location.clone())))
+        .collect()
+}
+
+async fn unlink(
+    store: &Arc<dyn ObjectStore>,
+    id: &str,
+    files: Vec<(Kind, Path)>,
+    doomed: impl Fn(Kind) -> bool,
+) {
+    // Sidecars go first: an image without one counts for nothing.
+    let (sidecars, others): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .filter(|&(kind, _)| doomed(kind))
+        .partition(|(kind, _)| matches!(kind, Kind::Sidecar(_)));
+    for (_, path) in sidecars.into_iter().chain(others) {
+        if let Err(error) = store.delete(&path).await {
+            tracing::warn!(id, %error, "old file stays");
+        }
+    }
+}
+
 impl Store {
     /// Directory of the store, for messages.
     pub fn dir(&self) -> &std::path::Path {
@@ -403,33 +441,89 @@ mod tests {
         );
     }
 
+    fn files(dir: &tempfile::TempDir, id: &str) -> Vec<String> {
+        let listed = std::fs::read_dir(dir.path().join(ROOT).join(id)).expect("directory");
+        let mut names: Vec<String> = listed
+            .map(|file| {
+                let name = file.expect("entry").file_name();
+                name.to_string_lossy().into_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
     #[tokio::test]
-    async fn a_replace_removes_the_old_files_and_a_delete_remembers_the_version() {
+    async fn old_files_stay_until_they_are_pruned_and_a_delete_remembers_the_version() {
         let dir = tempfile::tempdir().expect("directory");
         let store = open(&dir);
         let first = put(&store, "beach", 1, b"one").await;
         let second = put(&store, "beach", 2, b"two").await;
+        assert!(store.get(&first).await.is_ok(), "it may be shown still");
+        store.prune("beach", 2).await;
         assert!(matches!(
             store.get(&first).await,
             Err(StoreError::NotFound { version: 1, .. })
         ));
         assert_eq!(
-            std::fs::read_dir(dir.path().join("backgrounds/beach"))
-                .expect("directory")
-                .count(),
-            2
+            files(&dir, "beach"),
+            ["0000000002.image", "0000000002.json"]
         );
-        assert_eq!(store.recover().await.expect("recovery").live, [second]);
-        store.delete("beach", 2).await.expect("delete");
-        let recovered = open(&dir).recover().await.expect("recovery");
+        assert_eq!(
+            store.recover().await.expect("recovery").live,
+            std::slice::from_ref(&second)
+        );
+        store.bury("beach", 2).await.expect("tombstone");
+        assert!(store.get(&second).await.is_ok(), "it may be shown still");
+        store.prune_deleted("beach", 2).await;
+        assert_eq!(files(&dir, "beach"), ["tombstone-0000000002"]);
+        let recovered = store.recover().await.expect("recovery");
         assert!(recovered.live.is_empty());
         assert_eq!(recovered.last_versions, [("beach".to_owned(), 2)]);
         put(&store, "beach", 3, b"three").await;
-        let recovered = open(&dir).recover().await.expect("recovery");
+        let recovered = store.recover().await.expect("recovery");
         assert_eq!(
             (recovered.live[0].version, recovered.last_versions[0].1),
             (3, 3)
         );
+    }
+
+    #[tokio::test]
+    async fn a_replace_that_was_cut_short_shows_the_new_version_and_is_tidied_up() {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(&dir);
+        put(&store, "beach", 1, b"one").await;
+        let second = put(&store, "beach", 2, b"two").await;
+        let recovered = store.recover().await.expect("recovery");
+        assert_eq!((recovered.live, recovered.damaged.len()), (vec![second], 0));
+        assert_eq!(
+            files(&dir, "beach"),
+            ["0000000002.image", "0000000002.json"]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_leaves_the_version_before_it() {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(&dir);
+        let first = put(&store, "beach", 1, b"one").await;
+        put(&store, "beach", 2, b"two").await;
+        put(&store, "hill", 1, b"one").await;
+        store.discard("beach", 2).await;
+        store.discard("hill", 1).await;
+        let recovered = store.recover().await.expect("recovery");
+        assert_eq!((recovered.live, recovered.damaged.len()), (vec![first], 0));
+        assert_eq!(recovered.last_versions, [("beach".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_has_one_store_at_a_time() {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = open(&dir);
+        let refused = Store::open(StoreConfig::at(dir.path()));
+        assert!(matches!(refused, Err(StoreError::InUse { .. })));
+        drop(store);
+        drop(open(&dir));
     }
 
     #[tokio::test]
@@ -444,6 +538,7 @@ mod tests {
         let recovered = open(&dir).recover().await.expect("recovery");
         assert!(recovered.live.is_empty() && recovered.damaged.is_empty());
         assert_eq!(recovered.last_versions, [("beach".to_owned(), 4)]);
+        assert_eq!(files(&dir, "beach"), ["tombstone-0000000004"]);
     }
 
     #[tokio::test]
@@ -491,7 +586,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ids_beyond_the_bound_are_not_read() {
+    async fn more_ids_than_the_bound_end_the_start() {
         let dir = tempfile::tempdir().expect("directory");
         for id in ["a", "b", "c"] {
             put(&open(&dir), id, 1, b"x").await;
@@ -501,8 +596,10 @@ mod tests {
             ..StoreConfig::at(dir.path())
         })
         .expect("store");
-        let recovered = store.recover().await.expect("recovery");
-        assert_eq!((recovered.live.len(), recovered.damaged.len()), (2, 1));
+        assert!(matches!(
+            store.recover().await,
+            Err(StoreError::TooManyIds { max: 2 })
+        ));
     }
 
     #[tokio::test]
@@ -519,8 +616,10 @@ mod tests {
             Bytes::from_static(b"sand")
         );
         let second = put(&store, "beach", 2, b"more").await;
+        store.prune("beach", 2).await;
         assert!(store.get(&first).await.is_err());
-        store.delete("beach", 2).await.expect("delete");
+        store.bury("beach", 2).await.expect("delete");
+        store.prune_deleted("beach", 2).await;
         assert!(store.get(&second).await.is_err());
         assert_eq!(
             Store::open(config)

@@ -153,10 +153,48 @@ fn v1_reads_foreign_usage_and_follows_a_moving_limit() {
     host.write("cg/run/memory.limit_in_bytes", "250000\n");
     probe.refresh_limit().expect("limit");
     assert_eq!(probe.limit(), 250_000);
-    let mut explicit = host.probe(Some(123_456));
-    explicit.refresh_limit().expect("limit");
-    assert_eq!(explicit.read().expect("reading").limit, 123_456);
-    assert_eq!(explicit.read().expect("reading").pressure, 200_000);
+}
+
+#[test]
+fn an_explicit_share_of_the_limit_is_held_against_the_own_memory_only() {
+    let host = Host::new(Version::V1);
+    host.write("cg/run/memory.limit_in_bytes", "400000\n");
+    host.write("cg/run/memory.usage_in_bytes", "300000\n");
+    host.write("cg/run/memory.stat", STAT_V1);
+    host.write("cg/run/service/memory.usage_in_bytes", "150000\n");
+    host.write("cg/run/service/memory.stat", STAT_V1);
+    let mut probe = host.probe(Some(123_456));
+    probe.refresh_limit().expect("limit");
+    let reading = probe.read().expect("reading");
+    let own = 40 << 10;
+    assert_eq!(
+        (reading.limit, reading.pressure, reading.own),
+        (123_456, own, own)
+    );
+    assert_eq!(reading.foreign(), 0, "the neighbours have the rest");
+    let above = host.probe(Some(500_000)).read().expect("reading");
+    assert_eq!(
+        (above.limit, above.usage),
+        (500_000, 300_000),
+        "no share of anything: the cgroup's usage counts"
+    );
+}
+
+#[test]
+fn v1_heeds_a_limit_above_what_is_visible() {
+    let host = Host::new(Version::V1);
+    let stat = |limit: u64| format!("hierarchical_memory_limit {limit}\n{STAT_V1}");
+    host.write("cg/memory.usage_in_bytes", "90000\n");
+    host.write("cg/memory.stat", &stat(100_000));
+    host.write("cg/run/memory.limit_in_bytes", "400000\n");
+    host.write("cg/run/service/memory.usage_in_bytes", "50000\n");
+    host.write("cg/run/service/memory.stat", &stat(100_000));
+    let probe = host.probe(None);
+    assert_eq!(probe.limit(), 100_000);
+    assert_eq!(probe.read().expect("reading").usage, 90_000);
+    host.write("cg/run/service/memory.stat", &stat(400_000));
+    assert_eq!(host.probe(None).limit(), 400_000, "that of a visible level");
+    assert_eq!(hierarchical_limit(&stat(i64::MAX as u64)), None);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::memory::budget::BudgetConfig;
 use crate::memory::cgroup::Version;
 use crate::memory::cgroup::drawn::Host;
+use crate::memory::governor::GovernorConfig;
 
 const MIB: u64 = 1 << 20;
 /// Far beyond any scheduling delay: running into it means that it never happens.
