@@ -124,10 +124,12 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
 #[test]
 fn a_background_that_can_never_fit_is_told_apart_from_a_frame_that_is_too_large() {
     let dir = scratch();
-    let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
+    // Time enough to decode it on a busy machine in an unoptimised build.
+    let patient = ["--memory-limit", "512MiB", "--request-timeout", "50s"];
+    let service = Service::start(dir.path(), &patient);
     service
         .client()
-        .put("/v1/backgrounds/vast", jpeg(5000, 4000, [9; 3]))
+        .put("/v1/backgrounds/vast", jpeg(4000, 4000, [9; 3]))
         .ok();
     drop(service);
     let service = Service::start(dir.path(), &["--memory-limit", "64MiB"]);
@@ -166,6 +168,26 @@ fn an_answer_is_charged_until_it_was_read() {
     assert!(body_bytes(&service) > answer_bytes_min);
     let entries = client.read(false).expect("an answer").ok().json();
     assert_eq!(entries["entries"].as_array().map(Vec::len), Some(ENTRIES));
+    poll("the end of the charge", || {
+        (body_bytes(&service) == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_small_body_that_trickles_in_is_charged() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    let body = json!({"user": 7}).to_string();
+    let head = client.head("POST", "/v1/sessions", &[], Some(body.len() as u64));
+    client.stream().write_all(head.as_bytes()).expect("sent");
+    let (first, rest) = body.as_bytes().split_at(4);
+    client.stream().write_all(first).expect("sent");
+    poll("the charge", || {
+        (body_bytes(&service) == body.len() as u64).then_some(())
+    });
+    client.stream().write_all(rest).expect("sent");
+    assert_eq!(client.read(false).expect("an answer").status, 201);
     poll("the end of the charge", || {
         (body_bytes(&service) == 0).then_some(())
     });

@@ -209,3 +209,24 @@ fn grow(
     bytes.reserve(capacity as usize - bytes.len());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::BudgetConfig;
+
+    #[tokio::test]
+    async fn streams_share_what_a_connection_may_answer_uncharged() {
+        let budget = Budget::new(BudgetConfig::default());
+        let charged = async |bytes, version| {
+            let reserved = reserve_answer(&budget, bytes, version, Duration::ZERO).await;
+            reserved.expect("room").map(|charge| charge.bytes())
+        };
+        let share = FREE_BYTES / u64::from(STREAMS_MAX);
+        for (version, free) in [(Version::HTTP_11, FREE_BYTES), (Version::HTTP_2, share)] {
+            assert_eq!(charged(free, version).await, None);
+            assert_eq!(charged(free + 1, version).await, Some(free + 1));
+        }
+        assert_eq!(budget.used(), 0);
+    }
+}
