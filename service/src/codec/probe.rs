@@ -378,7 +378,8 @@ fn webp_scratch(size: Size, chunks: &WebpChunks, file_bytes: usize) -> u64 {
         } else {
             0
         };
-        blocks * (256 + 128 + 64) + alpha + 2 * file
+        // The last partition is read into a vector that doubles as it grows, and copied from there.
+        blocks * (256 + 128 + 64) + alpha + 4 * file
     } else {
         4 * pixels + 2 * pixels + 16 * file
     };
