@@ -99,7 +99,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "codec",
-        &["codec::pixels", "memory::budget", "metrics", "failpoints"],
+        &[
+            "codec::pixels",
+            "memory::budget",
+            "memory::thread",
+            "metrics",
+            "failpoints",
+        ],
     ),
     ("codec::pixels", &[]),
     ("render", &["codec::pixels"]),
@@ -109,6 +115,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("memory::budget", &["metrics", "failpoints"]),
     ("memory::arena", &["metrics", "failpoints"]),
+    ("memory::thread", &[]),
     ("metrics", &[]),
     ("priority", &[]),
     ("failpoints", &[]),
