@@ -12,8 +12,17 @@ default:
 
 # Chaos scenarios: `just chaos run`, `run NAME`, `list`, `explain NAME`, `doctor`
 [group('run')]
-chaos *args: _binaries
-    @{{ bin_dir }}/backdrop-chaos "$@"
+chaos *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # Only a run needs the service and the simulator.
+    if [[ "${1:-}" == run && " $* " != *" --help "* ]]; then
+        {{ just_executable() }} _binaries
+    else
+        cargo build --release --locked --workspace --quiet --bin backdrop-chaos
+        mkdir -p {{ bin_dir }} && cp -f target/release/backdrop-chaos {{ bin_dir }}/
+    fi
+    exec {{ bin_dir }}/backdrop-chaos "$@"
 
 # The reference service on 127.0.0.1:7080 (admin 7081); flags go to `backdrop-service serve`
 [group('run')]

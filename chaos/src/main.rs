@@ -16,7 +16,15 @@ use clap::Parser;
 const ERROR: u8 = 255;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and version are no error; a wrong flag is, and must not read as the verdict 2, inconclusive.
+            let code = if told.use_stderr() { ERROR } else { 0 };
+            let _ = told.print();
+            return ExitCode::from(code);
+        }
+    };
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()

@@ -304,3 +304,17 @@ fn an_interrupted_run_undoes_everything_and_writes_what_there_is() {
     );
     nothing_left(&record);
 }
+
+#[test]
+fn a_wrong_flag_is_not_the_verdict_inconclusive() {
+    let exit = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"))
+            .args(args)
+            .output()
+            .expect("the runner");
+        output.status.code()
+    };
+    assert_eq!(exit(&["run", "--bogus"]), Some(255));
+    assert_eq!(exit(&["run", "--attempts", "0"]), Some(255));
+    assert_eq!(exit(&["--help"]), Some(0));
+}

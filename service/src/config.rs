@@ -269,6 +269,13 @@ fn tokens_of(text: &str) -> Result<Vec<Token>, ConfigError> {
         .split(',')
         .map(str::trim)
         .filter(|entry| !entry.is_empty());
+    if entries.clone().next().is_none() {
+        // Taken for none, it would let everybody in.
+        return Err(ConfigError::new(
+            "BACKDROP_TOKENS is set and has no token".to_owned(),
+            "write secret=tenant[:role[+role]], separated by commas, or unset it",
+        ));
+    }
     entries
         .enumerate()
         .map(|(at, entry)| {
@@ -324,6 +331,13 @@ fn tokens_in(path: &Path) -> Result<Vec<Token>, ConfigError> {
         let roles: Vec<&str> = row.roles.iter().map(String::as_str).collect();
         token(&row.secret, &row.tenant, &roles)
     };
+    if file.token.is_empty() {
+        // Taken for none, it would let everybody in.
+        return Err(ConfigError::new(
+            format!("tokens file {} has no token", path.display()),
+            "write [[token]] tables with secret, tenant and roles, or leave the file out",
+        ));
+    }
     file.token.iter().map(row).collect()
 }
 

@@ -92,7 +92,7 @@ impl ExpectationView {
         };
         Self {
             name: e.name.clone(),
-            label: label(&e.name),
+            label: label(&e.figure),
             text: e.text.clone(),
             observed,
             observed_exact: format!("{observed_exact}{counted}"),
@@ -372,11 +372,17 @@ fn label(name: &str) -> String {
     const UNITS: [&str; 8] = [
         "_mib", "_per_s", "_bytes", "_us", "_ms", "_s", "_points", "_percent",
     ];
+    let (name, window) = name.split_once('.').unwrap_or((name, ""));
     let bare = UNITS
         .iter()
         .find_map(|unit| name.strip_suffix(unit))
         .filter(|bare| !bare.is_empty());
-    bare.unwrap_or(name).replace(['_', '-'], " ")
+    let bare = bare.unwrap_or(name).replace(['_', '-'], " ");
+    if window.is_empty() {
+        bare
+    } else {
+        format!("{bare}, {window}")
+    }
 }
 
 /// Fragment that is safe in a URL, whatever the name.
@@ -417,6 +423,7 @@ mod tests {
         assert_eq!(label("switch_p99_us"), "switch p99");
         assert_eq!(label("service-oom-kills"), "service oom kills");
         assert_eq!(label("hit_ratio"), "hit ratio");
+        assert_eq!(label("switch_p99_ms.calm"), "switch p99, calm");
     }
 
     #[test]

@@ -92,6 +92,12 @@ fn tokens_come_from_both_places_and_never_show() {
 }
 
 #[test]
+fn an_empty_source_of_tokens_is_refused_and_not_taken_for_none() {
+    assert!(tokens_in(file("").path()).is_err());
+    assert!(tokens_of(" , ").is_err());
+}
+
+#[test]
 fn errors_about_tokens_do_not_quote_them() {
     for text in ["hush", "hush=:catalogue", "hush=acme:wizard"] {
         let error = tokens_of(text).expect_err("refused").to_string();

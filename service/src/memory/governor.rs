@@ -189,7 +189,7 @@ pub struct Decision {
     pub transition: Option<Transition>,
     /// Ceiling of the budget.
     pub ceiling: u64,
-    /// Ceiling that would hold without pressure.
+    /// Highest ceiling that this limit can have, with the least untracked usage seen: what is above it can never fit.
     pub nominal: u64,
     /// Untracked usage assumed.
     pub baseline: u64,
@@ -246,6 +246,7 @@ pub struct Governor {
     reclaimed_at: Option<Duration>,
     purged_at: Option<Duration>,
     baseline: Baseline,
+    baseline_least: u64,
     ceiling: Option<u64>,
     yielding: bool,
 }
@@ -265,6 +266,7 @@ impl Governor {
                 window,
                 peaks: VecDeque::new(),
             },
+            baseline_least: u64::MAX,
             ceiling: None,
             yielding: false,
         }
@@ -277,21 +279,22 @@ impl Governor {
 
     /// Takes a sample in and says what to do.
     pub fn observe(&mut self, now: Duration, sample: &Sample) -> Decision {
-        let baseline = self
-            .baseline
-            .observe(now, sample.own.saturating_sub(sample.charged));
+        let untracked = sample.own.saturating_sub(sample.charged);
+        let baseline = self.baseline.observe(now, untracked);
+        self.baseline_least = self.baseline_least.min(untracked);
         let pressure = sample.projected(baseline);
         let transition = if self.config.enabled {
             self.step(now, sample.limit, pressure)
         } else {
             None
         };
-        let nominal = share(sample.limit, self.config.ceiling).saturating_sub(baseline);
+        let budgeted = share(sample.limit, self.config.ceiling);
+        let nominal = budgeted.saturating_sub(baseline);
         Decision {
             state: self.state,
             transition,
             ceiling: self.ceiling(sample, baseline, nominal),
-            nominal,
+            nominal: budgeted.saturating_sub(self.baseline_least),
             baseline,
             growth_open: self.state != State::Critical,
             reclaim: self.reclaim(now, sample, pressure),

@@ -108,6 +108,21 @@ fn ceiling_is_the_share_less_the_untracked_baseline() {
 }
 
 #[test]
+fn what_can_never_fit_does_not_move_with_a_burst() {
+    let mut governor = Governor::new(GovernorConfig::default());
+    let untracked = |bytes: u64| Sample {
+        own: bytes,
+        pressure: bytes,
+        charged: 0,
+        ..sample(0.5)
+    };
+    let calm = governor.observe(at(0), &untracked(10 << 20));
+    let burst = governor.observe(at(10), &untracked(200 << 20));
+    assert!(burst.ceiling < calm.ceiling);
+    assert_eq!(burst.nominal, calm.nominal);
+}
+
+#[test]
 fn foreign_growth_lowers_the_target_so_that_own_usage_falls() {
     let mut governor = Governor::new(GovernorConfig::default());
     let own = 280u64 << 20;
