@@ -67,6 +67,19 @@ bench *args:
 dashboards:
     cargo run --locked -p backdrop-dashboards
 
+# Take the README's picture of the newest (or a named) run's report; needs Chromium
+[group('verify')]
+picture run="reports/out/latest":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    browser=$(command -v chromium chromium-browser google-chrome | head -n 1 || true)
+    [[ -n "$browser" ]] || { echo "no Chromium found: install the package 'chromium'" >&2; exit 1; }
+    profile=$(mktemp -d)
+    trap 'rm -rf "$profile"' EXIT
+    "$browser" --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$profile" \
+        --virtual-time-budget=4000 --window-size=1200,1000 --screenshot="{{ justfile_directory() }}/docs/report.png" \
+        "file://$(realpath "$1")/index.html"
+
 [private]
 _deny:
     command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
