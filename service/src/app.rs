@@ -6,6 +6,7 @@ use crate::flyweight::Flyweights;
 use crate::frames::Frames;
 use crate::http::Service;
 use crate::http::auth::Auth;
+use crate::http::body::Intake;
 use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
@@ -141,6 +142,10 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
         sessions: Sessions::new(config.sessions(), Arc::clone(&budget), Arc::clone(&metrics)),
+        intake: Intake {
+            budget: Arc::clone(&budget),
+            arena: Arena::new()?,
+        },
         exclusive: (config.sharing == Sharing::Exclusive).then(Exclusive::default),
         flyweights,
         frames,
@@ -148,6 +153,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         budget,
         metrics,
         ready: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
         draining: AtomicBool::new(false),
     })
 }
@@ -228,6 +234,12 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         write_ready_file(path, listen, admin)?;
     }
     let signal = stop.wait().await;
+    if !config.http.lame_duck.is_zero() {
+        tracing::info!(signal, time = ?config.http.lame_duck, "not ready any more, serving on for a while");
+        service.leaving.store(true, Ordering::Release);
+        // A second signal is from somebody who will not wait.
+        drop(tokio::time::timeout(config.http.lame_duck, stop.wait()).await);
+    }
     tracing::info!(signal, timeout = ?config.http.drain_timeout, "draining");
     service.draining.store(true, Ordering::Release);
     drain.send_replace(true);

@@ -68,6 +68,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// The admin listener may be on another address than loopback.
+    pub admin_anywhere: bool,
     /// Where uploads live.
     pub data: PathBuf,
     /// Written once the service is ready.
@@ -113,6 +115,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 7081)),
+            admin_anywhere: false,
             data: PathBuf::from(".data"),
             ready_file: None,
             tokens: Vec::new(),
@@ -179,6 +182,15 @@ impl Config {
                     self.listen
                 ),
                 "give --tokens-file or BACKDROP_TOKENS, or listen on 127.0.0.1",
+            ));
+        }
+        if !self.admin.ip().is_loopback() && !self.admin_anywhere {
+            return Err(ConfigError::new(
+                format!(
+                    "{} is no loopback address, and whoever reaches the admin listener may use it",
+                    self.admin
+                ),
+                "keep admin on 127.0.0.1, or give --admin-anywhere where the network keeps others out",
             ));
         }
         if self.unsafe_switches != Unsafe::default() && !cfg!(feature = "chaos-controls") {

@@ -106,3 +106,41 @@ fn shared_textures_do_not_grow_with_sessions_under_the_same_limit() {
             .is_some_and(|bytes| bytes <= 64)
     );
 }
+
+#[test]
+fn pixels_that_can_never_be_owned_are_told_from_those_that_find_no_room() {
+    let dir = scratch();
+    let patient = ["--memory-limit", "512MiB", "--request-timeout", "50s"];
+    let service = Service::start(dir.path(), &patient);
+    let mut client = service.client();
+    client
+        .put("/v1/backgrounds/vast", jpeg(4000, 4000, [9; 3]))
+        .ok();
+    client
+        .put("/v1/backgrounds/tiny", png(8, 8, [200, 1, 1]))
+        .ok();
+    drop(service);
+    let owning = ["--sharing", "exclusive", "--memory-limit", "64MiB"];
+    let service = Service::start(dir.path(), &owning);
+    let mut client = service.client();
+    client
+        .post("/v1/sessions", json!({"background": "vast"}))
+        .is_problem(413, "picture_too_large");
+    let made = client
+        .post("/v1/sessions", json!({"background": "tiny"}))
+        .ok()
+        .json();
+    let session = made["session"].as_str().expect("an id");
+    client
+        .put(
+            &format!("/v1/sessions/{session}/background"),
+            json!({"background": "vast"}).to_string(),
+        )
+        .is_problem(413, "picture_too_large");
+    // In a batch it has no room, and its neighbours have.
+    let body = json!({"sessions": [
+        {"background": "vast"}, {"background": "tiny"}, {"background": "vast"}, {"background": "tiny"},
+    ]});
+    let made = client.post("/v1/sessions:batchCreate", body).ok().json();
+    assert_eq!(made["codes"], json!(["shed", "ok", "shed", "ok"]));
+}

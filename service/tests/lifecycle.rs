@@ -95,6 +95,28 @@ fn sigterm_finishes_what_is_in_flight_and_exits_zero() {
 }
 
 #[test]
+fn a_lame_duck_says_that_it_is_not_ready_and_serves_on_until_told_twice() {
+    let dir = scratch();
+    let mut service = Service::start(dir.path(), &["--lame-duck", "60m"]);
+    let mut client = service.client();
+    client.send("HEAD", "/readyz", &[], b"").ok();
+    service.signal("TERM");
+    poll("the 503", || {
+        (service.client().get("/readyz").status == 503).then_some(())
+    });
+    client.get("/readyz").is_problem(503, "not_ready");
+    assert_eq!(client.send("HEAD", "/readyz", &[], b"").status, 503);
+    client.get("/healthz").ok();
+    client.put("/v1/backgrounds/late", png(16, 16, [5; 3])).ok();
+    client
+        .post("/v1/sessions", json!({"background": "late"}))
+        .ok();
+    drop(client);
+    service.signal("TERM");
+    assert_eq!(service.wait().code(), Some(0));
+}
+
+#[test]
 fn import_takes_good_files_reports_bad_ones_and_fails_then() {
     let dir = scratch();
     let pictures = dir.path().join("pictures");

@@ -106,7 +106,11 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
         None,
     );
     client.stream().write_all(head.as_bytes()).expect("sent");
-    let chunk = [b"10000\r\n".as_slice(), &[7; 0x10000], b"\r\n"].concat();
+    client
+        .stream()
+        .write_all(&chunk(&claimed_png(64, 64)[..41]))
+        .expect("sent");
+    let chunk = chunk(&[7; 0x10000]);
     for _ in 0..64 {
         // The service stops reading at its limit; a write may fail then, the answer is there.
         if client.stream().write_all(&chunk).is_err() {
@@ -119,6 +123,135 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
         .is_problem(413, "body_too_large");
     assert!(budget(&service).1 < 16 << 20);
     assert!(rss_bytes(&service) < rss + FLAT_BYTES);
+}
+
+fn chunk(data: &[u8]) -> Vec<u8> {
+    let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
+    chunk.extend_from_slice(data);
+    chunk.extend_from_slice(b"\r\n");
+    chunk
+}
+
+/// Highest resident set so far.
+fn rss_peak_bytes(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid)).expect("alive");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.expect("a number") << 10
+}
+
+#[test]
+fn a_long_body_without_a_length_takes_its_own_bytes_and_no_more() {
+    const MIB: usize = 1 << 20;
+    const BODY: usize = 48 * MIB;
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
+    let (before, rss) = (budget(&service), rss_peak_bytes(&service));
+    let mut client = service.client();
+    let chunked = [("transfer-encoding", "chunked")];
+    let head = client.head("PUT", "/v1/backgrounds/long", &chunked, None);
+    client.stream().write_all(head.as_bytes()).expect("sent");
+    // A header that is fine, then picture data without end.
+    let mut start = claimed_png(64, 64)[..33].to_vec();
+    start.extend_from_slice(&(BODY as u32).to_be_bytes());
+    start.extend_from_slice(b"IDAT");
+    client.stream().write_all(&chunk(&start)).expect("sent");
+    let filler = chunk(&vec![7; MIB]);
+    for _ in 0..BODY / MIB {
+        client.stream().write_all(&filler).expect("sent");
+    }
+    client.stream().write_all(b"0\r\n\r\n").expect("sent");
+    client
+        .read(false)
+        .expect("an answer")
+        .is_problem(422, "broken_picture");
+    let most = (BODY + 10 * MIB) as u64;
+    let (peak, rss_peak) = (budget(&service).1, rss_peak_bytes(&service));
+    assert!(peak - before.0 < most, "charged {peak}");
+    assert!(
+        rss_peak - rss < most + FLAT_BYTES,
+        "held {}",
+        rss_peak - rss
+    );
+    // Its pages leave with it: nothing remains that no charge covers.
+    poll("the release", || {
+        (budget(&service).0 <= before.0 + (8 << 20)).then_some(())
+    });
+    let resident = rss_bytes(&service);
+    assert!(resident < rss + 2 * FLAT_BYTES, "{resident} after {rss}");
+}
+
+#[test]
+fn what_is_no_picture_is_refused_from_its_first_bytes() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    for (start, status, code) in [
+        (
+            b"no picture at all, but text".to_vec(),
+            415,
+            "unsupported_media",
+        ),
+        (
+            claimed_png(60_000, 60_000)[..41].to_vec(),
+            413,
+            "picture_too_large",
+        ),
+    ] {
+        let mut client = service.client();
+        let chunked = [("transfer-encoding", "chunked")];
+        let head = client.head("PUT", "/v1/backgrounds/no", &chunked, None);
+        client.stream().write_all(head.as_bytes()).expect("sent");
+        client.stream().write_all(&chunk(&start)).expect("sent");
+        // It is not over, and the answer is there.
+        client
+            .read(false)
+            .expect("an answer")
+            .is_problem(status, code);
+    }
+    assert_eq!(
+        service.metric("backdrop_uploads_total{result=\"rejected\"}"),
+        2.0
+    );
+}
+
+#[test]
+fn a_sender_that_reads_only_after_all_is_sent_still_gets_its_answer() {
+    const BODY: usize = 8 << 20;
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--body-bytes-max", "4MiB"]);
+    for _ in 0..8 {
+        let mut client = service.client();
+        let head = client.head("PUT", "/v1/backgrounds/big", &[], Some(BODY as u64));
+        client.stream().write_all(head.as_bytes()).expect("sent");
+        // What the service neither reads nor throws away must fit the sockets' buffers, or this would wait.
+        let body = vec![7; 3 << 20];
+        client.stream().write_all(&body).expect("not reset");
+        client
+            .read(false)
+            .expect("an answer")
+            .is_problem(413, "body_too_large");
+    }
+}
+
+#[test]
+fn heads_that_cannot_be_understood_get_a_problem_too() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    client
+        .stream()
+        .write_all(b"GET /healthz\r\n\r\n")
+        .expect("sent");
+    client
+        .read(false)
+        .expect("an answer")
+        .is_problem(400, "bad_request");
+    let mut client = service.client();
+    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(70_000));
+    drop(client.stream().write_all(long.as_bytes()));
+    let answer = client.read(false).expect("an answer");
+    assert!([414, 431].contains(&answer.status), "{}", answer.text());
+    assert_eq!(answer.header("content-type"), "application/problem+json");
 }
 
 #[test]
@@ -311,7 +444,9 @@ fn a_huge_head_is_refused() {
         .iter()
         .map(|(name, value)| (name.as_str(), *value))
         .collect();
-    assert_eq!(client.send("GET", "/healthz", &many, b"").status, 431);
+    client
+        .send("GET", "/healthz", &many, b"")
+        .is_problem(431, "head_too_large");
 }
 
 #[test]

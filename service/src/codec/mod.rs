@@ -21,7 +21,7 @@ pub use decode::{decode, decode_trusted};
 pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max, png_scratch_bytes};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};
-pub use probe::probe;
+pub use probe::{peek, probe};
 pub use thumbnail::thumbnail;
 
 /// Formats that backgrounds may be uploaded in.

@@ -23,6 +23,22 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     }
 }
 
+/// Bytes within which every signature lies.
+const SIGNATURE_BYTES: usize = 12;
+
+/// Judges the beginning of a file as [`probe`] would the whole: an error will not go away with more of it. `false`: the header goes
+/// on beyond `head`.
+pub fn peek(head: &[u8], limits: &Limits) -> Result<bool, CodecError> {
+    if head.len() < SIGNATURE_BYTES {
+        return Ok(false);
+    }
+    match probe(head, limits) {
+        Ok(_) => Ok(true),
+        Err(CodecError::Truncated { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn looks_like_text(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(256)];
     !head.is_empty()

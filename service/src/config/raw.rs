@@ -34,6 +34,8 @@ raw! {
     listen: SocketAddr = "BACKDROP_LISTEN" (value_name = "ADDRESS");
     /// Address of metrics and debug pages [default: 127.0.0.1:7081]
     admin: SocketAddr = "BACKDROP_ADMIN" (value_name = "ADDRESS");
+    /// Let the admin listener, which asks for no token, listen on another address than loopback
+    admin_anywhere: bool = "BACKDROP_ADMIN_ANYWHERE" (num_args = 0..=1, default_missing_value = "true");
     /// Directory of uploads [default: .data]
     data: PathBuf = "BACKDROP_DATA" (value_name = "DIR");
     /// Write pid, addresses and features here as JSON once ready
@@ -62,6 +64,8 @@ raw! {
     log: String = "BACKDROP_LOG" (value_name = "FORM");
     /// Filter of the log, as tracing reads it [default: info]
     log_level: String = "BACKDROP_LOG_LEVEL" (value_name = "FILTER");
+    /// Time on SIGTERM to serve as before with /readyz at 503, so that balancers turn away first [default: 0s]
+    lame_duck: Span = "BACKDROP_LAME_DUCK" (value_name = "TIME");
     /// Time for requests in flight to end on SIGTERM [default: 10s]
     drain_timeout: Span = "BACKDROP_DRAIN_TIMEOUT" (value_name = "TIME");
     /// Accesses to textures to record for /debug/accesses; 0 records none [default: 0]
@@ -86,6 +90,8 @@ raw! {
     request_timeout: Span = "BACKDROP_REQUEST_TIMEOUT" (value_name = "TIME");
     /// Time without any progress of a connection [default: 90s]
     idle_timeout: Span = "BACKDROP_IDLE_TIMEOUT" (value_name = "TIME");
+    /// Time for a refused sender to take note of its answer before the connection is reset [default: 2s]
+    linger_timeout: Span = "BACKDROP_LINGER_TIMEOUT" (value_name = "TIME");
     /// Time that a memory reservation may wait before the request is shed [default: 250ms]
     reserve_wait: Span = "BACKDROP_RESERVE_WAIT" (value_name = "TIME");
     /// Let the budget count but refuse nothing: for a chaos control only
@@ -176,6 +182,7 @@ impl Raw {
         config.unsafe_switches = self.unsafe_switches();
         put(&mut config.listen, self.listen, |listen| listen);
         put(&mut config.admin, self.admin, |admin| admin);
+        put(&mut config.admin_anywhere, self.admin_anywhere, |is| is);
         put(&mut config.data, self.data.clone(), |data| data);
         config.ready_file.clone_from(&self.ready_file);
         put(&mut config.sessions_max, self.sessions_max, |n| n);
@@ -222,6 +229,12 @@ impl Raw {
             |Span(time)| time,
         );
         put(&mut http.idle_timeout, self.idle_timeout, |Span(time)| time);
+        put(
+            &mut http.linger_timeout,
+            self.linger_timeout,
+            |Span(time)| time,
+        );
+        put(&mut http.lame_duck, self.lame_duck, |Span(time)| time);
         put(&mut http.reserve_wait, self.reserve_wait, |Span(time)| time);
         put(&mut http.drain_timeout, self.drain_timeout, |Span(time)| {
             time

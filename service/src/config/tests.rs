@@ -111,3 +111,21 @@ fn errors_about_tokens_do_not_quote_them() {
             .contains("hush")
     );
 }
+
+#[test]
+fn the_admin_listener_stays_on_loopback_unless_that_is_said() {
+    let anywhere = |admin: &str, allowed| Raw {
+        admin: Some(admin.parse().expect("an address")),
+        admin_anywhere: allowed,
+        ..Raw::default()
+    };
+    let error = Config::resolve(anywhere("0.0.0.0:7081", None)).expect_err("refused");
+    assert!(error.to_string().contains("--admin-anywhere"), "{error}");
+    for (admin, allowed) in [
+        ("0.0.0.0:7081", Some(true)),
+        ("127.0.0.1:1", None),
+        ("[::1]:1", None),
+    ] {
+        assert!(Config::resolve(anywhere(admin, allowed)).is_ok(), "{admin}");
+    }
+}

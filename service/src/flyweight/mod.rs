@@ -233,19 +233,18 @@ impl Flyweights {
     /// Takes a stored version into the catalogue, as a new background or in place of an older version. From its return on every new
     /// lease is of this version; leases that are held keep the old one, whole.
     pub fn insert_or_replace(&self, stored: Stored) -> Result<Registered, CatalogueError> {
-        self.show(stored, None)
+        let bytes = stored.thumbnail.len() as u64;
+        let thumbnail = self.budget.try_reserve(Purpose::Thumbnails, bytes).ok();
+        self.show(stored, thumbnail, None)
     }
 
     fn show(
         &self,
         mut stored: Stored,
+        thumbnail: Option<Charge>,
         place: Option<Place<'_>>,
     ) -> Result<Registered, CatalogueError> {
         let (id, version) = (stored.id.clone(), stored.version);
-        let thumbnail = self
-            .budget
-            .try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64)
-            .ok();
         if thumbnail.is_none() {
             tracing::warn!(
                 id,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use crate::memory::arena::{Arena, ArenaError, Block, HUGE_PAGE};
+use crate::memory::aside;
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{AcquireResult, BlockState, Metrics};
 
@@ -162,11 +163,9 @@ impl Drop for PoolBlock {
             (Some(_), None, _) => {
                 self.pool.blocks.fetch_sub(1, Ordering::Relaxed);
             }
-            // Memory goes before its charge: never less charged than held.
-            (_, block, charge) => {
-                drop(block);
-                drop(charge);
-            }
+            // A large one, which takes its time to unmap: a tuple drops in order, so memory goes before its charge.
+            (_, Some(block), charge) => aside::discard((block, charge)),
+            (_, None, charge) => drop(charge),
         }
     }
 }
@@ -203,7 +202,7 @@ impl Pool {
         bytes: u64,
         wait: Duration,
     ) -> Result<Ticket, ReserveError> {
-        if let Some(ticket) = self.attempt(bytes)? {
+        if let Some(ticket) = self.attempt_aside(bytes).await? {
             return Ok(ticket);
         }
         let exhausted = || {
@@ -217,40 +216,72 @@ impl Pool {
         if wait.is_zero() || !self.budget.growth_open() {
             return Err(exhausted());
         }
-        let outcome = self
-            .budget
-            .wait_for(Purpose::Textures, wait, || self.attempt(bytes).transpose())
-            .await;
-        outcome.unwrap_or_else(|| Err(exhausted()))
+        let waiting = async {
+            let Some(turn) = self.budget.turn(Purpose::Textures).await else {
+                return Err(exhausted());
+            };
+            loop {
+                if let Some(ticket) = self.attempt_aside(bytes).await? {
+                    return Ok(ticket);
+                }
+                turn.changed().await;
+            }
+        };
+        tokio::time::timeout(wait, waiting)
+            .await
+            .unwrap_or_else(|_| Err(exhausted()))
     }
 
-    /// One try, without waiting. `None`: no room now.
-    fn attempt(self: &Arc<Self>, bytes: u64) -> Result<Option<Ticket>, ReserveError> {
+    /// One try that keeps no async worker: what must be evicted first is evicted elsewhere. `None`: no room now.
+    async fn attempt_aside(self: &Arc<Self>, bytes: u64) -> Result<Option<Ticket>, ReserveError> {
+        match self.take(bytes) {
+            Err(ReserveError::Exhausted { .. }) => {}
+            taken => return taken.map(Some),
+        }
+        let pool = Arc::clone(self);
+        aside::run(move || pool.attempt(bytes))
+            .await
+            .unwrap_or(Ok(None))
+    }
+
+    /// An idle block or the right to a new one, if there is room as it is.
+    fn take(self: &Arc<Self>, bytes: u64) -> Result<Ticket, ReserveError> {
         let class = class_of(bytes);
-        let take = class.map_or_else(
+        if self.budget.growth_open()
+            && let Some(block) = class.and_then(|class| self.take_idle(class))
+        {
+            return Ok(Ticket {
+                pool: Arc::clone(self),
+                kind: Kind::Reused(block),
+            });
+        }
+        let size = class.map_or_else(
             || Arena::usable_size(bytes as usize, alignment(bytes as usize)),
             |class| CLASSES[class],
-        ) as u64;
+        );
+        let charge = self
+            .budget
+            .try_reserve_free(Purpose::Textures, size as u64)?;
+        Ok(self.ticket(class, size, charge))
+    }
+
+    /// One try, without waiting, evicting what must go: not on an async worker. `None`: no room now.
+    fn attempt(self: &Arc<Self>, bytes: u64) -> Result<Option<Ticket>, ReserveError> {
         // Every round frees a block or a texture, or ends; the bound is for rounds whose gain another load took.
         for _ in 0..self.config.blocks_max + 64 {
-            if self.budget.growth_open()
-                && let Some(block) = class.and_then(|class| self.take_idle(class))
-            {
-                return Ok(Some(Ticket {
-                    pool: Arc::clone(self),
-                    kind: Kind::Reused(block),
-                }));
-            }
-            let lacking = match self.budget.try_reserve_free(Purpose::Textures, take) {
-                Ok(charge) => return Ok(Some(self.ticket(class, take as usize, charge))),
+            let lacking = match self.take(bytes) {
                 // Refused for another reason than room: evicting would not help.
-                Err(ReserveError::Exhausted { available, .. })
-                    if available >= take || !self.budget.growth_open() =>
-                {
-                    return Ok(None);
-                }
-                Err(ReserveError::Exhausted { available, .. }) => take - available,
-                Err(error) => return Err(error),
+                Err(ReserveError::Exhausted {
+                    available,
+                    requested,
+                    ..
+                }) if available >= requested || !self.budget.growth_open() => return Ok(None),
+                Err(ReserveError::Exhausted {
+                    available,
+                    requested,
+                    ..
+                }) => requested - available,
+                taken => return taken.map(Some),
             };
             if self.trim(lacking) == 0 && !self.evict_one() {
                 return Ok(None);

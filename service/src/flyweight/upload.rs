@@ -11,6 +11,8 @@ use tokio::sync::MutexGuard;
 use super::catalogue::Place;
 use super::loader::LoadError;
 use super::{CatalogueError, Flyweights, OVERTAKEN_MAX, Registered};
+use crate::codec::{self, CodecError};
+use crate::memory::budget::Purpose;
 use crate::store::{Damaged, StoreError, Stored, checksum, valid_id};
 
 /// What a writer wants to find.
@@ -103,6 +105,11 @@ impl Flyweights {
         self.resolve(id).and_then(|index| self.check(index).ok())
     }
 
+    /// Judges the first bytes of an upload: refused for what they say already, `false` if they do not yet hold the whole header.
+    pub fn peek(&self, head: &[u8]) -> Result<bool, CodecError> {
+        codec::peek(head, &self.loader.limits)
+    }
+
     /// Takes an encoded picture as the next version of `id`. Durable when it returns. The caller has charged `image`.
     pub async fn upload(
         self: &Arc<Self>,
@@ -147,9 +154,14 @@ impl Flyweights {
         let (id, version) = (stored.id.clone(), stored.version);
         let store = &self.loader.store;
         let kept = store.put(&stored, image).await;
+        let bytes = stored.thumbnail.len() as u64;
+        let reserving = self
+            .budget
+            .reserve(Purpose::Thumbnails, bytes, self.config.reserve_wait);
+        let thumbnail = reserving.await.ok();
         let shown = kept
             .map_err(UploadError::from)
-            .and_then(|()| Ok(self.show(stored, Some(place))?));
+            .and_then(|()| Ok(self.show(stored, thumbnail, Some(place))?));
         match &shown {
             Ok(_) => store.prune(&id, version).await,
             // Not acknowledged, so not to be found after a restart.

@@ -2,7 +2,7 @@
 //!
 //! Loopback by default and without tokens: whoever reaches it may do all of this.
 
-use super::admission::{BodyLimits, read_body};
+use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::{Service, query_value};
@@ -123,7 +123,7 @@ async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem
         purpose: Purpose::Body,
         parsed_bytes_max: 0,
     };
-    Ok(read_body(body, limits, &service.budget)
+    Ok(body::read(body, limits, &service.intake)
         .await?
         .bytes
         .to_vec())

@@ -1,7 +1,8 @@
 //! Backgrounds: upload, list, read, delete. Reading is for everybody, writing needs the role.
 
-use super::admission::{BodyLimits, read_body, refused, reserve_answer};
+use super::admission::{refused, reserve_answer};
 use super::auth::Caller;
+use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::{Service, query_number, query_value};
@@ -256,7 +257,11 @@ async fn upload(
         purpose: Purpose::Upload,
         parsed_bytes_max: 0,
     };
-    let received = read_body(body, limits, &service.budget).await?;
+    let look = |head: &[u8]| {
+        let looked = service.flyweights.peek(head);
+        looked.map_err(|error| codec_problem(&error))
+    };
+    let received = body::read_looking(body, limits, &service.intake, &look).await?;
     if received.bytes.is_empty() {
         return Err(Problem::new(
             Kind::UnsupportedMedia,

@@ -21,8 +21,12 @@ pub struct HttpConfig {
     pub request_timeout: Duration,
     /// Time without any progress of a connection.
     pub idle_timeout: Duration,
+    /// Time that a refused sender has to take note of its answer: what it still sends is thrown away, up to a body's bytes.
+    pub linger_timeout: Duration,
     /// Time that a reservation may wait before the request is shed.
     pub reserve_wait: Duration,
+    /// Time for which a service that is told to stop says so on `/readyz` and serves as before, so that balancers turn away first.
+    pub lame_duck: Duration,
     /// Time for requests in flight to end when the service stops.
     pub drain_timeout: Duration,
     /// Pixels of a frame.
@@ -40,7 +44,9 @@ impl Default for HttpConfig {
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(90),
+            linger_timeout: Duration::from_secs(2),
             reserve_wait: Duration::from_millis(250),
+            lame_duck: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             frame_pixels_max: 3840 * 2160,
         }
@@ -70,9 +76,17 @@ impl HttpConfig {
         if self.header_bytes_max < 8 << 10 {
             return Err("header-bytes-max is below 8KiB".to_owned());
         }
-        let waits = [self.reserve_wait, self.drain_timeout];
+        let waits = [
+            self.reserve_wait,
+            self.drain_timeout,
+            self.lame_duck,
+            self.linger_timeout,
+        ];
         if waits.iter().any(|time| *time > Duration::from_secs(3600)) {
-            return Err("reserve-wait or drain-timeout is above an hour".to_owned());
+            return Err(
+                "reserve-wait, lame-duck, drain-timeout or linger-timeout is above an hour"
+                    .to_owned(),
+            );
         }
         let times = [
             self.header_timeout,

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod auth;
 pub mod backgrounds;
 pub mod batch;
+pub mod body;
 pub mod frame;
 pub mod io;
 pub mod limits;
@@ -26,6 +27,7 @@ use crate::sessions::Sessions;
 use crate::sessions::exclusive::Exclusive;
 use auth::{Auth, Caller};
 use batch::Operation;
+use body::Intake;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
@@ -61,9 +63,13 @@ pub struct Service {
     pub memory: Arc<Memory>,
     /// Memory as reserved.
     pub budget: Arc<Budget>,
+    /// Where bodies are put.
+    pub intake: Intake,
     /// Set once start-up is over.
     pub ready: AtomicBool,
-    /// Set when the service is told to stop.
+    /// Set when the service is told to stop and serves on for a while: not ready, but answering.
+    pub leaving: AtomicBool,
+    /// Set when no more work is taken.
     pub draining: AtomicBool,
 }
 
@@ -178,7 +184,10 @@ impl Service {
 
     fn probe(&self, route: Route) -> Result<Answer, Problem> {
         match route {
-            Route::Ready if self.draining.load(Ordering::Relaxed) => {
+            Route::Ready
+                if self.draining.load(Ordering::Relaxed)
+                    || self.leaving.load(Ordering::Relaxed) =>
+            {
                 Err(Problem::new(Kind::NotReady, "the service is draining"))
             }
             Route::Ready if !self.ready.load(Ordering::Relaxed) => {

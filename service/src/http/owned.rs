@@ -3,26 +3,57 @@
 use super::Service;
 use super::batch::Code;
 use crate::flyweight::{LeaseError, Texture};
-use crate::sessions::{NO_FLYWEIGHT, SessionId, TenantId};
+use crate::sessions::{NO_FLYWEIGHT, SessionError, SessionId, TenantId};
 
-fn code_of(error: &LeaseError) -> Code {
+/// Why a session did not get a texture of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// As any entry's fate.
+    Entry(Code),
+    /// The texture is larger than may ever be reserved: coming again does not help.
+    NeverFits,
+}
+
+impl Refusal {
+    /// What it is in a batch, whose codes tell no more than that there was no room.
+    pub(super) fn code(self) -> Code {
+        match self {
+            Refusal::Entry(code) => code,
+            Refusal::NeverFits => Code::Shed,
+        }
+    }
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Refusal::Entry(code)
+    }
+}
+
+impl From<SessionError> for Refusal {
+    fn from(error: SessionError) -> Self {
+        Refusal::Entry(error.into())
+    }
+}
+
+fn refusal_of(error: &LeaseError) -> Refusal {
     match error {
-        LeaseError::Unavailable(unavailable) => (*unavailable).into(),
-        LeaseError::TooLarge(_) => Code::Shed,
-        overload if overload.is_overload() => Code::Shed,
+        LeaseError::Unavailable(unavailable) => Code::from(*unavailable).into(),
+        LeaseError::TooLarge(_) => Refusal::NeverFits,
+        overload if overload.is_overload() => Code::Shed.into(),
         fault => {
             tracing::debug!(error = %fault, "private load failed");
-            Code::Internal
+            Code::Internal.into()
         }
     }
 }
 
 impl Service {
-    async fn own_texture(&self, flyweight: u32) -> Result<Texture, Code> {
+    async fn own_texture(&self, flyweight: u32) -> Result<Texture, Refusal> {
         self.flyweights
             .load_private(flyweight)
             .await
-            .map_err(|error| code_of(&error))
+            .map_err(|error| refusal_of(&error))
     }
 
     fn keep_texture(&self, tenant: TenantId, id: SessionId, flyweight: u32, texture: Texture) {
@@ -43,21 +74,12 @@ impl Service {
         tenant: TenantId,
         id: SessionId,
         flyweight: u32,
-    ) -> Code {
-        if let Err(error) = self.sessions.peek(id, tenant) {
-            return error.into();
-        }
-        let texture = match self.own_texture(flyweight).await {
-            Ok(texture) => texture,
-            Err(code) => return code,
-        };
-        match self.sessions.switch(id, tenant, flyweight) {
-            Ok(_) => {
-                self.keep_texture(tenant, id, flyweight, texture);
-                Code::Ok
-            }
-            Err(error) => error.into(),
-        }
+    ) -> Result<(), Refusal> {
+        self.sessions.peek(id, tenant)?;
+        let texture = self.own_texture(flyweight).await?;
+        self.sessions.switch(id, tenant, flyweight)?;
+        self.keep_texture(tenant, id, flyweight, texture);
+        Ok(())
     }
 
     /// A session with a background exists only together with its texture.
@@ -66,12 +88,12 @@ impl Service {
         tenant: TenantId,
         user: u64,
         flyweight: u32,
-    ) -> Result<SessionId, Code> {
+    ) -> Result<SessionId, Refusal> {
         if flyweight == NO_FLYWEIGHT {
-            return Ok(self.sessions.create(tenant, user, flyweight)?);
+            return Ok(self.create_session(tenant, user, flyweight).await?);
         }
         let texture = self.own_texture(flyweight).await?;
-        let id = self.sessions.create(tenant, user, flyweight)?;
+        let id = self.create_session(tenant, user, flyweight).await?;
         self.keep_texture(tenant, id, flyweight, texture);
         Ok(id)
     }

@@ -76,9 +76,11 @@ problems! {
     BodyTooLarge = 413 "body_too_large" "The body is larger than allowed";
     BatchTooLarge = 413 "batch_too_large" "The batch has more entries than allowed";
     PictureTooLarge = 413 "picture_too_large" "The picture is larger than allowed";
+    AddressTooLong = 414 "address_too_long" "The address is longer than allowed";
     UnsupportedMedia = 415 "unsupported_media" "The body is of no kind that is taken here";
     BrokenPicture = 422 "broken_picture" "The picture cannot be decoded";
     OutOfRange = 422 "out_of_range" "A value lies outside its range";
+    HeadTooLarge = 431 "head_too_large" "The request's head is larger than allowed";
     Internal = 500 "internal" "The service failed" log true;
     LoadFailed = 502 "load_failed" "The background could not be loaded" log true;
     BudgetExhausted = 503 "budget_exhausted" "No memory can be reserved for this now" shed Budget;
@@ -155,6 +157,18 @@ impl Problem {
                 .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
+    }
+
+    /// The whole answer as text, for where no request was understood and the connection ends with it.
+    #[must_use]
+    pub fn closing_text(&self) -> String {
+        let row = self.kind.row();
+        let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = self.body(&row);
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 
     fn body(&self, row: &Row) -> String {

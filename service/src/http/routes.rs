@@ -33,8 +33,11 @@ pub const TABLE: &[(&str, &str, Route)] = &[
         Route::BackgroundDelete,
     ),
     ("GET", "/healthz", Route::Health),
+    ("HEAD", "/healthz", Route::Health),
     ("GET", "/readyz", Route::Ready),
+    ("HEAD", "/readyz", Route::Ready),
     ("GET", "/openapi.json", Route::OpenApi),
+    ("HEAD", "/openapi.json", Route::OpenApi),
 ];
 
 /// What a path names.
@@ -104,6 +107,8 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Target<'a> {
     }
     match fixed(path) {
         Some((wanted, route)) if wanted == *method => Target::Route(route, ""),
+        // hyper leaves the body out and states its length.
+        Some((_, route)) if is_probe(route) && *method == Method::HEAD => Target::Route(route, ""),
         Some(_) => Target::MethodNotAllowed,
         None => Target::NotFound,
     }

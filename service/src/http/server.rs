@@ -3,12 +3,13 @@
 //! It knows nothing of routes: what answers a request is a function.
 
 use super::admission::STREAMS_MAX;
-use super::io::IdleTimeout;
+use super::io::{Ending, IdleTimeout};
 use super::limits::HttpConfig;
+use super::problem::{Kind, Problem};
 use super::respond::Answer;
 use crate::metrics::{Metrics, ShedReason};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -16,8 +17,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -25,6 +27,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 const REFUSALS_MAX: usize = 64;
 /// Time that telling them may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that they send are thrown away so many at a time.
+const REFUSAL_SCRATCH_BYTES: usize = 2048;
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
 /// Wait after an accept failed, which mostly means that descriptors ran out.
@@ -166,10 +170,28 @@ impl Server {
         let open = Open::new(gauge, permit);
         // Answers are small: waiting to fill a segment costs more than it saves. Failing to set it is harmless.
         drop(stream.set_nodelay(true));
-        let io = TokioIo::new(IdleTimeout::new(stream, self.config.idle_timeout));
-        let service = service_fn(move |request| {
+        let unread = Arc::new(AtomicBool::new(false));
+        let ending = Ending {
+            unread: Arc::clone(&unread),
+            time_max: self.config.linger_timeout,
+            bytes_max: self.config.body_bytes_max,
+            rewrite: head_problem,
+        };
+        let io = TokioIo::new(IdleTimeout::new(stream, self.config.idle_timeout, ending));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let has_body = !request.body().is_end_stream();
+            let unread = Arc::clone(&unread);
             let answered = answer(request);
-            async move { Ok::<_, Infallible>(answered.await) }
+            async move {
+                let answer = answered.await;
+                if has_body {
+                    // Whether it was read does not show; where it was not, the answer is an error.
+                    let refused =
+                        answer.status().is_client_error() || answer.status().is_server_error();
+                    unread.store(refused, Ordering::Relaxed);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = self.builder.serve_connection(io, service).into_owned();
         tokio::spawn(serve(connection, open, drain));
@@ -183,11 +205,30 @@ impl Server {
             let _permit = permit;
             let telling = async {
                 stream.write_all(REFUSAL).await?;
-                stream.shutdown().await
+                stream.shutdown().await?;
+                // Closed with a request unread, the connection would be reset and the answer lost.
+                let mut scratch = [0; REFUSAL_SCRATCH_BYTES];
+                while stream.read(&mut scratch).await? > 0 {}
+                Ok::<_, std::io::Error>(())
             };
             drop(tokio::time::timeout(REFUSAL_TIMEOUT, telling).await);
         });
     }
+}
+
+/// What hyper answers to a head that it does not understand has no body, and is nobody's to change before it is written: here its
+/// problem takes its place. Answers of ours are told apart by having a body.
+fn head_problem(written: &[u8]) -> Option<String> {
+    let status = written.strip_prefix(b"HTTP/1.1 4")?.first_chunk::<3>()?;
+    let (kind, detail) = match status {
+        b"00 " => (Kind::BadRequest, "the request's head is not well-formed"),
+        b"14 " => (Kind::AddressTooLong, "ask for a shorter address"),
+        b"31 " => (Kind::HeadTooLarge, "send fewer or shorter headers"),
+        _ => return None,
+    };
+    let head = std::str::from_utf8(written).ok()?;
+    let bodiless = head.ends_with("\r\n\r\n") && head.contains("\r\ncontent-length: 0\r\n");
+    bodiless.then(|| Problem::new(kind, detail).closing_text())
 }
 
 /// Waits until the drain is announced, or its announcer is gone.
@@ -227,6 +268,23 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heads_refused_by_hyper_get_their_problem_and_answers_of_ours_are_left_alone() {
+        let text = head_problem(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        );
+        assert!(text.is_some_and(|text| text.contains("\"code\":\"head_too_large\"")));
+        for left_alone in [
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 10\r\n\r\n{}",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 4",
+            "",
+        ] {
+            assert_eq!(head_problem(left_alone.as_bytes()), None, "{left_alone}");
+        }
+    }
 
     #[test]
     fn the_refusal_states_its_own_length() {

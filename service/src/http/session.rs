@@ -1,10 +1,11 @@
 //! One session: create, read, delete, switch, view. Answers in JSON.
 
 use super::Service;
-use super::admission::{BodyLimits, Received, read_body};
 use super::auth::Caller;
 use super::batch::Code;
 use super::batch::json::Target;
+use super::body::{self, BodyLimits, Received};
+use super::owned::Refusal;
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use crate::flyweight::Entry;
@@ -83,6 +84,17 @@ fn problem_of(code: Code) -> Problem {
     }
 }
 
+/// The same for a session that owns its texture.
+fn refusal_problem(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Entry(code) => problem_of(code),
+        Refusal::NeverFits => Problem::new(
+            Kind::PictureTooLarge,
+            "its pixels would need more memory than the service may ever use",
+        ),
+    }
+}
+
 /// The id in a path. A text that is no id names no session.
 ///
 /// # Errors
@@ -101,7 +113,7 @@ async fn read_small(service: &Service, body: Incoming) -> Result<Received, Probl
         purpose: Purpose::Body,
         parsed_bytes_max: 0,
     };
-    read_body(body, limits, &service.budget).await
+    body::read(body, limits, &service.intake).await
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
@@ -196,13 +208,13 @@ pub async fn create(service: &Service, caller: Caller, body: Incoming) -> Result
     let user = body.user.unwrap_or(0);
     let made = if service.exclusive.is_some() {
         let creating = service.create_exclusive(caller.tenant, user, flyweight);
-        let creating = async { creating.await.map_err(problem_of) };
+        let creating = async { creating.await.map_err(refusal_problem) };
         service.in_time(creating).await?
     } else {
         service.check_optional(flyweight).map_err(problem_of)?;
         service
-            .sessions
-            .create(caller.tenant, user, flyweight)
+            .create_session(caller.tenant, user, flyweight)
+            .await
             .map_err(|error| match error {
                 crate::sessions::SessionError::Full => Kind::SessionsFull.into(),
                 other => problem_of(other.into()),
@@ -244,18 +256,16 @@ pub async fn switch(
     let id = id_of(part)?;
     let received = read_small(service, body).await?;
     let body: SwitchBody<'_> = parse(&received.bytes)?;
-    let code = match service.index_of(&Target::Name(body.background)) {
+    let switched = match service.index_of(&Target::Name(body.background)) {
         Ok(flyweight) => {
             let switching = service.switch_one(caller.tenant, id, flyweight);
             service.in_time(async { Ok(switching.await) }).await?
         }
-        Err(code) => code,
+        Err(code) => Err(code.into()),
     };
-    service.count_switch(code);
-    match code {
-        Code::Ok => Ok(respond::json(read_json(service, caller, id)?)),
-        code => Err(problem_of(code)),
-    }
+    service.count_switch(switched.map_or_else(Refusal::code, |()| Code::Ok));
+    switched.map_err(refusal_problem)?;
+    Ok(respond::json(read_json(service, caller, id)?))
 }
 
 /// `PATCH /v1/sessions/{session}/view`.

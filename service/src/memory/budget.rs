@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use super::aside;
 use crate::failpoints;
 
 mod purpose;
@@ -245,7 +246,7 @@ impl Budget {
     }
 
     /// Sets what is called, outside every lock, when a reservation lacks `n` bytes; it returns the bytes it released.
-    /// It must not reserve.
+    /// It must not reserve. It frees memory, so it is never called on an async worker.
     pub fn set_reclaimer(&self, reclaimer: impl Fn(u64) -> u64 + Send + Sync + 'static) {
         *self.reclaimer.write() = Some(Arc::new(reclaimer));
     }
@@ -292,7 +293,8 @@ impl Budget {
         })
     }
 
-    /// Reserves without waiting. When it does not fit, the reclaimer is asked for what is lacking.
+    /// Reserves without waiting. When it does not fit, the reclaimer is asked for what is lacking, but not on an async worker: there
+    /// [`Budget::reserve`] has it asked elsewhere.
     pub fn try_reserve(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -307,40 +309,33 @@ impl Budget {
         })
     }
 
-    /// Reserves, waiting up to `wait` for room. Cancel-safe: dropping the future leaves nothing charged.
+    /// Reserves, waiting up to `wait` for room; a pass of the reclaimer is not cut short by it. Cancel-safe: dropping the future
+    /// leaves nothing charged.
     pub async fn reserve(
         self: &Arc<Self>,
         purpose: Purpose,
         bytes: u64,
         wait: Duration,
     ) -> Result<Charge, ReserveError> {
-        match self.admit_reclaiming(purpose, bytes) {
-            Ok(()) => {
-                return Ok(Charge {
-                    budget: Arc::clone(self),
-                    purpose,
-                    bytes,
-                });
-            }
-            Err(refusal)
-                if matches!(refusal, ReserveError::TooLarge { .. })
-                    || !self.may_wait(purpose, wait) =>
-            {
-                self.count_shed();
-                return Err(refusal);
-            }
-            Err(_) => {}
+        let refusal = match self.reserve_reclaiming(purpose, bytes).await {
+            Ok(charge) => return Ok(charge),
+            Err(refusal) => refusal,
+        };
+        let hopeless = matches!(refusal, ReserveError::TooLarge { .. });
+        if hopeless || !self.may_wait(purpose, wait) {
+            self.count_shed();
+            return Err(refusal);
         }
-        let granted = self
-            .wait_for(purpose, wait, || {
-                let admitted = self.admit_reclaiming(purpose, bytes).ok();
-                admitted.map(|()| Charge {
-                    budget: Arc::clone(self),
-                    purpose,
-                    bytes,
-                })
-            })
-            .await;
+        let waiting = async {
+            let turn = self.turn(purpose).await?;
+            loop {
+                if let Ok(charge) = self.reserve_reclaiming(purpose, bytes).await {
+                    return Some(charge);
+                }
+                turn.changed().await;
+            }
+        };
+        let granted = tokio::time::timeout(wait, waiting).await.ok().flatten();
         granted.ok_or_else(|| {
             self.count_shed();
             ReserveError::Exhausted {
@@ -351,38 +346,54 @@ impl Budget {
         })
     }
 
+    /// As [`Budget::try_reserve`], with the reclaimer put aside.
+    async fn reserve_reclaiming(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Charge, ReserveError> {
+        for _ in 0..RECLAIM_PASSES_MAX {
+            let lacking = match self.try_reserve_free(purpose, bytes) {
+                Err(ReserveError::Exhausted { available, .. })
+                    if available < bytes && self.may_reclaim(purpose) =>
+                {
+                    bytes - available
+                }
+                other => return other,
+            };
+            let Some(reclaimer) = self.reclaimer.read().clone() else {
+                break;
+            };
+            let freed = aside::run(move || reclaimer(lacking)).await;
+            if freed.unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        self.try_reserve_free(purpose, bytes)
+    }
+
     fn may_wait(&self, purpose: Purpose, wait: Duration) -> bool {
         !wait.is_zero() && (self.growth_open() || !purpose.grows())
     }
 
-    /// Repeats `attempt` whenever room may have appeared, first come first served, for at most `wait`. `None` when time ran out or
-    /// too many wait already.
+    /// Waits for a place at the head of those that wait for room for `purpose`: first come, first served. `None` when too many wait
+    /// already. Whoever has it tries, and tries again after each [`Turn::changed`]; how long is up to him.
     ///
     /// No wake-up is lost: whoever makes room does so before it looks whether anybody waits, and a waiter counts itself before it
     /// looks for room; and a notification that comes between attempt and wait is kept by `Notify`.
-    pub async fn wait_for<T>(
-        &self,
-        purpose: Purpose,
-        wait: Duration,
-        mut attempt: impl FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub async fn turn(&self, purpose: Purpose) -> Option<Turn<'_>> {
         let lane = if purpose.stays() {
             &self.staying
         } else {
             &self.passing
         };
-        let _waiting = Waiting::enter(&self.waiting, self.waiters_max)?;
+        let waiting = Waiting::enter(&self.waiting, self.waiters_max)?;
         self.waits.fetch_add(1, Ordering::Relaxed);
-        let turn = async {
-            let _turn = lane.turn.lock().await;
-            loop {
-                if let Some(value) = attempt() {
-                    return value;
-                }
-                lane.changed.notified().await;
-            }
-        };
-        tokio::time::timeout(wait, turn).await.ok()
+        Some(Turn {
+            _turn: lane.turn.lock().await,
+            _waiting: waiting,
+            lane,
+        })
     }
 
     /// Tells waiters that room may have appeared other than by a release: a pin was dropped, a block fell idle.
@@ -418,6 +429,9 @@ impl Budget {
     }
 
     fn reclaim(&self, lacking: u64) -> u64 {
+        if aside::on_worker() {
+            return 0;
+        }
         let reclaimer = self.reclaimer.read().clone();
         reclaimer.map_or(0, |reclaimer| reclaimer(lacking.max(1)))
     }
@@ -457,6 +471,21 @@ impl Budget {
 
 fn exhausted_on_purpose() -> bool {
     failpoints::hit(failpoints::MEMORY_RESERVE_EXHAUSTED)
+}
+
+/// A place at the head of a queue for room, given up on drop.
+#[must_use = "dropped, the place is given up"]
+pub struct Turn<'a> {
+    _turn: tokio::sync::MutexGuard<'a, ()>,
+    _waiting: Waiting<'a>,
+    lane: &'a Lane,
+}
+
+impl Turn<'_> {
+    /// Waits until room may have appeared since the last wait.
+    pub async fn changed(&self) {
+        self.lane.changed.notified().await;
+    }
 }
 
 /// One caller in the count of those that wait.
@@ -508,6 +537,16 @@ impl Charge {
             None => self.budget.release(self.purpose, self.bytes - bytes),
         }
         self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Grows to `bytes`, waiting up to `wait` for room; a refusal changes nothing. Never shrinks.
+    pub async fn grow(&mut self, bytes: u64, wait: Duration) -> Result<(), ReserveError> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            let more = self.budget.reserve(self.purpose, more, wait).await?;
+            self.merge(more);
+        }
         Ok(())
     }
 

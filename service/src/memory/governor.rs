@@ -7,8 +7,10 @@
 //! Where the shares come from: 80 % for the budget, 85 % and 95 % as watermarks are the design's; exits lie 5 points below their
 //! entries, so that the growth between two samples cannot flip the state.
 
-use std::collections::VecDeque;
 use std::time::Duration;
+
+mod baseline;
+use baseline::Baseline;
 
 /// Settings. Shares are of the limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +37,9 @@ pub struct GovernorConfig {
     pub reclaim_interval: Duration,
     /// Least time between two purges of the allocator.
     pub purge_interval: Duration,
-    /// For how long the highest untracked usage is remembered.
+    /// For how long untracked usage must stay before it counts: what passes sooner is a burst, and left to the watermarks.
+    pub baseline_settle: Duration,
+    /// For how long the highest untracked usage that counted is remembered.
     pub baseline_window: Duration,
 }
 
@@ -53,6 +57,7 @@ impl Default for GovernorConfig {
             dwell: Duration::from_millis(250),
             reclaim_interval: Duration::from_millis(30),
             purge_interval: Duration::from_millis(250),
+            baseline_settle: Duration::from_secs(2),
             baseline_window: Duration::from_secs(10),
         }
     }
@@ -69,6 +74,11 @@ pub enum GovernorConfigError {
     /// The slack must fit below the lowest watermark.
     #[error("governor slack and reclaim_min must be between 0 and 0.2")]
     Slack,
+    /// Bursts must be told from what stays within the time that is remembered.
+    #[error(
+        "governor baseline_settle must be positive and at most baseline_window, and that at most an hour"
+    )]
+    Baseline,
 }
 
 impl GovernorConfig {
@@ -83,6 +93,10 @@ impl GovernorConfig {
             && self.ceiling > 0.0;
         if !ordered {
             return Err(GovernorConfigError::Order);
+        }
+        let (settle, window) = (self.baseline_settle, self.baseline_window);
+        if settle.is_zero() || settle > window || window > Duration::from_secs(3600) {
+            return Err(GovernorConfigError::Baseline);
         }
         let small = |share: f64| (0.0..=0.2).contains(&share);
         if small(self.slack) && small(self.reclaim_min) {
@@ -203,39 +217,6 @@ fn share(limit: u64, share: f64) -> u64 {
     (limit as f64 * share) as u64
 }
 
-/// The highest untracked usage of the last window: rises at once, falls only when a whole window stayed below.
-#[derive(Debug)]
-struct Baseline {
-    window: Duration,
-    peaks: VecDeque<(Duration, u64)>,
-}
-
-impl Baseline {
-    fn observe(&mut self, now: Duration, untracked: u64) -> u64 {
-        while self
-            .peaks
-            .back()
-            .is_some_and(|&(_, bytes)| bytes <= untracked)
-        {
-            self.peaks.pop_back();
-        }
-        self.peaks.push_back((now, untracked));
-        while self
-            .peaks
-            .front()
-            .is_some_and(|&(at, _)| at + self.window < now)
-            && self.peaks.len() > 1
-        {
-            self.peaks.pop_front();
-        }
-        // A strictly falling series would keep every sample: past this many, the newest stands for its neighbours.
-        if self.peaks.len() > 1024 {
-            self.peaks.remove(1);
-        }
-        self.peaks.front().map_or(untracked, |&(_, bytes)| bytes)
-    }
-}
-
 /// The state machine. Times are since any fixed instant and must not run backwards.
 #[derive(Debug)]
 pub struct Governor {
@@ -254,7 +235,7 @@ pub struct Governor {
 impl Governor {
     /// Starts in Normal.
     pub fn new(config: GovernorConfig) -> Self {
-        let window = config.baseline_window;
+        let baseline = Baseline::new(config.baseline_settle, config.baseline_window);
         Self {
             config,
             state: State::Normal,
@@ -262,10 +243,7 @@ impl Governor {
             below_exit_since: None,
             reclaimed_at: None,
             purged_at: None,
-            baseline: Baseline {
-                window,
-                peaks: VecDeque::new(),
-            },
+            baseline,
             baseline_least: u64::MAX,
             ceiling: None,
             yielding: false,

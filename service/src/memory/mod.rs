@@ -8,6 +8,7 @@
     reason = "the allocator is called, and pixels live in what it gives"
 )]
 pub mod arena;
+pub mod aside;
 pub mod budget;
 pub mod cgroup;
 pub mod governor;

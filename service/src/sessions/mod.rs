@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 pub use view::{Crop, View, ViewError, ViewPatch};
 
 /// Flyweight number of a session without a background.
@@ -261,14 +261,33 @@ impl Sessions {
         user: u64,
         flyweight: u32,
     ) -> Result<SessionId, SessionError> {
-        let mut creation = self.creation(tenant);
+        let mut creation = self.creation(tenant, None);
         creation.create(user, flyweight)
     }
 
-    /// Holds the lock of creation for a whole batch.
-    pub fn creation(&self, tenant: TenantId) -> Creation<'_> {
+    /// Reserves what `more` sessions need beyond the chunks that are there, waiting up to `wait` while others make room. To be taken
+    /// along to [`Sessions::creation`], which holds a lock and can wait for nothing. `None`: nothing is needed, or refused.
+    pub async fn room(&self, more: usize, wait: Duration) -> Option<Charge> {
+        let (lacking, left) = {
+            let free = self.free.lock();
+            let unused = u64::from(free.backed).saturating_sub(self.count());
+            let lacking = more.saturating_sub(unused as usize);
+            (lacking, (self.config.sessions_max - free.backed) as usize)
+        };
+        let records = lacking.next_multiple_of(CHUNK_RECORDS).min(left);
+        if records == 0 {
+            return None;
+        }
+        let bytes = (records * size_of::<Record>()) as u64;
+        let reserved = self.budget.reserve(Purpose::Sessions, bytes, wait);
+        reserved.await.ok()
+    }
+
+    /// Holds the lock of creation for a whole batch; `room` as [`Sessions::room`] gave it.
+    pub fn creation(&self, tenant: TenantId, room: Option<Charge>) -> Creation<'_> {
         Creation {
             free: self.free.lock(),
+            room,
             table: self,
             tenant,
             now: self.seconds(),
@@ -276,14 +295,17 @@ impl Sessions {
         }
     }
 
-    fn grow(&self, free: &mut Free) -> Result<(), SessionError> {
+    fn grow(&self, free: &mut Free, room: &mut Option<Charge>) -> Result<(), SessionError> {
         let left = self.config.sessions_max - free.backed;
         let records = (left as usize).min(CHUNK_RECORDS);
         let bytes = (records * size_of::<Record>()) as u64;
-        let charge = self
-            .budget
-            .try_reserve(Purpose::Sessions, bytes)
-            .map_err(|_| SessionError::Exhausted)?;
+        let charge = match room {
+            Some(room) if room.bytes() >= bytes => room.split(bytes),
+            _ => self
+                .budget
+                .try_reserve(Purpose::Sessions, bytes)
+                .map_err(|_| SessionError::Exhausted)?,
+        };
         let first = pack(self.first_generation, NO_FLYWEIGHT);
         let records = (0..records)
             .map(|_| Record {
@@ -304,7 +326,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn take_slot(&self, free: &mut Free) -> Result<u32, SessionError> {
+    fn take_slot(&self, free: &mut Free, room: &mut Option<Charge>) -> Result<u32, SessionError> {
         if let Some(record) = self.record(free.head) {
             let slot = free.head;
             free.head = record.next_free.load(Ordering::Relaxed);
@@ -314,7 +336,7 @@ impl Sessions {
             return Err(SessionError::Full);
         }
         if free.fresh == free.backed {
-            self.grow(free)?;
+            self.grow(free, room)?;
         }
         let slot = free.fresh;
         free.fresh += 1;
@@ -483,6 +505,7 @@ impl Record {
 /// The right to create sessions, held for one batch.
 pub struct Creation<'a> {
     free: parking_lot::MutexGuard<'a, Free>,
+    room: Option<Charge>,
     table: &'a Sessions,
     tenant: TenantId,
     now: u32,
@@ -495,7 +518,7 @@ impl Creation<'_> {
     /// # Errors
     /// The table is full, or the budget refuses the next chunk.
     pub fn create(&mut self, user: u64, flyweight: u32) -> Result<SessionId, SessionError> {
-        let slot = self.table.take_slot(&mut self.free)?;
+        let slot = self.table.take_slot(&mut self.free, &mut self.room)?;
         let record = self.table.record(slot).ok_or(SessionError::Full)?;
         {
             // A patch of the slot's previous life may still be writing; after this it finds another generation.

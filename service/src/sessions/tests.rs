@@ -34,7 +34,7 @@ fn a_session_costs_at_most_64_bytes_all_in() {
         Sessions::bytes_per_session()
     );
     let (budget, table) = table_in(200_000, 1 << 30);
-    let mut creation = table.creation(OURS);
+    let mut creation = table.creation(OURS, None);
     for user in 0..200_000 {
         creation.create(user, NO_FLYWEIGHT).expect("fits");
     }
@@ -83,7 +83,7 @@ fn the_table_is_bounded_by_configuration_and_by_budget() {
 
     let chunk = (CHUNK_RECORDS * size_of::<Record>()) as u64;
     let (_, table) = table_in(10_000_000, 2 * chunk);
-    let mut creation = table.creation(OURS);
+    let mut creation = table.creation(OURS, None);
     let made = (0..)
         .take_while(|user| creation.create(*user, 0).is_ok())
         .count();

@@ -27,6 +27,9 @@ pub enum Loose<'a> {
     Other,
 }
 
+/// Longest text that is copied out of a body.
+const COPIED_BYTES_MAX: usize = 64;
+
 struct LooseVisitor;
 
 impl<'de> Visitor<'de> for LooseVisitor {
@@ -41,7 +44,12 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Loose::Text(Cow::Owned(text.to_owned())))
+        // A text with escapes, which must be copied. No name or id is as long as this, so nothing longer is.
+        Ok(if text.len() <= COPIED_BYTES_MAX {
+            Loose::Text(Cow::Owned(text.to_owned()))
+        } else {
+            Loose::Other
+        })
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
@@ -235,7 +243,13 @@ impl Batch<'_> {
 /// Marks the error of a list that is too long, since a visitor can only fail with a message.
 const TOO_MANY: &str = "too many entries";
 
-struct EntriesSeed(usize);
+/// Reads a list of at most `max` entries into a vector that has room for all of them from the start: one that grew would hold its
+/// entries twice while it moves.
+struct EntriesSeed {
+    max: usize,
+    /// No fewer than the list has.
+    room: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for EntriesSeed {
     type Value = Vec<Entry<'de>>;
@@ -253,9 +267,9 @@ impl<'de> Visitor<'de> for EntriesSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(self.room);
         while let Some(entry) = seq.next_element()? {
-            if entries.len() == self.0 {
+            if entries.len() == self.max {
                 return Err(A::Error::custom(TOO_MANY));
             }
             entries.push(entry);
@@ -267,6 +281,7 @@ impl<'de> Visitor<'de> for EntriesSeed {
 struct BatchVisitor {
     list: &'static str,
     entries_max: usize,
+    room: usize,
 }
 
 fn number(value: &Loose<'_>) -> Option<u64> {
@@ -310,8 +325,16 @@ impl<'de> Visitor<'de> for BatchVisitor {
         let mut batch = Batch::default();
         while let Some(key) = map.next_key::<Loose<'de>>()? {
             match key {
+                // A second one would double what parsing may take.
+                Loose::Text(key) if key == self.list && batch.entries.is_some() => {
+                    return Err(A::Error::custom("the list is there twice"));
+                }
                 Loose::Text(key) if key == self.list => {
-                    batch.entries = Some(map.next_value_seed(EntriesSeed(self.entries_max))?);
+                    let seed = EntriesSeed {
+                        max: self.entries_max,
+                        room: self.room,
+                    };
+                    batch.entries = Some(map.next_value_seed(seed)?);
                 }
                 Loose::Text(key) => {
                     Self::set(&mut batch, &key, map.next_value()?).map_err(A::Error::custom)?
@@ -331,6 +354,23 @@ const fn list_of(operation: Operation) -> &'static str {
     }
 }
 
+/// Most entries that a body can list: there is a comma between two.
+fn entries_within(body: &[u8], entries_max: usize) -> usize {
+    let commas = body.iter().filter(|byte| **byte == b',').count();
+    (commas + 1).min(entries_max)
+}
+
+/// Most bytes that parsing takes beside the list: the parser collects a text with escapes in a buffer that doubles as it grows, and
+/// short ones are copied from there. Nothing that this service names has any.
+#[must_use]
+pub fn escaped_bytes_max(body: &[u8]) -> u64 {
+    if body.contains(&b'\\') {
+        4 * body.len() as u64
+    } else {
+        0
+    }
+}
+
 /// Reads a body.
 ///
 /// # Errors
@@ -340,6 +380,7 @@ pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Ba
     let visitor = BatchVisitor {
         list: list_of(operation),
         entries_max,
+        room: entries_within(body, entries_max),
     };
     let parsed = deserializer
         .deserialize_map(visitor)
@@ -476,6 +517,38 @@ mod tests {
     }
 
     #[test]
+    fn a_list_never_grows_and_stays_within_what_is_reserved_for_it() {
+        for (entry, count) in [
+            ("1", 5000),
+            (r#"{"session":"00000001000000ff","flyweight":1}"#, 5000),
+        ] {
+            let list = vec![entry; count].join(",");
+            let body = format!(r#"{{"switches":[{list}]}}"#);
+            for entries_max in [count, 10 * count] {
+                let batch = parse(body.as_bytes(), Operation::Switch, entries_max);
+                let entries = batch.expect("well-formed").entries.expect("listed");
+                assert_eq!(entries.len(), count);
+                assert_eq!(
+                    entries.capacity(),
+                    entries_within(body.as_bytes(), entries_max)
+                );
+                let taken = entries.capacity() * size_of::<Entry<'_>>();
+                assert!(taken <= 32 * body.len(), "{taken}");
+            }
+        }
+        assert_eq!(escaped_bytes_max(br#"{"epoch":"1"}"#), 0);
+        assert!(escaped_bytes_max(br#"{"epoch":"\u0031"}"#) > 3 * 18);
+    }
+
+    #[test]
+    fn a_long_text_with_escapes_is_not_copied() {
+        let long = "x".repeat(COPIED_BYTES_MAX);
+        let body = format!(r#"{{"switches":[{{"background":"\u0061{long}"}}]}}"#);
+        let batch = parse(body.as_bytes(), Operation::Switch, 1).expect("well-formed");
+        assert!(batch.entries.expect("listed")[0].bad);
+    }
+
+    #[test]
     fn an_entry_stays_small() {
         assert!(size_of::<Entry<'_>>() <= 64);
     }
@@ -516,6 +589,7 @@ mod tests {
             r#"{"switches":5}"#,
             r#"{"switches":[]} x"#,
             r#"{"epoch":{},"switches":[]}"#,
+            r#"{"switches":[],"switches":[]}"#,
         ] {
             assert_eq!(
                 kind(body, Operation::Switch),

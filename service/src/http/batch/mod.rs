@@ -7,8 +7,10 @@ pub mod binary;
 pub mod json;
 
 use super::Service;
-use super::admission::{BodyLimits, Received, read_body, refused, reserve_answer};
+use super::admission::{refused, reserve_answer};
 use super::auth::Caller;
+use super::body::{self, BodyLimits, Received};
+use super::owned::Refusal;
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::session;
@@ -129,11 +131,18 @@ impl Service {
     }
 
     /// Switches one session, under either kind of sharing.
-    pub(super) async fn switch_one(&self, tenant: TenantId, id: SessionId, flyweight: u32) -> Code {
+    pub(super) async fn switch_one(
+        &self,
+        tenant: TenantId,
+        id: SessionId,
+        flyweight: u32,
+    ) -> Result<(), Refusal> {
         if self.exclusive.is_some() {
-            self.switch_exclusive(tenant, id, flyweight).await
-        } else {
-            self.switch_entry(tenant, id, flyweight, self.sessions.now_s())
+            return self.switch_exclusive(tenant, id, flyweight).await;
+        }
+        match self.switch_entry(tenant, id, flyweight, self.sessions.now_s()) {
+            Code::Ok => Ok(()),
+            code => Err(code.into()),
         }
     }
 
@@ -153,13 +162,14 @@ impl Service {
         if self.exclusive.is_some() {
             let mut shedding = false;
             for entry in entries {
-                let code = match entry {
-                    Ok(_) if shedding => Code::Shed,
+                let switched = match entry {
+                    Ok(_) if shedding => Err(Code::Shed.into()),
                     Ok((id, flyweight)) => self.switch_exclusive(tenant, id, flyweight).await,
-                    Err(code) => code,
+                    Err(code) => Err(code.into()),
                 };
-                shedding |= code == Code::Shed;
-                give(code);
+                // What could never fit says nothing of its neighbours.
+                shedding |= switched == Err(Code::Shed.into());
+                give(switched.map_or_else(Refusal::code, |()| Code::Ok));
             }
         } else {
             for entry in entries {
@@ -183,22 +193,39 @@ impl Service {
             let mut shedding = false;
             for entry in entries {
                 let made = match entry {
-                    Ok(_) if shedding => Err(Code::Shed),
+                    Ok(_) if shedding => Err(Code::Shed.into()),
                     Ok((user, flyweight)) => self.create_exclusive(tenant, user, flyweight).await,
-                    Err(code) => Err(code),
+                    Err(code) => Err(code.into()),
                 };
-                shedding |= made == Err(Code::Shed);
-                out(made);
+                shedding |= made == Err(Code::Shed.into());
+                out(made.map_err(Refusal::code));
             }
             return;
         }
-        let mut creation = self.sessions.creation(tenant);
+        let room = self.room(entries.size_hint().1.unwrap_or(0)).await;
+        let mut creation = self.sessions.creation(tenant, room);
         for entry in entries {
             out(entry.and_then(|(user, flyweight)| {
                 self.check_optional(flyweight)?;
                 creation.create(user, flyweight).map_err(Code::from)
             }));
         }
+    }
+
+    /// Memory for `more` sessions; entries are refused one by one where there is none.
+    async fn room(&self, more: usize) -> Option<Charge> {
+        self.sessions.room(more, self.config.reserve_wait).await
+    }
+
+    /// Creates one session, under either kind of sharing.
+    pub(super) async fn create_session(
+        &self,
+        tenant: TenantId,
+        user: u64,
+        flyweight: u32,
+    ) -> Result<SessionId, SessionError> {
+        let room = self.room(1).await;
+        self.sessions.creation(tenant, room).create(user, flyweight)
     }
 
     /// Passes a live background, and none at all.
@@ -296,10 +323,10 @@ pub async fn answer(
         parsed_bytes_max: if binary {
             0
         } else {
-            2 * entries_max as u64 * size_of::<Entry<'_>>() as u64
+            entries_max as u64 * size_of::<Entry<'_>>() as u64
         },
     };
-    let Received { bytes, charge } = read_body(body, limits, &service.budget).await?;
+    let Received { bytes, charge } = body::read(body, limits, &service.intake).await?;
     let batch = Batch {
         service,
         operation,
@@ -416,6 +443,9 @@ async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
         tenant,
         ..
     } = asked;
+    let _escaped = asked
+        .reserve(json::escaped_bytes_max(body) as usize)
+        .await?;
     let batch = json::parse(body, operation, service.config.batch_entries_max)?;
     if let Some(epoch) = batch.epoch {
         check_epoch(service, operation, epoch)?;

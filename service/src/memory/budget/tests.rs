@@ -181,6 +181,37 @@ async fn waiters_are_served_first_come_first_served_and_time_out() {
     assert_eq!(budget.waiting.load(Ordering::Relaxed), 0);
 }
 
+/// Eviction unmaps memory, which takes milliseconds that no worker has.
+#[tokio::test]
+async fn the_reclaimer_runs_on_no_async_worker() {
+    let budget = budget(800);
+    let held = Arc::new(Mutex::new(vec![
+        budget.try_reserve(Purpose::Body, 700).expect("fits"),
+    ]));
+    let victims = Arc::clone(&held);
+    budget.set_reclaimer(move |_| {
+        assert!(!aside::on_worker());
+        let victim = victims.lock().pop();
+        victim.map_or(0, |charge| charge.bytes())
+    });
+    let refused = budget.try_reserve(Purpose::Encode, 300);
+    assert!(refused.is_err(), "nothing is evicted where it would block");
+    let mut charge = budget
+        .reserve(Purpose::Encode, 300, Duration::ZERO)
+        .await
+        .expect("room was made elsewhere");
+    held.lock()
+        .push(budget.try_reserve(Purpose::Body, 500).expect("fits"));
+    assert!(charge.resize(600).is_err());
+    charge
+        .grow(600, Duration::ZERO)
+        .await
+        .expect("room was made");
+    assert_eq!((charge.bytes(), budget.used()), (600, 600));
+    charge.grow(100, Duration::ZERO).await.expect("no growth");
+    assert_eq!(charge.bytes(), 600);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_goes_away_leaves_nothing_and_blocks_nobody() {
     let budget = budget(100);

@@ -108,7 +108,7 @@ fn ceiling_is_the_share_less_the_untracked_baseline() {
 }
 
 #[test]
-fn what_can_never_fit_does_not_move_with_a_burst() {
+fn a_burst_of_untracked_memory_moves_neither_the_ceiling_nor_what_can_never_fit() {
     let mut governor = Governor::new(GovernorConfig::default());
     let untracked = |bytes: u64| Sample {
         own: bytes,
@@ -116,10 +116,27 @@ fn what_can_never_fit_does_not_move_with_a_burst() {
         charged: 0,
         ..sample(0.5)
     };
-    let calm = governor.observe(at(0), &untracked(10 << 20));
-    let burst = governor.observe(at(10), &untracked(200 << 20));
-    assert!(burst.ceiling < calm.ceiling);
-    assert_eq!(burst.nominal, calm.nominal);
+    let mut now = 0;
+    let mut hold = |ms: u64, bytes: u64| {
+        let last = now + ms;
+        let mut decision = governor.observe(at(now), &untracked(bytes));
+        while now < last {
+            now += 10;
+            decision = governor.observe(at(now), &untracked(bytes));
+        }
+        decision
+    };
+    let calm = hold(3_000, 10 << 20);
+    let burst = hold(1_500, 200 << 20);
+    assert_eq!((burst.ceiling, burst.nominal), (calm.ceiling, calm.nominal));
+    assert_eq!(hold(10_000, 10 << 20).ceiling, calm.ceiling);
+    let grown = hold(2_500, 60 << 20);
+    assert_eq!(
+        grown.ceiling,
+        calm.ceiling - (50 << 20),
+        "growth that stays is followed"
+    );
+    assert_eq!(grown.nominal, calm.nominal);
 }
 
 #[test]
