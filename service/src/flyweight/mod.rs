@@ -5,6 +5,7 @@
 //! the budget and the arena. Invariants, each with a test: the same index yields the same texture as long as anyone holds it; a cold
 //! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
 
+mod archiver;
 mod catalogue;
 #[expect(
     unsafe_code,
@@ -18,6 +19,7 @@ mod lease;
 mod loader;
 pub mod policy;
 pub mod pool;
+mod readback;
 mod reclaim;
 pub mod record;
 mod slot;
@@ -37,19 +39,21 @@ use crate::memory::arena::Arena;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
 use crate::store::{Store, Stored};
+use archiver::Archiver;
 use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
 use flight::{Flight, Seat};
 use loader::Loader;
 use policy::Lru;
 use pool::Pool;
+use readback::Readback;
 use reclaim::Residents;
 use record::Event;
 use slot::{Negative, Slot};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
-pub use config::{FlyweightsConfig, FlyweightsConfigError};
+pub use config::{ArchivingConfig, FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
 pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
@@ -156,6 +160,18 @@ impl Flyweights {
             weak.upgrade()
                 .map_or(0, |pool| residents.reclaim(&pool, bytes))
         });
+        let readback = match store.archive() {
+            Some(archive) => {
+                let (settings, archive) = (config.archiving.clone(), Arc::clone(archive));
+                let readback =
+                    Readback::start(Arc::clone(&archive), &settings, Arc::clone(&metrics))?;
+                let (budget, metrics) = (Arc::clone(&budget), Arc::clone(&metrics));
+                let archiver = Archiver::start(archive, settings, residents, budget, metrics)?;
+                residents.set_archiver(Some(archiver));
+                Some(readback)
+            }
+            None => None,
+        };
         let loader = Loader {
             store,
             budget: Arc::clone(&budget),
@@ -165,6 +181,7 @@ impl Flyweights {
             reserve_wait: config.reserve_wait,
             load_timeout: config.load_timeout,
             loads: Semaphore::new(config.loads_max),
+            readback,
         };
         let bounds = CatalogueConfig {
             backgrounds_max: config.backgrounds_max,
@@ -577,6 +594,11 @@ impl Flyweights {
 
 impl Drop for Flyweights {
     fn drop(&mut self) {
+        if let Some(archiver) = self.residents.set_archiver(None) {
+            for item in archiver.stop() {
+                drop(self.residents.end_archiving(item));
+            }
+        }
         // Slots outlive us; their textures must not.
         for slot in self.catalogue.slots() {
             self.residents.invalidate(slot);
