@@ -72,6 +72,43 @@ fn textures_come_back_from_disk_and_survive_a_kill() {
     assert!(!aside.exists());
 }
 
+/// What the tool says, in one line; `None` where there is no such tool.
+fn asked(tool: &str, arguments: &[&str], path: &Path) -> Option<String> {
+    let output = Command::new(tool).args(arguments).arg(path).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
+}
+
+/// Page cache counts against the memory limit that the archive is there to keep.
+#[test]
+fn neither_writing_nor_reading_leaves_page_cache_behind() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let in_memory =
+        asked("stat", &["-f", "-c", "%T"], dir.path()).is_none_or(|kind| kind == "tmpfs");
+    let cached = |path: &Path| asked("fincore", &["-b", "-n", "-r", "-o", "PAGES"], path);
+    let canary = dir.path().join("canary");
+    std::fs::write(&canary, [1; 8192]).expect("written");
+    if in_memory || cached(&canary).as_deref() != Some("2") {
+        eprintln!("not tested: no disk, or no fincore");
+        return;
+    }
+    let gallery = archived(dir.path(), &[]);
+    let archive = dir.path().join("data/archive");
+    let none = |when: &str| {
+        for path in files(&archive) {
+            assert_eq!(
+                cached(&path).as_deref(),
+                Some("0"),
+                "pages of {path:?} {when}"
+            );
+        }
+    };
+    none("after the write");
+    gallery.is_as_it_was();
+    assert_eq!(gallery.reads("hit"), ARCHIVED);
+    none("after the read");
+}
+
 #[test]
 fn corrupt_truncated_and_missing_files_are_counted_misses_and_never_other_pixels() {
     let dir = scratch();

@@ -277,6 +277,8 @@ impl Residents {
             .collect();
         order.sort_unstable_by_key(|&(rank, resident)| (rank, resident.slot.index));
         let mut spare = evictable(&order).saturating_sub(bytes);
+        // Of this pass alone: the queue may have been dropped before it.
+        let mut taken_bytes = 0;
         for (_, resident) in order {
             let Some(cell) = resident.slot.cell() else {
                 continue;
@@ -285,7 +287,7 @@ impl Residents {
             if look.pins > 0 {
                 report.pinned += 1;
                 report.pinned_bytes += resident.bytes;
-            } else if !look.archiving && report.evicted_bytes < bytes {
+            } else if !look.archiving && taken_bytes < bytes {
                 // What goes to the archive frees nothing now, so there must be enough others that do.
                 if spare >= resident.bytes && self.archives(resident.slot, resident.bytes, reason) {
                     spare -= resident.bytes;
@@ -300,6 +302,7 @@ impl Residents {
                 self.unlink(&mut set, resident.slot, reason);
                 report.evicted += 1;
                 report.evicted_bytes += resident.bytes;
+                taken_bytes += resident.bytes;
                 taken.push(texture);
             }
         }

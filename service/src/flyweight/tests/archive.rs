@@ -154,8 +154,9 @@ async fn what_the_archive_gives_back_equals_the_decode() {
             .upload(&id, gradient(width, height), Precondition::None)
             .await;
         let index = upload.expect("upload").index;
-        let (decoded, _) = world.lease(index).await.expect("lease");
-        let decoded = decoded.pixels().data().to_vec();
+        let (lease, _) = world.lease(index).await.expect("lease");
+        let decoded = lease.pixels().data().to_vec();
+        drop(lease);
         world.archive_all(&[index]).await;
         let (read, access) = world.lease(index).await.expect("lease");
         assert_eq!(

@@ -45,9 +45,11 @@ struct World {
     dir: tempfile::TempDir,
 }
 
-/// Where files really are files: `/tmp` may lie in memory.
+/// Beside the program of this test: on a disk, where `/tmp` may lie in memory.
 fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("directory")
+    let program = std::env::current_exe().expect("a program");
+    let beside = program.parent().expect("a folder");
+    tempfile::tempdir_in(beside).expect("directory")
 }
 
 fn config(dir: &Path, bytes_max: u64) -> ArchiveConfig {
@@ -183,6 +185,33 @@ fn both_ways_of_transfer_write_the_same_file() {
         eprintln!("no O_DIRECT here: only the buffered transfer was tested");
     }
     assert_eq!(files[1].len() as u64, file::length(&entry));
+}
+
+/// Pages of a file that the page cache holds, where there is a tool that says so.
+fn cached(path: &Path) -> Option<String> {
+    let mut fincore = std::process::Command::new("fincore");
+    let said = fincore.args(["-b", "-n", "-r", "-o", "PAGES"]).arg(path);
+    let said = said.output().ok().filter(|said| said.status.success())?;
+    Some(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
+#[test]
+fn a_buffered_transfer_leaves_no_page_cache_behind() {
+    let dir = scratch();
+    let entry = entry("a", 1, Size::new(1024, 700));
+    let (path, plain) = (dir.path().join("a"), dir.path().join("plain"));
+    fs::write(&plain, [1; 8192]).expect("written");
+    if file::is_memory(dir.path()) || cached(&plain).as_deref() != Some("2") {
+        eprintln!("not tested: no disk, or no fincore");
+        return;
+    }
+    let wanted = pixels(&entry);
+    file::write(&path, &entry, &wanted, Transfer::Buffered, &|| true).expect("written");
+    assert_eq!(cached(&path).as_deref(), Some("0"), "after the write");
+    let mut found = vec![0; wanted.len()];
+    file::read(&path, &entry, &mut found, Transfer::Buffered).expect("read");
+    assert!(found == wanted);
+    assert_eq!(cached(&path).as_deref(), Some("0"), "after the read");
 }
 
 #[test]
