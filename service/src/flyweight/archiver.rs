@@ -17,12 +17,14 @@ use parking_lot::{Condvar, Mutex};
 use super::Identity;
 use super::cell::{Archiving, Cell};
 use super::config::ArchivingConfig;
+use super::readback::Readback;
 use super::reclaim::Residents;
 use super::slot::Slot;
 use super::texture::Texture;
 use crate::memory::budget::Budget;
 use crate::metrics::{ArchiveWrite, EvictionReason, Metrics};
 use crate::priority;
+use crate::store::Store;
 use crate::store::archive::{Admission, Archive};
 
 /// Niceness of the thread: behind decoding, since nobody waits for it.
@@ -278,9 +280,33 @@ impl Archiver {
 }
 
 impl Residents {
-    /// Has evicted textures archived from now on, or from now on not.
-    pub(super) fn set_archiver(&self, archiver: Option<Arc<Archiver>>) -> Option<Arc<Archiver>> {
-        std::mem::replace(&mut self.archiver.write(), archiver)
+    /// Has evicted textures archived from now on, and gives what reads them back, if the store has an archive.
+    pub(super) fn start_archiving(
+        &'static self,
+        store: &Store,
+        config: &ArchivingConfig,
+    ) -> std::io::Result<Option<Readback>> {
+        let Some(archive) = store.archive() else {
+            return Ok(None);
+        };
+        let readback = Readback::start(Arc::clone(archive), config, Arc::clone(&self.metrics))?;
+        let archiver = Archiver::start(
+            Arc::clone(archive),
+            config.clone(),
+            self,
+            Arc::clone(&self.budget),
+            Arc::clone(&self.metrics),
+        )?;
+        *self.archiver.write() = Some(archiver);
+        Ok(Some(readback))
+    }
+
+    /// The end of it: what waits is dropped.
+    pub(super) fn stop_archiving(&self) {
+        let archiver = self.archiver.write().take();
+        for item in archiver.iter().flat_map(|archiver| archiver.stop()) {
+            drop(self.end_archiving(item));
+        }
     }
 
     /// Whether the texture of an unpinned slot was taken on its way to the archive instead of going now. Never in Critical.

@@ -39,14 +39,12 @@ use crate::memory::arena::Arena;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
 use crate::store::{Store, Stored};
-use archiver::Archiver;
 use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
 use flight::{Flight, Seat};
 use loader::Loader;
 use policy::Lru;
 use pool::Pool;
-use readback::Readback;
 use reclaim::Residents;
 use record::Event;
 use slot::{Negative, Slot};
@@ -160,18 +158,7 @@ impl Flyweights {
             weak.upgrade()
                 .map_or(0, |pool| residents.reclaim(&pool, bytes))
         });
-        let readback = match store.archive() {
-            Some(archive) => {
-                let (settings, archive) = (config.archiving.clone(), Arc::clone(archive));
-                let readback =
-                    Readback::start(Arc::clone(&archive), &settings, Arc::clone(&metrics))?;
-                let (budget, metrics) = (Arc::clone(&budget), Arc::clone(&metrics));
-                let archiver = Archiver::start(archive, settings, residents, budget, metrics)?;
-                residents.set_archiver(Some(archiver));
-                Some(readback)
-            }
-            None => None,
-        };
+        let readback = residents.start_archiving(&store, &config.archiving)?;
         let loader = Loader {
             store,
             budget: Arc::clone(&budget),
@@ -594,11 +581,7 @@ impl Flyweights {
 
 impl Drop for Flyweights {
     fn drop(&mut self) {
-        if let Some(archiver) = self.residents.set_archiver(None) {
-            for item in archiver.stop() {
-                drop(self.residents.end_archiving(item));
-            }
-        }
+        self.residents.stop_archiving();
         // Slots outlive us; their textures must not.
         for slot in self.catalogue.slots() {
             self.residents.invalidate(slot);

@@ -66,7 +66,7 @@ pub(super) struct Residents {
     record: Option<AccessRecord>,
     pub(super) archiver: RwLock<Option<Arc<Archiver>>>,
     pub(super) budget: Arc<Budget>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Residents {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::flyweight::archiver::Archiver;
 use crate::metrics::{ArchiveRead, ArchiveRemoval, ArchiveWrite};
 use crate::store::archive::{Archive, ArchiveConfig};
 
