@@ -7,8 +7,6 @@ use bytes::Bytes;
 
 use super::*;
 use crate::codec::{Format, Size};
-use crate::memory::Arena;
-use crate::memory::arena::Block;
 
 /// A size whose pixels do not fill their last page.
 const ODD: Size = Size::new(321, 77);
@@ -37,6 +35,24 @@ fn pixels(entry: &Stored) -> Vec<u8> {
         (state >> 56) as u8
     };
     (0..entry.size.bytes()).map(step).collect()
+}
+
+/// Memory that starts at a page, as a texture's does.
+struct Aligned {
+    memory: Vec<u8>,
+    length: usize,
+}
+
+impl Aligned {
+    fn of(length: usize) -> Self {
+        let memory = vec![0; length + file::PAGE];
+        Self { memory, length }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        let start = self.memory.as_ptr().align_offset(file::PAGE);
+        &mut self.memory[start..start + self.length]
+    }
 }
 
 struct World {
@@ -116,7 +132,6 @@ impl World {
 #[test]
 fn pixels_come_back_as_they_were_whatever_their_size_and_place_in_memory() {
     let world = World::of(1 << 30);
-    let arena = Arena::new().expect("arena");
     let sizes = [
         (1, 1),
         (321, 77),
@@ -129,15 +144,12 @@ fn pixels_come_back_as_they_were_whatever_their_size_and_place_in_memory() {
         let entry = entry(&format!("b{number}"), 1, Size::new(width, height));
         let wanted = pixels(&entry);
         // Aligned as textures are, which may go past the page cache; and as a vector lies, which may not.
-        let block = |_| arena.allocate(wanted.len(), 4096).expect("block");
-        let mut aligned: [Block; 2] = std::array::from_fn(block);
-        aligned[0].as_mut_slice()[..wanted.len()].copy_from_slice(&wanted);
-        let source = &aligned[0].as_slice()[..wanted.len()];
-        let written = world.archive.write(&entry, source, &|| true);
+        let (mut source, mut target) = (Aligned::of(wanted.len()), Aligned::of(wanted.len()));
+        source.bytes().copy_from_slice(&wanted);
+        let written = world.archive.write(&entry, source.bytes(), &|| true);
         assert_eq!(written, ArchiveWrite::Ok, "{width}x{height}");
-        let out = &mut aligned[1].as_mut_slice()[..wanted.len()];
-        assert_eq!(world.archive.read(&entry, out), ArchiveRead::Hit);
-        assert!(*out == wanted[..], "{width}x{height}");
+        assert_eq!(world.archive.read(&entry, target.bytes()), ArchiveRead::Hit);
+        assert!(*target.bytes() == wanted[..], "{width}x{height}");
         let mut shifted = vec![0; wanted.len() + 1];
         assert_eq!(
             world.archive.read(&entry, &mut shifted[1..]),
@@ -163,12 +175,9 @@ fn pixels_come_back_as_they_were_whatever_their_size_and_place_in_memory() {
 #[test]
 fn both_ways_of_transfer_write_the_same_file() {
     let world = World::of(1 << 30);
-    let arena = Arena::new().expect("arena");
     let entry = entry("a", 1, Size::new(640, 480));
-    let mut block = arena
-        .allocate(entry.size.bytes() as usize, 4096)
-        .expect("block");
-    let source = &mut block.as_mut_slice()[..entry.size.bytes() as usize];
+    let mut memory = Aligned::of(entry.size.bytes() as usize);
+    let source = memory.bytes();
     source.copy_from_slice(&pixels(&entry));
     let files = [Transfer::Direct, Transfer::Buffered].map(|transfer| {
         let path = world.dir.path().join(format!("{transfer:?}"));
