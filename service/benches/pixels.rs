@@ -5,7 +5,6 @@
 mod support;
 
 use std::hint::black_box;
-
 use std::sync::Arc;
 
 use backdrop_service::codec::{self, Format, Header, Limits, PixelsMut, PixelsRef, Size};
