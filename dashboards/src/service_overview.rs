@@ -125,6 +125,7 @@ fn panels() -> Vec<Panel> {
     let layout = traffic(layout);
     let layout = memory(layout);
     let layout = cache(layout);
+    let layout = archive(layout);
     let layout = process(layout);
     layout.panels()
 }
@@ -350,6 +351,41 @@ fn cache(layout: Layout) -> Layout {
             Draft::lines("Frame pool", "short", "Blocks of the pool. Idle ones are charged too.")
                 .stacked()
                 .query("{{state}}", total_by("state", "pool_blocks")),
+        )
+}
+
+fn archive(layout: Layout) -> Layout {
+    layout
+        .row("Archive")
+        .panel(
+            Draft::lines("Archive reads by result", "ops", "Attempts per second to read a texture back; all but hit are decoded instead.")
+                .query("{{result}}", rate_by("result", "archive_reads_total")),
+        )
+        .panel(
+            Draft::lines("Archive writes by result", "ops", "Evicted textures per second on their way to the archive, by what became of them.")
+                .query("{{result}}", rate_by("result", "archive_writes_total")),
+        )
+        .panel(
+            Draft::lines("Archive removals by reason", "ops", "Files per second that left the archive. Limit: it is smaller than what is asked for.")
+                .query("{{reason}}", rate_by("reason", "archive_removals_total")),
+        )
+        .panel(
+            Draft::lines("Archive duration", "s", "Time of one read that brought a texture back, and of one write that ended well.")
+                .query("read p50", quantile("0.5", "archive_read_duration_seconds", ""))
+                .query("read p99", quantile("0.99", "archive_read_duration_seconds", ""))
+                .query("write p99", quantile("0.99", "archive_write_duration_seconds", ""))
+                .log(),
+        )
+        .panel(
+            Draft::lines("Archive bytes", "bytes", "Bytes on disk against their limit, and bytes of memory that wait to be written.")
+                .query("on disk", total("archive_bytes", ""))
+                .query("limit", total("archive_limit_bytes", ""))
+                .query("waiting", total("archive_queue_bytes", "")),
+        )
+        .panel(
+            Draft::lines("Archived textures", "short", "Textures on disk, and evicted ones that wait to be written.")
+                .query("on disk", total("archive_entries", ""))
+                .query("waiting", total("archive_queue_textures", "")),
         )
 }
 

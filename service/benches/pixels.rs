@@ -1,13 +1,19 @@
-//! How fast pixels are made: decode, resample, encode, and a whole preview, on one thread.
+//! How fast pixels are made: decode, resample, encode, and a whole preview, on one thread; and read back from the archive.
 
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 
 mod support;
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use backdrop_service::codec::{self, Header, Limits, PixelsMut, PixelsRef, Size};
+use backdrop_service::codec::{self, Format, Header, Limits, PixelsMut, PixelsRef, Size};
+use backdrop_service::memory::Arena;
+use backdrop_service::memory::arena::{Block, HUGE_PAGE};
+use backdrop_service::metrics::{ArchiveRead, ArchiveWrite};
 use backdrop_service::render::{CpuRenderer, Renderer, ViewTransform};
+use backdrop_service::store::Stored;
+use backdrop_service::store::archive::{Archive, ArchiveConfig};
 use support::{Figure, measure};
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
@@ -153,13 +159,93 @@ fn decoding(name: &'static str, file: &[u8], decode: Decode, goal: f64) -> Figur
     }
 }
 
+/// Textures in the archive that is read: more than a disk's own cache usually holds.
+const ARCHIVED: u32 = 32;
+
+/// A place for pixels as textures have it: aligned, of huge pages, faulted in.
+fn texture_block(arena: &Arc<Arena>) -> Block {
+    let mut block = arena
+        .allocate(8 << 20, HUGE_PAGE)
+        .expect("memory for a block");
+    block.populate();
+    block
+}
+
+/// Reads that go past the page cache, each of another texture, against the decode that they save; and the writes before them.
+fn archiving(full: &[u8], file: &[u8]) -> std::io::Result<[Figure; 2]> {
+    // Below the folder of the build, which lies on a disk where `/tmp` may not.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let archive = Archive::open(
+        ArchiveConfig::at(dir.path(), u64::from(ARCHIVED) * (9 << 20)),
+        Arc::default(),
+    )
+    .map_err(std::io::Error::other)?;
+    let arena = Arena::new().map_err(std::io::Error::other)?;
+    let (mut source, mut target) = (texture_block(&arena), texture_block(&arena));
+    let mut decoded = texture_block(&arena);
+    let bytes = FULL.bytes() as usize;
+    source.as_mut_slice()[..bytes].copy_from_slice(full);
+    let entry = |number: u32| Stored {
+        id: format!("b{}", number % ARCHIVED),
+        version: number / ARCHIVED + 1,
+        format: Format::Jpeg,
+        size: FULL,
+        bytes: file.len() as u64,
+        checksum: u64::from(number),
+        thumbnail: bytes::Bytes::new(),
+    };
+    let mut number = 0;
+    let mut write = || {
+        let pixels = &source.as_slice()[..bytes];
+        let written = archive.write(&entry(number), pixels, &|| true);
+        assert_eq!(written, ArchiveWrite::Ok);
+        number += 1;
+    };
+    let (written, _) = measure(&mut write, None);
+    (0..ARCHIVED).for_each(|_| write());
+    let first = number - ARCHIVED;
+    let mut reads = 0;
+    let mut read = || {
+        let entry = entry(first + reads % ARCHIVED);
+        reads += 1;
+        let pixels = black_box(&mut target.as_mut_slice()[..bytes]);
+        assert_eq!(archive.read(&entry, pixels), ArchiveRead::Hit);
+    };
+    let header = codec::probe(file, &Limits::default()).map_err(std::io::Error::other)?;
+    let mut decode = || {
+        let pixels = block(&mut decoded.as_mut_slice()[..bytes], FULL);
+        codec::decode_trusted(black_box(file), &header, pixels).expect("decodes");
+    };
+    let (ours, peer) = measure(&mut read, Some(&mut decode));
+    let write = Figure {
+        name: "write 1080p to the archive",
+        ours: written,
+        peer: None,
+        peer_name: None,
+        unit: "ms",
+        goal: None,
+    };
+    let read = Figure {
+        name: "read 1080p back from the archive",
+        ours,
+        peer,
+        peer_name: Some("decode its JPEG"),
+        unit: "ms",
+        goal: Some(1.0),
+    };
+    Ok([write, read])
+}
+
 fn main() -> std::io::Result<()> {
     let full = picture(FULL);
     let small = picture(PREVIEW);
     let mut file = Vec::new();
     codec::encode_jpeg(view(&full, FULL), 85, &mut file).map_err(std::io::Error::other)?;
     println!("1080p JPEG of {} kB", file.len() / 1000);
+    let [write, read] = archiving(&full, &file)?;
     support::report(&[
+        read,
+        write,
         copying(&full),
         resampling("resample 1080p to 640x360", &full, PREVIEW),
         resampling("resample 1080p to 1280x720", &full, Size::new(1280, 720)),

@@ -15,6 +15,7 @@ use crate::memory::{Arena, Budget, Hooks, Memory, State, arena};
 use crate::metrics::{Build, Metrics};
 use crate::sessions::Sessions;
 use crate::sessions::exclusive::Exclusive;
+use crate::store::archive::Archive;
 use crate::store::{Store, StoreError};
 use crate::{FEATURES, VERSION, failpoints};
 use std::net::SocketAddr;
@@ -77,6 +78,23 @@ fn hooks(flyweights: &Arc<Flyweights>) -> Hooks {
     }
 }
 
+/// The origin, and before it the archive. That one is a cache: a directory that another process uses is a mistake to be told,
+/// but a disk that does not take it keeps nobody from being served.
+fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<Store, StoreError> {
+    let store = Store::open(config.store())?;
+    let Some(archive) = config.archive() else {
+        return Ok(store);
+    };
+    match Archive::open(archive, Arc::clone(metrics)) {
+        Ok(archive) => Ok(store.with_archive(archive)),
+        Err(error @ StoreError::ArchiveInUse { .. }) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "no archive: evicted textures will be decoded again");
+            Ok(store)
+        }
+    }
+}
+
 impl Core {
     /// Makes the parts and takes in what the data directory holds.
     async fn start(config: &Config) -> Result<Self, AppError> {
@@ -88,7 +106,7 @@ impl Core {
         let metrics = Arc::new(Metrics::new(&build));
         let budget = Budget::new(config.budget());
         let pixels = Arena::new()?;
-        let store = Arc::new(Store::open(config.store())?);
+        let store = Arc::new(open_store(config, &metrics)?);
         let flyweights = Flyweights::new(
             config.flyweights(),
             store,

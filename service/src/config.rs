@@ -72,6 +72,10 @@ pub struct Config {
     pub admin_anywhere: bool,
     /// Where uploads live.
     pub data: PathBuf,
+    /// Where evicted textures are archived; `archive` below the data directory unless given.
+    pub archive: Option<PathBuf>,
+    /// Bytes that the archive may take; 0 is off.
+    pub archive_bytes_max: u64,
     /// Written once the service is ready.
     pub ready_file: Option<PathBuf>,
     /// Who may call; empty means everybody on loopback.
@@ -117,6 +121,8 @@ impl Default for Config {
             admin: SocketAddr::from(([127, 0, 0, 1], 7081)),
             admin_anywhere: false,
             data: PathBuf::from(".data"),
+            archive: None,
+            archive_bytes_max: 1 << 30,
             ready_file: None,
             tokens: Vec::new(),
             sharing: Sharing::default(),
@@ -216,6 +222,11 @@ impl Config {
                 self.listen,
                 self.admin,
                 self.data.display()
+            ),
+            format!(
+                "archive={} archive_bytes_max={}",
+                self.archive_dir().display(),
+                self.archive_bytes_max
             ),
             format!(
                 "sharing={:?} tokens={} tenants={tenants:?}",

@@ -8,6 +8,14 @@
 pub const STORE_LOAD_ERROR: &str = "store.load.error";
 /// A load from the store waits `return(ms)` milliseconds first.
 pub const STORE_LOAD_DELAY: &str = "store.load.delay";
+/// A read of the archive fails.
+pub const STORE_ARCHIVE_READ_ERROR: &str = "store.archive.read_error";
+/// A write of the archive fails.
+pub const STORE_ARCHIVE_WRITE_ERROR: &str = "store.archive.write_error";
+/// A write of the archive finds the disk full.
+pub const STORE_ARCHIVE_DISK_FULL: &str = "store.archive.disk_full";
+/// A read or write of the archive waits `return(ms)` milliseconds first.
+pub const STORE_ARCHIVE_SLOW: &str = "store.archive.slow";
 /// A picture's decoding fails.
 pub const CODEC_DECODE_ERROR: &str = "codec.decode.error";
 /// A picture's decoding waits `return(ms)` milliseconds first.
@@ -27,6 +35,10 @@ pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
 pub const ALL: &[&str] = &[
     STORE_LOAD_ERROR,
     STORE_LOAD_DELAY,
+    STORE_ARCHIVE_READ_ERROR,
+    STORE_ARCHIVE_WRITE_ERROR,
+    STORE_ARCHIVE_DISK_FULL,
+    STORE_ARCHIVE_SLOW,
     CODEC_DECODE_ERROR,
     CODEC_DECODE_DELAY,
     MEMORY_RESERVE_EXHAUSTED,

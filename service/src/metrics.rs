@@ -85,6 +85,31 @@ labels! {
     EvictionReason("reason") {
         Capacity = "capacity", Pressure = "pressure", Replaced = "replaced", Removed = "removed",
     }
+    /// What became of an attempt to read a texture back from the archive; all but `hit` go on to the decoder.
+    ArchiveRead("result") {
+        Hit = "hit",
+        Absent = "absent",
+        Truncated = "truncated",
+        Corrupt = "corrupt",
+        Error = "error",
+        Timeout = "timeout",
+        Busy = "busy",
+    }
+    /// What became of an evicted texture on its way to the archive; all but `ok` and `present` leave it unarchived.
+    ArchiveWrite("result") {
+        Ok = "ok",
+        Present = "present",
+        DiskFull = "disk_full",
+        Error = "error",
+        Paused = "paused",
+        TooLarge = "too_large",
+        QueueFull = "queue_full",
+        Dropped = "dropped",
+        TakenBack = "taken_back",
+        Overtaken = "overtaken",
+    }
+    /// Why a file left the archive.
+    ArchiveRemoval("reason") { Limit = "limit", Outdated = "outdated", Damaged = "damaged", Leftover = "leftover", }
     /// State of a block of the frame pool.
     BlockState("state") { Idle = "idle", Used = "used", }
     /// Where a block came from.
@@ -191,6 +216,26 @@ pub struct Metrics {
     pub flyweight_resident_bytes: Gauge,
     /// Bytes of textures under a lease.
     pub flyweight_pinned_bytes: Gauge,
+    /// Attempts to read a texture back from the archive.
+    pub archive_reads_total: By<ArchiveRead, Counter>,
+    /// Evicted textures on their way to the archive.
+    pub archive_writes_total: By<ArchiveWrite, Counter>,
+    /// Files that left the archive.
+    pub archive_removals_total: By<ArchiveRemoval, Counter>,
+    /// Time of one read that brought a texture back, checksum included, in seconds.
+    pub archive_read_duration_seconds: Histogram,
+    /// Time of one write that ended well, in seconds.
+    pub archive_write_duration_seconds: Histogram,
+    /// Bytes of the archive's files.
+    pub archive_bytes: Gauge,
+    /// Bytes that the archive may take; 0 when it is off.
+    pub archive_limit_bytes: Gauge,
+    /// Textures in the archive.
+    pub archive_entries: Gauge,
+    /// Evicted textures that wait to be written, the one being written included.
+    pub archive_queue_textures: Gauge,
+    /// Bytes of memory that they still hold.
+    pub archive_queue_bytes: Gauge,
     /// Live backgrounds of the catalogue.
     pub catalogue_entries: Gauge,
     /// Blocks of the frame pool.
@@ -412,6 +457,42 @@ impl Metrics {
             ),
             flyweight_pinned_bytes: r
                 .gauge("flyweight_pinned_bytes", "Bytes of textures under a lease"),
+            archive_reads_total: r.counters(
+                "archive_reads",
+                "Attempts to read a texture back from the archive by result; more truncated, corrupt or error: its disk fails; more timeout or busy: it is slow",
+            ),
+            archive_writes_total: r.counters(
+                "archive_writes",
+                "Evicted textures on their way to the archive by result; more disk_full or error: nothing new is archived; more queue_full: evictions outrun the disk",
+            ),
+            archive_removals_total: r.counters(
+                "archive_removals",
+                "Files that left the archive by reason; a steady rise of limit: it is smaller than what is asked for",
+            ),
+            archive_read_duration_seconds: r.one(
+                "archive_read_duration_seconds",
+                "One read that brought a texture back, checksum included",
+                work_histogram(),
+            ),
+            archive_write_duration_seconds: r.one(
+                "archive_write_duration_seconds",
+                "One write of a texture that ended well",
+                work_histogram(),
+            ),
+            archive_bytes: r.gauge("archive_bytes", "Bytes of the archive's files"),
+            archive_limit_bytes: r.gauge(
+                "archive_limit_bytes",
+                "Bytes that the archive may take, 0 when it is off",
+            ),
+            archive_entries: r.gauge("archive_entries", "Textures in the archive"),
+            archive_queue_textures: r.gauge(
+                "archive_queue_textures",
+                "Evicted textures that wait to be written, the one being written included",
+            ),
+            archive_queue_bytes: r.gauge(
+                "archive_queue_bytes",
+                "Bytes of memory that textures on their way to the archive still hold",
+            ),
             catalogue_entries: r.gauge("catalogue_entries", "Live backgrounds of the catalogue"),
             pool_blocks: r.gauges("pool_blocks", "Blocks of the frame pool by state"),
             pool_acquires_total: r

@@ -59,7 +59,7 @@ fn the_list_names_every_point_and_bad_actions_are_refused() {
     set(&service, "store.load.error", "10%return");
     let list = service.admin().get("/debug/failpoints").ok().json();
     let rows = list["failpoints"].as_array().expect("a list");
-    assert_eq!(rows.len(), 9);
+    assert_eq!(rows.len(), 13);
     let row = rows
         .iter()
         .find(|row| row["name"] == "store.load.error")
@@ -202,5 +202,67 @@ fn delays_are_waited_out() {
         "flyweight.evict.delay",
     ] {
         assert!(triggers(&service, point) >= 1.0, "{point} never fired");
+    }
+}
+
+/// Six half-MiB textures of which a pass can spare four for the archive.
+fn gallery(dir: &std::path::Path) -> Gallery {
+    Gallery::open(dir, &[], 6)
+}
+
+#[test]
+fn a_disk_that_fails_on_writing_costs_the_archive_only() {
+    for (point, result) in [
+        ("store.archive.write_error", "error"),
+        ("store.archive.disk_full", "disk_full"),
+    ] {
+        let dir = scratch();
+        let gallery = gallery(dir.path());
+        set(&gallery.service, point, "return");
+        gallery.shrink_by(2);
+        gallery.settle();
+        assert!(gallery.writes(result) >= 1.0, "{point}");
+        assert_eq!(triggers(&gallery.service, point), gallery.writes(result));
+        assert_eq!(gallery.service.metric("backdrop_archive_entries"), 0.0);
+        clear(&gallery.service, point);
+        gallery.is_as_it_was();
+        // When the pause is over, evicted textures are archived again.
+        poll("an archived texture", || {
+            gallery.shrink_by(2);
+            gallery.settle();
+            gallery.is_as_it_was();
+            (gallery.writes("ok") > 0.0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn reads_of_the_archive_that_fail_or_take_too_long_end_in_a_decode() {
+    for (point, action, result) in [
+        ("store.archive.read_error", "return", "error"),
+        ("store.archive.slow", "return(2000)", "timeout"),
+    ] {
+        let dir = scratch();
+        let gallery = gallery(dir.path());
+        gallery.shrink_by(2);
+        gallery.settle();
+        assert_eq!(gallery.writes("ok"), 4.0);
+        set(&gallery.service, point, action);
+        gallery.is_as_it_was();
+        assert!(gallery.reads(result) >= 1.0, "{point}");
+        assert!(triggers(&gallery.service, point) >= 1.0);
+        let failed = "backdrop_flyweight_loads_total{result=\"error\"}";
+        assert_eq!(gallery.service.metric(failed), 0.0);
+        clear(&gallery.service, point);
+        // A read that was given up keeps its turn and its block until the disk answers, and no longer.
+        poll("every block given back", || {
+            gallery
+                .service
+                .admin()
+                .post("/debug/shrink", json!({"to_bytes": 0}))
+                .ok();
+            (gallery.service.memory()["textures"]["ledger_bytes"] == 0).then_some(())
+        });
+        gallery.is_as_it_was();
     }
 }

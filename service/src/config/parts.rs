@@ -10,6 +10,8 @@ use crate::frames::FramesConfig;
 use crate::memory::{BudgetConfig, GovernorConfig, MemoryConfig};
 use crate::sessions::SessionsConfig;
 use crate::store::StoreConfig;
+use crate::store::archive::ArchiveConfig;
+use std::path::PathBuf;
 
 /// Indices given out for each background that is allowed at once.
 const INDICES_PER_BACKGROUND: usize = 16;
@@ -87,6 +89,20 @@ impl Config {
             ids_max: self.indices_max(),
             ..StoreConfig::at(&self.data)
         }
+    }
+
+    /// Where the archive's files lie.
+    #[must_use]
+    pub fn archive_dir(&self) -> PathBuf {
+        let inside = || self.data.join("archive");
+        self.archive.clone().unwrap_or_else(inside)
+    }
+
+    /// The archive's settings, unless it is off.
+    #[must_use]
+    pub fn archive(&self) -> Option<ArchiveConfig> {
+        (self.archive_bytes_max > 0)
+            .then(|| ArchiveConfig::at(self.archive_dir(), self.archive_bytes_max))
     }
 
     /// Asks each part whether it can work with what it would be told.

@@ -38,6 +38,10 @@ raw! {
     admin_anywhere: bool = "BACKDROP_ADMIN_ANYWHERE" (num_args = 0..=1, default_missing_value = "true");
     /// Directory of uploads [default: .data]
     data: PathBuf = "BACKDROP_DATA" (value_name = "DIR");
+    /// Directory of the archive of evicted textures, on a local disk [default: archive below the data directory]
+    archive: PathBuf = "BACKDROP_ARCHIVE" (value_name = "DIR");
+    /// Bytes of disk that the archive may take; 0 is off [default: 1GiB]
+    archive_bytes_max: ByteSize = "BACKDROP_ARCHIVE_BYTES_MAX" (value_name = "SIZE");
     /// Write pid, addresses and features here as JSON once ready
     ready_file: PathBuf = "BACKDROP_READY_FILE" (value_name = "FILE");
     /// TOML file with [[token]] tables of secret, tenant and roles
@@ -184,6 +188,12 @@ impl Raw {
         put(&mut config.admin, self.admin, |admin| admin);
         put(&mut config.admin_anywhere, self.admin_anywhere, |is| is);
         put(&mut config.data, self.data.clone(), |data| data);
+        config.archive.clone_from(&self.archive);
+        put(
+            &mut config.archive_bytes_max,
+            self.archive_bytes_max,
+            |ByteSize(bytes)| bytes,
+        );
         config.ready_file.clone_from(&self.ready_file);
         put(&mut config.sessions_max, self.sessions_max, |n| n);
         put(&mut config.backgrounds_max, self.backgrounds_max, |n| n);

@@ -1,11 +1,13 @@
 //! One place for one texture, and the one atomic word that guards it.
 //!
 //! The word holds everything that decides who may touch the texture: whether it is there (`RESIDENT`), being put or taken
-//! (`BUSY`), to go with its last pin (`EVICT`, which a new pin takes back), replaced (`RETIRED`, for good), and the number of
-//! pins. There is one location, so there is no order between locations to reason about.
+//! (`BUSY`), to go with its last pin (`EVICT`, which a new pin takes back), replaced (`RETIRED`, for good), being archived
+//! before it goes (`ARCHIVING`), and the number of pins. There is one location, so there is no order between locations to
+//! reason about.
 //!
 //! Invariants: the texture is written and taken only while `BUSY` and not `RESIDENT`, which one thread at a time reaches by
-//! compare-and-swap; it is read only under a pin; pins exist only on `RESIDENT` words. The only `unsafe` of `flyweight` is here.
+//! compare-and-swap, and never from a pinned or `ARCHIVING` word; it is read only under a pin or by the one who archives;
+//! pins exist only on `RESIDENT` words. The only `unsafe` of `flyweight` is here.
 //!
 //! Cells are leaked: a reader may come to a cell through a pointer that is a moment old, and finds a word that says no. How many
 //! there are is bounded by the slots and the versions of one slot that are pinned at the same time.
@@ -18,6 +20,7 @@ const RESIDENT: u64 = 1 << 63;
 const BUSY: u64 = 1 << 62;
 const EVICT: u64 = 1 << 61;
 const RETIRED: u64 = 1 << 60;
+const ARCHIVING: u64 = 1 << 59;
 const PINS: u64 = (1 << 32) - 1;
 
 /// Room for one `T`.
@@ -37,6 +40,8 @@ pub(super) struct Look {
     pub(super) resident: bool,
     /// Pins at the moment.
     pub(super) pins: u32,
+    /// It is kept from leaving until it was archived.
+    pub(super) archiving: bool,
 }
 
 impl<T> Cell<T> {
@@ -98,7 +103,7 @@ impl<T> Cell<T> {
     fn take_if(&self, wanted: impl Fn(u64) -> bool) -> Option<T> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            if !wanted(word) || word & PINS != 0 {
+            if !wanted(word) || word & (PINS | ARCHIVING) != 0 {
                 return None;
             }
             match self
@@ -113,6 +118,25 @@ impl<T> Cell<T> {
         let value = unsafe { (*self.value.get()).take() };
         self.word.store(0, Ordering::Release);
         value
+    }
+
+    /// Asks an unpinned value to go and keeps it for one who archives it first. `None` when it is pinned or going already.
+    pub(super) fn try_archive(&'static self) -> Option<Archiving<T>> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if word & RESIDENT == 0 || word & (PINS | ARCHIVING | EVICT | RETIRED) != 0 {
+                return None;
+            }
+            match self.word.compare_exchange_weak(
+                word,
+                word | ARCHIVING | EVICT,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Archiving { cell: self }),
+                Err(now) => word = now,
+            }
+        }
     }
 
     /// Asks the value to go with its last pin. False when nothing is there.
@@ -140,7 +164,56 @@ impl<T> Cell<T> {
         Look {
             resident: word & RESIDENT != 0 && word & RETIRED == 0,
             pins: (word & PINS) as u32,
+            archiving: word & ARCHIVING != 0,
         }
+    }
+}
+
+/// An evicted value that stays until it was archived. It can be pinned meanwhile, which takes the eviction back.
+#[derive(Debug)]
+pub(super) struct Archiving<T: 'static> {
+    cell: &'static Cell<T>,
+}
+
+impl<T> Archiving<T> {
+    /// The value.
+    pub(super) fn get(&self) -> &T {
+        // SAFETY: the word is RESIDENT and ARCHIVING by our hand, so nobody writes the value until we let go.
+        let value = unsafe { (*self.cell.value.get()).as_ref() };
+        value.unwrap_or_else(|| unreachable!("an archiving cell holds a value"))
+    }
+
+    /// The cell.
+    pub(super) fn cell(&self) -> &'static Cell<T> {
+        self.cell
+    }
+
+    /// Whether it is still to go: nobody asked for it since.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.cell.word.load(Ordering::Relaxed) & EVICT != 0
+    }
+
+    /// Lets go and says what is left. `Drop` does the same without saying.
+    pub(super) fn release(self) -> Left {
+        let left = self.end();
+        std::mem::forget(self);
+        left
+    }
+
+    fn end(&self) -> Left {
+        // SeqCst for the same reason as in `unpin`.
+        let before = self.cell.word.fetch_and(!ARCHIVING, Ordering::SeqCst);
+        match (before & PINS, before & (EVICT | RETIRED)) {
+            (0, 0) => Left::Unpinned,
+            (0, _) => Left::Condemned,
+            _ => Left::Pinned,
+        }
+    }
+}
+
+impl<T> Drop for Archiving<T> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -269,6 +342,35 @@ mod tests {
         assert!(cell.install("new").is_ok());
     }
 
+    #[test]
+    fn an_archiving_value_stays_until_it_is_let_go_and_a_pin_takes_it_back() {
+        let cell = Cell::leaked();
+        assert!(cell.try_archive().is_none(), "nothing there");
+        let pin = cell.install(5).expect("empty");
+        assert!(cell.try_archive().is_none(), "pinned");
+        drop(pin);
+        let archiving = cell.try_archive().expect("unpinned");
+        assert!(cell.try_archive().is_none(), "one at a time");
+        assert!(cell.look().archiving && archiving.is_condemned());
+        assert_eq!(
+            (cell.try_take(), cell.try_take_condemned()),
+            (None, None),
+            "kept"
+        );
+        let pin = cell.try_pin().expect("leased again");
+        assert!(!archiving.is_condemned());
+        assert_eq!((*pin.get(), *archiving.get()), (5, 5));
+        assert_eq!(archiving.release(), Left::Pinned);
+        assert_eq!(pin.release(), Left::Unpinned, "it stays");
+        let archiving = cell.try_archive().expect("unpinned");
+        let pin = cell.try_pin().expect("leased again");
+        assert!(cell.retire());
+        assert_eq!(pin.release(), Left::Condemned);
+        assert_eq!(cell.try_take_condemned(), None, "its archiver comes last");
+        assert_eq!(archiving.release(), Left::Condemned);
+        assert_eq!(cell.try_take_condemned(), Some(5));
+    }
+
     /// Readers, an evictor and an installer on one cell: no reader sees a value that is not whole, and none is lost.
     #[test]
     fn values_stay_whole_under_concurrent_eviction() {
@@ -286,6 +388,19 @@ mod tests {
                     }
                 });
             }
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let Some(archiving) = cell.try_archive() else {
+                        continue;
+                    };
+                    let [a, b] = **archiving.get();
+                    assert_eq!(a, !b);
+                    if archiving.release() == Left::Condemned && cell.try_take_condemned().is_some()
+                    {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     if let Some(value) = cell.try_take() {
@@ -311,7 +426,8 @@ mod tests {
             cell.look(),
             Look {
                 resident: false,
-                pins: 0
+                pins: 0,
+                archiving: false
             }
         );
     }

@@ -5,6 +5,30 @@ use std::time::Duration;
 use super::pool::PoolConfig;
 use crate::codec::Limits;
 
+/// How evicted textures go to the archive and come back, where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivingConfig {
+    /// Most bytes of textures that wait to be written.
+    pub queue_bytes_max: u64,
+    /// The same as a part of the budget's ceiling: its so-many-th. The lesser of both counts.
+    pub queue_share: u64,
+    /// Threads that read, and so reads at once; what comes on top is decoded.
+    pub readers: usize,
+    /// Longest wait for one read; after it the texture is decoded.
+    pub read_timeout: Duration,
+}
+
+impl Default for ArchivingConfig {
+    fn default() -> Self {
+        Self {
+            queue_bytes_max: 64 << 20,
+            queue_share: 16,
+            readers: 2,
+            read_timeout: Duration::from_millis(250),
+        }
+    }
+}
+
 /// Settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlyweightsConfig {
@@ -28,6 +52,8 @@ pub struct FlyweightsConfig {
     pub limits: Limits,
     /// The frame pool's.
     pub pool: PoolConfig,
+    /// The way to the archive and back.
+    pub archiving: ArchivingConfig,
     /// Entries of the access record; 0 is off.
     pub access_record: usize,
 }
@@ -48,6 +74,7 @@ impl Default for FlyweightsConfig {
             negative_ttl: Duration::from_secs(1),
             limits: Limits::default(),
             pool: PoolConfig::default(),
+            archiving: ArchivingConfig::default(),
             access_record: 0,
         }
     }
@@ -80,6 +107,14 @@ impl FlyweightsConfig {
         if self.load_timeout.is_zero() || self.pool.blocks_max == 0 {
             return Err(FlyweightsConfigError(
                 "the load timeout and the pool must not be zero",
+            ));
+        }
+        if self.archiving.queue_share < 2
+            || !(1..=64).contains(&self.archiving.readers)
+            || self.archiving.read_timeout.is_zero()
+        {
+            return Err(FlyweightsConfigError(
+                "the archive needs 1 to 64 readers, a timeout, and a queue of at most half the budget",
             ));
         }
         Ok(())

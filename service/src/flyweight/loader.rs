@@ -1,4 +1,5 @@
-//! How a texture comes to be: source bytes from the store, a block from the pool, pixels from the codec. It knows no slots.
+//! How a texture comes to be: from the archive if it is there, else source bytes from the store, a block from the pool, pixels
+//! from the codec. It knows no slots.
 //!
 //! Everything is reserved before it is taken: source and scratch as `decode`, the block as `textures`. The decode itself runs on its
 //! own threads.
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::pool::{Pool, Ticket};
+use super::readback::Readback;
 use super::texture::Texture;
 use super::workers::{WorkerError, Workers};
 use crate::codec::{self, CodecError, Header, Limits, PixelsMut};
@@ -73,6 +75,7 @@ pub(super) struct Loader {
     pub(super) reserve_wait: Duration,
     pub(super) load_timeout: Duration,
     pub(super) loads: Semaphore,
+    pub(super) readback: Option<Readback>,
 }
 
 impl Loader {
@@ -94,14 +97,20 @@ impl Loader {
             .acquire()
             .await
             .map_err(|_| WorkerError::Stopped)?;
-        let mut charge = self
-            .budget
-            .reserve(Purpose::Decode, entry.bytes, patience())
-            .await?;
+        // The store's faults are those of all its tiers.
         failpoints::delay(failpoints::STORE_LOAD_DELAY).await;
         if failpoints::hit(failpoints::STORE_LOAD_ERROR) {
             return Err(LoadError::Injected(failpoints::STORE_LOAD_ERROR));
         }
+        if let Some(readback) = &self.readback
+            && let Some(texture) = readback.load(entry, &self.pool, patience()).await?
+        {
+            return Ok(texture);
+        }
+        let mut charge = self
+            .budget
+            .reserve(Purpose::Decode, entry.bytes, patience())
+            .await?;
         let source = self.store.get(entry).await?;
         let header = codec::probe(&source, &self.limits)?;
         charge.merge(

@@ -5,6 +5,7 @@
 //! the budget and the arena. Invariants, each with a test: the same index yields the same texture as long as anyone holds it; a cold
 //! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
 
+mod archiver;
 mod catalogue;
 #[expect(
     unsafe_code,
@@ -18,6 +19,7 @@ mod lease;
 mod loader;
 pub mod policy;
 pub mod pool;
+mod readback;
 mod reclaim;
 pub mod record;
 mod slot;
@@ -49,7 +51,7 @@ use slot::{Negative, Slot};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
-pub use config::{FlyweightsConfig, FlyweightsConfigError};
+pub use config::{ArchivingConfig, FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
 pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
@@ -156,6 +158,7 @@ impl Flyweights {
             weak.upgrade()
                 .map_or(0, |pool| residents.reclaim(&pool, bytes))
         });
+        let readback = residents.start_archiving(&store, &config.archiving)?;
         let loader = Loader {
             store,
             budget: Arc::clone(&budget),
@@ -165,6 +168,7 @@ impl Flyweights {
             reserve_wait: config.reserve_wait,
             load_timeout: config.load_timeout,
             loads: Semaphore::new(config.loads_max),
+            readback,
         };
         let bounds = CatalogueConfig {
             backgrounds_max: config.backgrounds_max,
@@ -576,6 +580,7 @@ impl Flyweights {
 
 impl Drop for Flyweights {
     fn drop(&mut self) {
+        self.residents.stop_archiving();
         // Slots outlive us; their textures must not.
         for slot in self.catalogue.slots() {
             self.residents.invalidate(slot);

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::archiver::Archiver;
 use super::cell::{Cell, Left, Pin};
 use super::policy::Policy;
 use super::pool::Pool;
@@ -33,6 +34,11 @@ pub struct ShrinkReport {
     pub pinned: u64,
     /// Their bytes.
     pub pinned_bytes: u64,
+    /// Textures that are on their way to the archive. They hold their bytes until they are written, and count as neither
+    /// evicted nor freed before.
+    pub archived: u64,
+    /// Their bytes.
+    pub archived_bytes: u64,
     /// Textures that were pinned between the look and the attempt.
     pub skipped: u64,
     /// Bytes held afterwards, idle blocks included.
@@ -58,8 +64,9 @@ pub(super) struct Residents {
     clock: AtomicU64,
     policy: Box<dyn Policy>,
     record: Option<AccessRecord>,
-    budget: Arc<Budget>,
-    metrics: Arc<Metrics>,
+    pub(super) archiver: RwLock<Option<Arc<Archiver>>>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Residents {
@@ -76,6 +83,7 @@ impl Residents {
             clock: AtomicU64::new(0),
             policy,
             record: (record > 0).then(|| AccessRecord::new(record)),
+            archiver: RwLock::default(),
             budget,
             metrics,
         }
@@ -166,20 +174,38 @@ impl Residents {
     /// Lets go of a pin; the last one of a texture that was asked to go takes it along.
     pub(super) fn release(&self, slot: &Slot, pin: Pin<Texture>) {
         let cell = pin.cell();
-        match pin.release() {
+        let left = pin.release();
+        drop(self.after_release(slot, cell, left, EvictionReason::Pressure));
+    }
+
+    /// What follows when a pin, or the one who archives, has let go: the texture that was only waiting for that, or room.
+    pub(super) fn after_release(
+        &self,
+        slot: &Slot,
+        cell: &'static Cell<Texture>,
+        left: Left,
+        reason: EvictionReason,
+    ) -> Option<Texture> {
+        match left {
             Left::Pinned => {}
             // Whoever waits for room can now have this texture evicted.
             Left::Unpinned => self.budget.poke(),
-            Left::Condemned => drop(self.take_condemned(slot, cell)),
+            Left::Condemned => return self.take_condemned(slot, cell, reason),
         }
+        None
     }
 
-    fn take_condemned(&self, slot: &Slot, cell: &'static Cell<Texture>) -> Option<Texture> {
+    fn take_condemned(
+        &self,
+        slot: &Slot,
+        cell: &'static Cell<Texture>,
+        reason: EvictionReason,
+    ) -> Option<Texture> {
         let mut set = self.set.lock();
         let texture = cell.try_take_condemned()?;
         // A retired texture left the set before; its slot may by now hold another one in another cell.
         if slot.cell().is_some_and(|active| std::ptr::eq(active, cell)) {
-            self.unlink(&mut set, slot, EvictionReason::Pressure);
+            self.unlink(&mut set, slot, reason);
         }
         Some(texture)
     }
@@ -189,25 +215,41 @@ impl Residents {
         let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else {
             return false;
         };
-        self.take_condemned(slot, cell).is_some()
+        self.take_condemned(slot, cell, EvictionReason::Pressure)
+            .is_some()
     }
 
     /// Evicts the one texture whose turn it is. False when all are under a lease.
+    ///
+    /// The one whose turn it is may go to the archive, which gives its memory back only when it is written; the next one then
+    /// goes at once. One that waits to be archived goes when nothing else is left.
     pub(super) fn evict_one(&self) -> bool {
         let mut set = self.set.lock();
+        let mut may_archive = true;
         // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
         for _ in 0..set.len() + 64 {
             let unpinned = set.values().filter(|resident| {
                 resident
                     .slot
                     .cell()
-                    .is_some_and(|cell| cell.look().pins == 0)
+                    .map(Cell::look)
+                    .is_some_and(|look| look.pins == 0 && !look.archiving)
             });
             let Some(&victim) =
                 unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history))
             else {
-                return false;
+                drop(set);
+                match self.withdraw_one() {
+                    // It was leased again meanwhile, which made another one's turn.
+                    Some(false) => set = self.set.lock(),
+                    gone => return gone.is_some(),
+                }
+                continue;
             };
+            if may_archive && self.archives(victim.slot, victim.bytes, EvictionReason::Capacity) {
+                may_archive = false;
+                continue;
+            }
             // Pinned since we looked: another one's turn.
             let Some(texture) = victim.slot.cell().and_then(Cell::try_take) else {
                 continue;
@@ -234,14 +276,25 @@ impl Residents {
             .map(|resident| (self.policy.rank(&resident.slot.history), *resident))
             .collect();
         order.sort_unstable_by_key(|&(rank, resident)| (rank, resident.slot.index));
+        let mut spare = evictable(&order).saturating_sub(bytes);
+        // Of this pass alone: the queue may have been dropped before it.
+        let mut taken_bytes = 0;
         for (_, resident) in order {
             let Some(cell) = resident.slot.cell() else {
                 continue;
             };
-            if cell.look().pins > 0 {
+            let look = cell.look();
+            if look.pins > 0 {
                 report.pinned += 1;
                 report.pinned_bytes += resident.bytes;
-            } else if report.evicted_bytes < bytes {
+            } else if !look.archiving && taken_bytes < bytes {
+                // What goes to the archive frees nothing now, so there must be enough others that do.
+                if spare >= resident.bytes && self.archives(resident.slot, resident.bytes, reason) {
+                    spare -= resident.bytes;
+                    report.archived += 1;
+                    report.archived_bytes += resident.bytes;
+                    continue;
+                }
                 let Some(texture) = cell.try_take() else {
                     report.skipped += 1;
                     continue;
@@ -249,6 +302,7 @@ impl Residents {
                 self.unlink(&mut set, resident.slot, reason);
                 report.evicted += 1;
                 report.evicted_bytes += resident.bytes;
+                taken_bytes += resident.bytes;
                 taken.push(texture);
             }
         }
@@ -266,6 +320,9 @@ impl Residents {
         let mut report = ShrinkReport::default();
         let excess = |pool: &Pool| pool.held_bytes().saturating_sub(target);
         report.freed_bytes += pool.trim(excess(pool));
+        if !self.budget.growth_open() {
+            report.freed_bytes += self.free_withdrawn(pool, target, &mut report);
+        }
         if excess(pool) > 0 {
             let unlinking = Instant::now();
             let taken = self.take_until(excess(pool), reason, &mut report);
@@ -274,6 +331,9 @@ impl Residents {
             drop(taken);
             report.freed_bytes += pool.trim(excess(pool));
         }
+        if excess(pool) > 0 {
+            report.freed_bytes += self.free_withdrawn(pool, target, &mut report);
+        }
         report.held_bytes = pool.held_bytes();
         report.duration = started.elapsed();
         self.metrics
@@ -281,6 +341,15 @@ impl Residents {
             .set(self.pinned_bytes() as i64);
         log(&report, target, reason, self.policy.name());
         report
+    }
+
+    /// Drops what waits to be archived, and frees its blocks down to `target`: memory presses more than a later load costs.
+    fn free_withdrawn(&self, pool: &Pool, target: u64, report: &mut ShrinkReport) -> u64 {
+        let withdrawn = self.withdraw_all();
+        report.evicted += withdrawn.len() as u64;
+        report.evicted_bytes += withdrawn.iter().map(Texture::bytes).sum::<u64>();
+        drop(withdrawn);
+        pool.trim(pool.held_bytes().saturating_sub(target))
     }
 
     /// Bytes of textures under a lease.
@@ -309,6 +378,16 @@ impl Residents {
     }
 }
 
+/// Bytes that a pass could evict now.
+fn evictable(order: &[(u64, Resident)]) -> u64 {
+    let free = |resident: &&Resident| {
+        let look = resident.slot.cell().map(Cell::look);
+        look.is_some_and(|look| look.pins == 0 && !look.archiving)
+    };
+    let residents = order.iter().map(|(_, resident)| resident);
+    residents.filter(free).map(|resident| resident.bytes).sum()
+}
+
 fn log(report: &ShrinkReport, target: u64, reason: EvictionReason, policy: &str) {
     tracing::info!(
         reason = reason.name(),
@@ -319,7 +398,8 @@ fn log(report: &ShrinkReport, target: u64, reason: EvictionReason, policy: &str)
         freed_bytes = report.freed_bytes,
         pinned = report.pinned,
         pinned_bytes = report.pinned_bytes,
-        archived = 0,
+        archived = report.archived,
+        archived_bytes = report.archived_bytes,
         skipped = report.skipped,
         held_bytes = report.held_bytes,
         unlink_us = report.unlink.as_micros() as u64,

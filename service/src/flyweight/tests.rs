@@ -1,5 +1,7 @@
 //! The rules of flyweights, each as a test, over a real store, pool, budget and codec.
 
+mod archive;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -230,6 +230,20 @@ impl Flyweights {
         }
     }
 
+    /// Removes from the archive what is not in the catalogue.
+    async fn prune_archive(&self) {
+        if let Some(archive) = self.loader.store.archive() {
+            let live = self.list(None, usize::MAX);
+            let live = live.iter().map(|identity| {
+                let stored = &identity.stored;
+                (stored.id.clone(), (stored.version, stored.checksum))
+            });
+            let (archive, live) = (Arc::clone(archive), live.collect());
+            // Best effort: what stays is never read, it only takes place.
+            drop(tokio::task::spawn_blocking(move || archive.retain(&live)).await);
+        }
+    }
+
     /// Takes in what the store kept. Damaged entries are reported and passed over.
     pub async fn recover(&self) -> Result<RecoveryReport, StoreError> {
         let found = self.loader.store.recover().await?;
@@ -249,6 +263,7 @@ impl Flyweights {
                 Err(error) => report.refused.push((id, error)),
             }
         }
+        self.prune_archive().await;
         for damaged in &report.damaged {
             tracing::warn!(
                 path = damaged.path,

@@ -1,6 +1,7 @@
 //! The store: encoded backgrounds and what is known of them, kept across restarts.
 //!
-//! A chain of tiers behind one type; today it has one link, the [`origin`]. It knows files and checksums, neither pixels nor slots.
+//! A chain of tiers behind one type: the [`archive`], which holds decoded pixels and may be off, before the [`origin`], which holds
+//! everything. It knows files and checksums and pixels as bytes, neither blocks nor slots.
 //! Invariants: what `put` acknowledged is on disk and is found again; a version number of an id is never used twice, not even after
 //! a delete; an entry that is torn or corrupt is reported and passed over, never served; one process at a time has the directory.
 //!
@@ -8,15 +9,18 @@
 //! them any more. A crash in between loses nothing: the newest sound version counts, a tombstone counts more, and the next start
 //! removes what the crash left.
 
+pub mod archive;
 mod lock;
 pub mod origin;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Format, Size};
+use archive::Archive;
 use origin::{Kind, Origin};
 
 /// Settings.
@@ -227,6 +231,14 @@ pub enum StoreError {
         /// The directory.
         dir: String,
     },
+    /// The archive's directory is another process's.
+    #[error(
+        "another process uses the archive {dir}; give this one a directory of its own with --archive, or none with --archive-bytes-max 0"
+    )]
+    ArchiveInUse {
+        /// The directory.
+        dir: String,
+    },
     /// More ids than fit the catalogue's bounds.
     #[error(
         "the directory holds more than {max} ids, deleted ones included; raise --backgrounds-max, or move ids away from backgrounds/"
@@ -244,6 +256,7 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     origin: Origin,
+    archive: Option<Arc<Archive>>,
 }
 
 impl Store {
@@ -251,7 +264,31 @@ impl Store {
     pub fn open(config: StoreConfig) -> Result<Self, StoreError> {
         Ok(Self {
             origin: Origin::open(config)?,
+            archive: None,
         })
+    }
+
+    /// The same store with an archive before its origin.
+    #[must_use]
+    pub fn with_archive(self, archive: Archive) -> Self {
+        Self {
+            archive: Some(Arc::new(archive)),
+            ..self
+        }
+    }
+
+    /// The tier of decoded pixels, unless it is off.
+    pub fn archive(&self) -> Option<&Arc<Archive>> {
+        self.archive.as_ref()
+    }
+
+    /// Removes pixels of `id` up to `version` from the archive, off the async workers.
+    async fn unarchive(&self, id: &str, version: u32) {
+        if let Some(archive) = &self.archive {
+            let (archive, id) = (Arc::clone(archive), id.to_owned());
+            // Best effort: an outdated file is never read, it only takes place.
+            drop(tokio::task::spawn_blocking(move || archive.forget(&id, version)).await);
+        }
     }
 
     /// Keeps a version. When it returns, the bytes and their sidecar are on disk; older versions are there still, until
@@ -279,6 +316,7 @@ impl Store {
         self.origin
             .remove_where(id, |kind| kind.version() < version)
             .await;
+        self.unarchive(id, version.saturating_sub(1)).await;
     }
 
     /// Removes all versions up to `version`, whose tombstone was put before and stays. Best effort, as [`Store::prune`] is.
@@ -286,6 +324,7 @@ impl Store {
         self.origin
             .remove_where(id, |kind| kind.is_ended_by(version))
             .await;
+        self.unarchive(id, version).await;
     }
 
     /// Takes a version back that was put, wholly or in part, and never shown. Best effort.

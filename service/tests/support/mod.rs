@@ -434,3 +434,86 @@ pub fn from_hex(value: &serde_json::Value) -> u64 {
 pub fn crate_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// Side of a texture of half a MiB, as [`Gallery`] shows them.
+const GALLERY_SIZE: (u32, u32) = (512, 256);
+/// What one of them takes.
+pub const GALLERY_TEXTURE: u64 = 512 << 10;
+
+/// A service with backgrounds of different colours, a session on each, and what their frames look like.
+pub struct Gallery {
+    pub service: Service,
+    pub sessions: Vec<String>,
+    pub frames: Vec<Vec<u8>>,
+}
+
+impl Gallery {
+    /// Starts the service, uploads `count` backgrounds unless they are there, and draws each once.
+    pub fn open(dir: &Path, arguments: &[&str], count: u8) -> Self {
+        let mut gallery = Self {
+            service: Service::start(dir, arguments),
+            sessions: Vec::new(),
+            frames: Vec::new(),
+        };
+        let mut client = gallery.service.client();
+        let (width, height) = GALLERY_SIZE;
+        for number in 0..count {
+            let path = format!("/v1/backgrounds/wall-{number}");
+            if client.get(&path).status == 404 {
+                client
+                    .put(&path, png(width, height, [number, 7, 255 - number]))
+                    .ok();
+            }
+            let body = serde_json::json!({ "background": format!("wall-{number}") });
+            let session = client.post("/v1/sessions", body).ok().json();
+            let id = session["session"].as_str().expect("an id");
+            gallery.sessions.push(id.to_owned());
+            gallery.frames.push(gallery.frame(usize::from(number)));
+        }
+        gallery
+    }
+
+    /// The frame of one session, every pixel as it is.
+    pub fn frame(&self, number: usize) -> Vec<u8> {
+        let session = &self.sessions[number];
+        let path = format!("/v1/sessions/{session}/frame?width=512&height=256&format=rgba");
+        let answer = self.service.client().get(&path).ok();
+        let pixel = [number as u8, 7, 255 - number as u8, 255];
+        let (pixels, _) = answer.body.as_chunks::<4>();
+        assert!(
+            pixels.iter().all(|found| *found == pixel),
+            "other pixels than those of background {number}"
+        );
+        answer.body
+    }
+
+    /// Draws all of them and compares.
+    pub fn is_as_it_was(&self) {
+        for (number, before) in self.frames.iter().enumerate() {
+            assert!(self.frame(number) == *before, "frame {number} differs");
+        }
+    }
+
+    /// A pass that frees `count` textures. Those that it can spare beside go to the archive.
+    pub fn shrink_by(&self, count: u64) -> serde_json::Value {
+        let body = serde_json::json!({ "by_bytes": count * GALLERY_TEXTURE });
+        self.service.admin().post("/debug/shrink", body).ok().json()
+    }
+
+    /// Waits until nothing is on its way to the archive.
+    pub fn settle(&self) {
+        poll("an empty archive queue", || {
+            (self.service.metric("backdrop_archive_queue_textures") == 0.0).then_some(())
+        });
+    }
+
+    pub fn reads(&self, result: &str) -> f64 {
+        let series = format!("backdrop_archive_reads_total{{result=\"{result}\"}}");
+        self.service.metric(&series)
+    }
+
+    pub fn writes(&self, result: &str) -> f64 {
+        let series = format!("backdrop_archive_writes_total{{result=\"{result}\"}}");
+        self.service.metric(&series)
+    }
+}
