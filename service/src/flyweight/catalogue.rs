@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
 use super::slot::Slot;
+use super::sync::Mutex;
 use super::{Identity, Unavailable};
 use crate::store::valid_id;
 

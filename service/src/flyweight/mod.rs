@@ -20,8 +20,11 @@ pub mod policy;
 pub mod pool;
 mod reclaim;
 pub mod record;
+#[cfg(all(test, any(feature = "loom", feature = "shuttle")))]
+mod schedules;
 mod slot;
-#[cfg(test)]
+mod sync;
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests;
 mod texture;
 mod upload;
@@ -45,7 +48,8 @@ use policy::Lru;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
-use slot::{Negative, Slot};
+use slot::{Negative, Outgoing, Slot};
+use sync::{Flaw, planted};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
@@ -253,7 +257,7 @@ impl Flyweights {
             );
             stored.thumbnail = Bytes::new();
         }
-        let mut old = None;
+        let mut old = Outgoing::default();
         let (index, created) = self.catalogue.admit(&id, version, place, |slot| {
             let identity = Arc::new(Identity {
                 index: slot.index,
@@ -276,7 +280,7 @@ impl Flyweights {
 
     /// Takes a background out of the catalogue (not out of the store). Its index answers `Gone` from now on.
     pub fn remove(&self, id: &str) -> Option<u32> {
-        let mut old = None;
+        let mut old = Outgoing::default();
         let index = self.catalogue.remove(id, |slot| {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
@@ -365,26 +369,42 @@ impl Flyweights {
             Some(lease) => (lease, Access::Hit),
             None => match self.board(slot)? {
                 Boarded::Resident(lease) => (lease, Access::Hit),
-                Boarded::Flight(seat, access) => {
-                    // The access counts when it is made: a popular cold background must not look unused while it loads.
-                    self.residents.touch(slot, access.into());
-                    let lease = tokio::time::timeout_at(deadline, seat.wait())
-                        .await
-                        .unwrap_or(Err(LeaseError::Deadline))?;
-                    self.metrics
-                        .flyweight_accesses_total
-                        .of(access.result())
-                        .inc();
-                    return Ok((lease, access));
+                Boarded::Joined(seat) => (
+                    self.fly(slot, seat, Access::Joined, deadline).await?,
+                    Access::Joined,
+                ),
+                Boarded::Opened(seat, flying) => {
+                    // Outside the slot's lock: a runtime that shuts down drops the task at once, and that takes the lock.
+                    tokio::spawn(flying.run());
+                    (
+                        self.fly(slot, seat, Access::Miss, deadline).await?,
+                        Access::Miss,
+                    )
                 }
             },
         };
-        self.residents.touch(slot, access.into());
+        if access == Access::Hit {
+            self.residents.touch(slot, Event::Hit);
+        }
         self.metrics
             .flyweight_accesses_total
             .of(access.result())
             .inc();
         Ok((lease, access))
+    }
+
+    async fn fly(
+        &self,
+        slot: &'static Slot,
+        seat: Seat,
+        access: Access,
+        deadline: tokio::time::Instant,
+    ) -> Result<Lease, LeaseError> {
+        // The access counts when it is made: a popular cold background must not look unused while it loads.
+        self.residents.touch(slot, access.into());
+        tokio::time::timeout_at(deadline, seat.wait())
+            .await
+            .unwrap_or(Err(LeaseError::Deadline))
     }
 
     fn pin(&self, slot: &'static Slot) -> Option<Lease> {
@@ -399,19 +419,22 @@ impl Flyweights {
         }
     }
 
-    /// Under the slot's lock: join the flight that is under way, or start one. A flight that is open brings the version that is
+    /// Under the slot's lock: join the flight that is under way, or open one. A flight that is open brings the version that is
     /// present now or a later one, since it is closed under the same lock under which its texture is installed.
     fn board(self: &Arc<Self>, slot: &'static Slot) -> Result<Boarded, LeaseError> {
         let mut control = slot.control.lock();
-        let version = slot.version()?;
+        slot.version()?;
         if let Some(lease) = self.pin(slot) {
             return Ok(Boarded::Resident(lease));
         }
-        if let Some(flight) = &control.flight {
-            return Ok(Boarded::Flight(flight.board(), Access::Joined));
+        if let Some(flight) = control
+            .flight
+            .as_ref()
+            .filter(|_| !planted(Flaw::BoardBlind))
+        {
+            return Ok(Boarded::Joined(flight.board()));
         }
         if let Some(negative) = &control.negative
-            && negative.version == version
             && Instant::now() < negative.until
         {
             return Err(negative.error.clone());
@@ -422,29 +445,32 @@ impl Flyweights {
         let flight = Arc::new(Flight::default());
         control.flight = Some(Arc::clone(&flight));
         let seat = flight.board();
-        let task = Flying {
+        let flying = Flying {
             flyweights: Arc::clone(self),
             slot,
             flight,
             ended: false,
         };
-        tokio::spawn(task.run());
-        Ok(Boarded::Flight(seat, Access::Miss))
+        Ok(Boarded::Opened(seat, flying))
     }
 
-    /// Loads the present version; when it was replaced meanwhile, the next one.
-    async fn load_present(
+    /// Loads the present version; when it was replaced or invalidated meanwhile, once more.
+    async fn load_present<L>(
         &self,
         slot: &'static Slot,
         flight: &Arc<Flight>,
-    ) -> Result<Lease, LeaseError> {
+        load: impl Fn(Arc<Identity>) -> L,
+    ) -> Result<Lease, LeaseError>
+    where
+        L: Future<Output = Result<Texture, LoadError>>,
+    {
         for _ in 0..OVERTAKEN_MAX {
-            let Some(identity) = slot.identity() else {
+            let Some((identity, generation)) = slot.to_load() else {
                 return Err(Unavailable::Gone.into());
             };
             let started = Instant::now();
-            let loaded = self.loader.load(&identity.stored).await;
-            let landed = self.land(slot, flight, identity.stored.version, loaded);
+            let loaded = load(Arc::clone(&identity)).await;
+            let landed = self.land(slot, flight, generation, loaded);
             let result = match &landed {
                 Some(Ok(_)) => LoadResult::Ok,
                 Some(Err(_)) => LoadResult::Error,
@@ -468,33 +494,33 @@ impl Flyweights {
         Err(LeaseError::Overtaken)
     }
 
-    /// What a load of `version` came to, decided and the flight closed in one go under the slot's lock: whoever comes after a
-    /// replace finds neither this flight nor this failure. `None`: overtaken, the flight goes on.
+    /// What a load begun in `generation` came to, decided and the flight closed in one go under the slot's lock: whoever comes after
+    /// a replace finds neither this flight nor this failure. `None`: overtaken, the flight goes on.
     fn land(
         &self,
         slot: &'static Slot,
         flight: &Arc<Flight>,
-        version: u32,
+        generation: u64,
         loaded: Result<Texture, LoadError>,
     ) -> Option<Result<Lease, LeaseError>> {
+        let mut refused = None;
         let mut control = slot.control.lock();
-        if slot.version() != Ok(version) {
+        if control.generation != generation {
             return None;
         }
         let outcome = match loaded {
             Ok(texture) => match self.residents.install(slot, &mut control, texture) {
                 Ok(pin) => Ok(self.wrap(slot, pin)),
+                // Its version is the present one, so every place for a texture is under a lease of an old one.
                 Err(texture) => {
-                    drop(control);
-                    drop(texture);
-                    return None;
+                    refused = Some(texture);
+                    Err(LeaseError::Exhausted)
                 }
             },
             Err(error) => {
                 let error = LeaseError::from(error);
                 if matches!(error, LeaseError::Load(_) | LeaseError::TooLarge(_)) {
                     control.negative = Some(Negative {
-                        version,
                         until: Instant::now() + self.config.negative_ttl,
                         error: error.clone(),
                     });
@@ -502,7 +528,11 @@ impl Flyweights {
                 Err(error)
             }
         };
-        control.close(flight);
+        if !planted(Flaw::LandOpen) {
+            control.close(flight);
+        }
+        drop(control);
+        drop(refused);
         Some(outcome)
     }
 
@@ -527,6 +557,14 @@ impl Flyweights {
     }
 
     /// Has a texture go: now, or with its last lease. Asked for again before that, the same one stays. True when it went now.
+    pub fn evict(&self, index: u32) -> bool {
+        self.catalogue
+            .slot(index)
+            .is_ok_and(|slot| self.residents.evict(slot))
+    }
+
+    /// Closes a texture: from its return on no new lease shows these pixels, nor any whose load began before, nor a failure that is
+    /// remembered. Leases that are held keep them, whole. True when a texture was there.
     pub fn invalidate(&self, index: u32) -> bool {
         self.catalogue
             .slot(index)
@@ -586,8 +624,12 @@ impl Drop for Flyweights {
 }
 
 enum Boarded {
+    /// The texture is there.
     Resident(Lease),
-    Flight(Seat, Access),
+    /// Its load is under way.
+    Joined(Seat),
+    /// Its load is this caller's to start.
+    Opened(Seat, Flying),
 }
 
 /// The task of one flight. Dropped half-way (a panic, the end of the runtime) it still ends the flight.
@@ -599,8 +641,21 @@ struct Flying {
 }
 
 impl Flying {
-    async fn run(mut self) {
-        let outcome = self.flyweights.load_present(self.slot, &self.flight).await;
+    async fn run(self) {
+        let flyweights = Arc::clone(&self.flyweights);
+        let loader = &flyweights.loader;
+        self.run_with(|identity| async move { loader.load(&identity.stored).await })
+            .await;
+    }
+
+    async fn run_with<L>(mut self, load: impl Fn(Arc<Identity>) -> L)
+    where
+        L: Future<Output = Result<Texture, LoadError>>,
+    {
+        let outcome = self
+            .flyweights
+            .load_present(self.slot, &self.flight, load)
+            .await;
         self.end(outcome);
     }
 

@@ -149,6 +149,11 @@ impl PoolBlock {
         &mut self.block.as_mut().map_or(&mut [][..], Block::as_mut_slice)[..bytes]
     }
 
+    /// Whether it falls idle when it is dropped, rather than being freed.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.class.is_some()
+    }
+
     /// Bytes that it takes, and that are charged for it.
     pub fn size(&self) -> u64 {
         self.charge.as_ref().map_or(0, Charge::bytes)

@@ -1,0 +1,10 @@
+//! The concurrent core under schedule checkers: `loom` tries every interleaving, and what weak memory may show, of the slot word;
+//! `shuttle` tries very many interleavings of slots, flights and residents as a whole.
+//!
+//! Each property is tried twice: it holds, and a flaw that is planted on purpose breaks it. `just schedules` runs both.
+
+#[cfg(feature = "loom")]
+mod word;
+
+#[cfg(all(feature = "shuttle", not(feature = "loom")))]
+mod whole;
