@@ -49,8 +49,8 @@ test *args:
 # Interleavings of the flyweight core: loom on the slot word, shuttle on slots, flights and residents
 [group('verify')]
 schedules *args:
-    cargo test -p backdrop-service --locked --features loom --lib flyweight::schedules "$@"
-    cargo test -p backdrop-service --locked --features shuttle --lib flyweight::schedules "$@"
+    cargo test --workspace --locked --features backdrop-service/loom --lib flyweight::schedules "$@"
+    cargo test --workspace --locked --features backdrop-service/shuttle --lib flyweight::schedules "$@"
 
 # Formatting and clippy, warnings are errors
 [group('verify')]
@@ -58,8 +58,8 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
-    cargo clippy -p backdrop-service --lib --profile test --features loom --locked -- -D warnings
-    cargo clippy -p backdrop-service --lib --profile test --features shuttle --locked -- -D warnings
+    cargo clippy --workspace --lib --profile test --features backdrop-service/loom --locked -- -D warnings
+    cargo clippy --workspace --lib --profile test --features backdrop-service/shuttle --locked -- -D warnings
 
 # lint, licences and sources of dependencies (cargo-deny), then every test and schedule
 [group('verify')]

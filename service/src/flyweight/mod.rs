@@ -615,9 +615,9 @@ impl Flyweights {
 
 impl Drop for Flyweights {
     fn drop(&mut self) {
-        // Slots outlive us; their textures must not.
+        // Slots outlive us; what they show and hold must not.
         for slot in self.catalogue.slots() {
-            self.residents.invalidate(slot);
+            drop(slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed)));
         }
         self.pool.trim(u64::MAX);
     }

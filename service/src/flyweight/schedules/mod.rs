@@ -6,5 +6,11 @@
 #[cfg(feature = "loom")]
 mod word;
 
+/// Panics say their message and no more: a backtrace does not fit the small stacks that models run on.
+fn brief_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
+}
+
 #[cfg(all(feature = "shuttle", not(feature = "loom")))]
 mod whole;

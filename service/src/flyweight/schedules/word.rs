@@ -63,6 +63,7 @@ fn evict(cell: Word) {
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    super::brief_panics();
     let mut builder = loom::model::Builder::new();
     // Three preemptions show every flaw below; without a bound three threads take minutes.
     builder.preemption_bound = Some(3);
