@@ -16,7 +16,12 @@ use super::sync::Mutex;
 use super::{Identity, Unavailable};
 use crate::store::valid_id;
 
-const CHUNK: usize = 256;
+/// Slots of a chunk. One where shuttle runs, which makes a catalogue for every schedule, and slots are kept for ever.
+const CHUNK: usize = if cfg!(all(test, feature = "shuttle")) {
+    1
+} else {
+    256
+};
 
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! the budget and the arena. Invariants, each with a test: the same index yields the same texture as long as anyone holds it; a cold
 //! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
 
+mod boarding;
 mod catalogue;
 #[expect(
     unsafe_code,
@@ -31,7 +32,6 @@ mod upload;
 mod workers;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -40,16 +40,16 @@ use crate::memory::arena::Arena;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
 use crate::store::{Store, Stored};
+use boarding::Boarded;
 use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
-use flight::{Flight, Seat};
+use flight::Seat;
 use loader::Loader;
 use policy::Lru;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
-use slot::{Negative, Outgoing, Slot};
-use sync::{Flaw, planted};
+use slot::{Outgoing, Slot};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
@@ -419,123 +419,6 @@ impl Flyweights {
         }
     }
 
-    /// Under the slot's lock: join the flight that is under way, or open one. A flight that is open brings the version that is
-    /// present now or a later one, since it is closed under the same lock under which its texture is installed.
-    fn board(self: &Arc<Self>, slot: &'static Slot) -> Result<Boarded, LeaseError> {
-        let mut control = slot.control.lock();
-        slot.version()?;
-        if let Some(lease) = self.pin(slot) {
-            return Ok(Boarded::Resident(lease));
-        }
-        if let Some(flight) = control
-            .flight
-            .as_ref()
-            .filter(|_| !planted(Flaw::BoardBlind))
-        {
-            return Ok(Boarded::Joined(flight.board()));
-        }
-        if let Some(negative) = &control.negative
-            && Instant::now() < negative.until
-        {
-            return Err(negative.error.clone());
-        }
-        if !self.budget.growth_open() {
-            return Err(LeaseError::Exhausted);
-        }
-        let flight = Arc::new(Flight::default());
-        control.flight = Some(Arc::clone(&flight));
-        let seat = flight.board();
-        let flying = Flying {
-            flyweights: Arc::clone(self),
-            slot,
-            flight,
-            ended: false,
-        };
-        Ok(Boarded::Opened(seat, flying))
-    }
-
-    /// Loads the present version; when it was replaced or invalidated meanwhile, once more.
-    async fn load_present<L>(
-        &self,
-        slot: &'static Slot,
-        flight: &Arc<Flight>,
-        load: impl Fn(Arc<Identity>) -> L,
-    ) -> Result<Lease, LeaseError>
-    where
-        L: Future<Output = Result<Texture, LoadError>>,
-    {
-        for _ in 0..OVERTAKEN_MAX {
-            let Some((identity, generation)) = slot.to_load() else {
-                return Err(Unavailable::Gone.into());
-            };
-            let started = Instant::now();
-            let loaded = load(Arc::clone(&identity)).await;
-            let landed = self.land(slot, flight, generation, loaded);
-            let result = match &landed {
-                Some(Ok(_)) => LoadResult::Ok,
-                Some(Err(_)) => LoadResult::Error,
-                None => LoadResult::Overtaken,
-            };
-            self.metrics.flyweight_loads_total.of(result).inc();
-            match landed {
-                Some(Ok(lease)) => {
-                    self.metrics
-                        .flyweight_load_duration_seconds
-                        .observe(started.elapsed().as_secs_f64());
-                    return Ok(lease);
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
-                    return Err(error);
-                }
-                None => {}
-            }
-        }
-        Err(LeaseError::Overtaken)
-    }
-
-    /// What a load begun in `generation` came to, decided and the flight closed in one go under the slot's lock: whoever comes after
-    /// a replace finds neither this flight nor this failure. `None`: overtaken, the flight goes on.
-    fn land(
-        &self,
-        slot: &'static Slot,
-        flight: &Arc<Flight>,
-        generation: u64,
-        loaded: Result<Texture, LoadError>,
-    ) -> Option<Result<Lease, LeaseError>> {
-        let mut refused = None;
-        let mut control = slot.control.lock();
-        if control.generation != generation {
-            return None;
-        }
-        let outcome = match loaded {
-            Ok(texture) => match self.residents.install(slot, &mut control, texture) {
-                Ok(pin) => Ok(self.wrap(slot, pin)),
-                // Its version is the present one, so every place for a texture is under a lease of an old one.
-                Err(texture) => {
-                    refused = Some(texture);
-                    Err(LeaseError::Exhausted)
-                }
-            },
-            Err(error) => {
-                let error = LeaseError::from(error);
-                if matches!(error, LeaseError::Load(_) | LeaseError::TooLarge(_)) {
-                    control.negative = Some(Negative {
-                        until: Instant::now() + self.config.negative_ttl,
-                        error: error.clone(),
-                    });
-                }
-                Err(error)
-            }
-        };
-        if !planted(Flaw::LandOpen) {
-            control.close(flight);
-        }
-        drop(control);
-        drop(refused);
-        Some(outcome)
-    }
-
     /// A texture of the caller's own, through the same loader, shared with nobody. It goes when it is dropped.
     pub async fn load_private(&self, index: u32) -> Result<Texture, LeaseError> {
         for _ in 0..OVERTAKEN_MAX {
@@ -620,56 +503,5 @@ impl Drop for Flyweights {
             drop(slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed)));
         }
         self.pool.trim(u64::MAX);
-    }
-}
-
-enum Boarded {
-    /// The texture is there.
-    Resident(Lease),
-    /// Its load is under way.
-    Joined(Seat),
-    /// Its load is this caller's to start.
-    Opened(Seat, Flying),
-}
-
-/// The task of one flight. Dropped half-way (a panic, the end of the runtime) it still ends the flight.
-struct Flying {
-    flyweights: Arc<Flyweights>,
-    slot: &'static Slot,
-    flight: Arc<Flight>,
-    ended: bool,
-}
-
-impl Flying {
-    async fn run(self) {
-        let flyweights = Arc::clone(&self.flyweights);
-        let loader = &flyweights.loader;
-        self.run_with(|identity| async move { loader.load(&identity.stored).await })
-            .await;
-    }
-
-    async fn run_with<L>(mut self, load: impl Fn(Arc<Identity>) -> L)
-    where
-        L: Future<Output = Result<Texture, LoadError>>,
-    {
-        let outcome = self
-            .flyweights
-            .load_present(self.slot, &self.flight, load)
-            .await;
-        self.end(outcome);
-    }
-
-    fn end(&mut self, outcome: Result<Lease, LeaseError>) {
-        self.ended = true;
-        self.slot.control.lock().close(&self.flight);
-        self.flight.complete(outcome);
-    }
-}
-
-impl Drop for Flying {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(Err(LeaseError::Load(Arc::new(WorkerError::Stopped.into()))));
-        }
     }
 }

@@ -15,6 +15,7 @@ use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Runner, thread};
 
+use super::super::boarding::Flying;
 use super::super::sync::{Flaw, Ordering, any_planted, plant};
 use super::super::*;
 use crate::codec::{Format, Size};
@@ -298,9 +299,27 @@ fn a_version_announced_before_the_old_one_is_barred_is_found() {
     found(Flaw::AnnounceFirst, replaced_under_readers);
 }
 
+/// A load lands, and here comes the replace: who leases after it is shown the new version.
+fn replaced_as_it_lands(ground: &Arc<Ground>) {
+    let world = World::new(ground, false);
+    join([
+        spawn(&world, |world| world.read(1)),
+        spawn(&world, |world| {
+            world.replace(2);
+            world.read(1);
+        }),
+    ]);
+    world.ends();
+}
+
+#[test]
+fn a_lease_after_a_replace_is_of_the_new_version() {
+    sound(replaced_as_it_lands);
+}
+
 #[test]
 fn a_flight_that_stays_open_after_it_landed_is_found() {
-    found(Flaw::LandOpen, replaced_under_readers);
+    found(Flaw::LandOpen, replaced_as_it_lands);
 }
 
 #[test]

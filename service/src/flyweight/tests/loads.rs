@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::flyweight::flight::Flight;
 
 #[tokio::test]
 async fn a_cold_background_is_loaded_and_then_hit() {
