@@ -5,7 +5,7 @@
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
 use super::super::cell::{Cell, Left, Pin};
 use super::super::sync::{Flaw, Ordering, plant};
@@ -62,19 +62,29 @@ fn evict(cell: Word) {
     }
 }
 
+/// A thread on a stack that a panic's message fits on.
+fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+    let thread = thread::Builder::new().stack_size(1 << 20);
+    thread.spawn(body).expect("a thread")
+}
+
 fn check(model: impl Fn() + Sync + Send + 'static) {
     super::brief_panics();
+    let model = std::sync::Arc::new(model);
     let mut builder = loom::model::Builder::new();
     // Three preemptions show every flaw below; without a bound three threads take minutes.
     builder.preemption_bound = Some(3);
-    builder.check(model);
+    builder.check(move || {
+        let model = std::sync::Arc::clone(&model);
+        spawn(move || model()).join().expect("the model");
+    });
 }
 
 /// A reader finds nothing, or a whole value; an evictor and an installer come in between.
 fn reader_evictor_installer() {
     check(|| {
         let (cell, alive) = resident();
-        let reader = thread::spawn(move || {
+        let reader = spawn(move || {
             let pin = cell.try_pin();
             pin.map(|pin| {
                 let number = pin.get().number();
@@ -82,7 +92,7 @@ fn reader_evictor_installer() {
                 number
             })
         });
-        let evictor = thread::spawn(move || drop(cell.try_take()));
+        let evictor = spawn(move || drop(cell.try_take()));
         if let Ok(pin) = cell.install(Value::new(2, &alive)) {
             assert_eq!(pin.get().number(), 2);
             let_go(pin);
@@ -141,8 +151,8 @@ fn last_pin_takes_it_along() {
         let (cell, alive) = resident();
         let first = cell.try_pin().expect("there");
         let second = first.clone();
-        let other = thread::spawn(move || let_go(second));
-        let evictor = thread::spawn(move || evict(cell));
+        let other = spawn(move || let_go(second));
+        let evictor = spawn(move || evict(cell));
         let_go(first);
         other.join().expect("other");
         evictor.join().expect("evictor");
@@ -169,7 +179,7 @@ fn resurrection() {
         let (cell, alive) = resident();
         let first = cell.try_pin().expect("there");
         assert!(cell.condemn());
-        let other = thread::spawn(move || let_go(first));
+        let other = spawn(move || let_go(first));
         let again = cell.try_pin();
         let resurrected = again.is_some();
         if let Some(pin) = again {
@@ -202,7 +212,7 @@ fn barred_before_announced() {
         let (cell, alive) = resident();
         let announced = Arc::new(AtomicBool::new(false));
         let held = cell.try_pin().expect("there");
-        let reader = thread::spawn({
+        let reader = spawn({
             let announced = Arc::clone(&announced);
             move || {
                 let knows = announced.load(Ordering::Acquire);
@@ -239,7 +249,7 @@ fn a_pin_of_what_was_retired_is_found() {
 fn each_value_is_taken_once() {
     check(|| {
         let (cell, alive) = resident();
-        let other = thread::spawn(move || usize::from(cell.try_take().is_some()));
+        let other = spawn(move || usize::from(cell.try_take().is_some()));
         let mut taken = usize::from(cell.try_take().is_some());
         let installed = cell.install(Value::new(2, &alive));
         let second = installed.map(let_go).is_ok();
