@@ -63,7 +63,7 @@ fn evict(cell: Word) {
 }
 
 /// A thread on a stack that a panic's message fits on.
-fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> JoinHandle<T> {
+fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = thread::Builder::new().stack_size(1 << 20);
     thread.spawn(body).expect("a thread")
 }
