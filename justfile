@@ -46,16 +46,24 @@ test *args:
     cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints --test core_failpoints --test failpoint_triggers "$@"
     cargo test --workspace --locked --features backdrop-service/chaos-controls --test controls "$@"
 
+# Interleavings of the flyweight core: loom on the slot word, shuttle on slots, flights and residents
+[group('verify')]
+schedules *args:
+    cargo test --workspace --locked --features backdrop-service/loom --lib flyweight::schedules "$@"
+    cargo test --workspace --locked --features backdrop-service/shuttle --lib flyweight::schedules "$@"
+
 # Formatting and clippy, warnings are errors
 [group('verify')]
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
+    cargo clippy --workspace --lib --profile test --features backdrop-service/loom --locked -- -D warnings
+    cargo clippy --workspace --lib --profile test --features backdrop-service/shuttle --locked -- -D warnings
 
-# lint, licences and sources of dependencies (cargo-deny), then every test
+# lint, licences and sources of dependencies (cargo-deny), then every test and schedule
 [group('verify')]
-check: lint _deny test
+check: lint _deny test schedules
 
 # Benchmarks; tables on screen, figures in reports/out/bench/figures.json
 [group('verify')]

@@ -10,13 +10,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 
 use super::slot::Slot;
+use super::sync::Mutex;
 use super::{Identity, Unavailable};
 use crate::store::valid_id;
 
-const CHUNK: usize = 256;
+/// Slots of a chunk. One where shuttle runs, which makes a catalogue for every schedule, and slots are kept for ever.
+const CHUNK: usize = if cfg!(all(test, feature = "shuttle")) {
+    1
+} else {
+    256
+};
 
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,9 +12,9 @@
 //! Cells are leaked: a reader may come to a cell through a pointer that is a moment old, and finds a word that says no. How many
 //! there are is bounded by the slots and the versions of one slot that are pinned at the same time.
 
-use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use super::sync::{AtomicPtr, AtomicU64, Flaw, Ordering, UnsafeCell, planted, unless};
 
 const RESIDENT: u64 = 1 << 63;
 const BUSY: u64 = 1 << 62;
@@ -60,13 +60,18 @@ impl<T> Cell<T> {
     pub(super) fn try_pin(&'static self) -> Option<Pin<T>> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            if word & RESIDENT == 0 || word & RETIRED != 0 {
+            if word & RESIDENT == 0 || (word & RETIRED != 0 && !planted(Flaw::PinRetired)) {
                 return None;
             }
+            let taken_back = if planted(Flaw::PinKeepsEvict) {
+                0
+            } else {
+                EVICT
+            };
             match self.word.compare_exchange_weak(
                 word,
-                (word + 1) & !EVICT,
-                Ordering::Acquire,
+                (word + 1) & !taken_back,
+                unless(Flaw::PinRelaxed, Ordering::Acquire),
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Some(Pin { cell: self }),
@@ -85,8 +90,9 @@ impl<T> Cell<T> {
             return Err(value);
         }
         // SAFETY: the word went from empty to BUSY by our hand; nobody pins or takes while it is not RESIDENT.
-        unsafe { *self.value.get() = Some(value) };
-        self.word.store(RESIDENT | 1, Ordering::Release);
+        self.value.with_mut(|place| unsafe { *place = Some(value) });
+        let order = unless(Flaw::InstallRelaxed, Ordering::Release);
+        self.word.store(RESIDENT | 1, order);
         Ok(Pin { cell: self })
     }
 
@@ -103,7 +109,10 @@ impl<T> Cell<T> {
     fn take_if(&self, wanted: impl Fn(u64) -> bool) -> Option<T> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            if !wanted(word) || word & (PINS | ARCHIVING) != 0 {
+            if !wanted(word)
+                || word & ARCHIVING != 0
+                || (word & PINS != 0 && !planted(Flaw::TakePinned))
+            {
                 return None;
             }
             match self
@@ -115,8 +124,9 @@ impl<T> Cell<T> {
             }
         }
         // SAFETY: the word went from RESIDENT without pins to BUSY by our hand, so nobody reads and nobody else writes.
-        let value = unsafe { (*self.value.get()).take() };
-        self.word.store(0, Ordering::Release);
+        let value = self.value.with_mut(|place| unsafe { (*place).take() });
+        let order = unless(Flaw::TakeRelaxed, Ordering::Release);
+        self.word.store(0, order);
         value
     }
 
@@ -238,7 +248,7 @@ impl<T> Pin<T> {
     /// The value.
     pub(super) fn get(&self) -> &T {
         // SAFETY: we hold a pin, so the word is RESIDENT and nobody writes the value until we let go.
-        let value = unsafe { (*self.cell.value.get()).as_ref() };
+        let value = self.cell.value.with(|place| unsafe { (*place).as_ref() });
         value.unwrap_or_else(|| unreachable!("a pinned cell holds a value"))
     }
 
@@ -256,8 +266,14 @@ impl<T> Pin<T> {
 
     fn unpin(&self) -> Left {
         // SeqCst, because who waits for room counts itself first and looks at pins then, and we do it the other way round.
-        let before = self.cell.word.fetch_sub(1, Ordering::SeqCst);
-        match (before & PINS, before & (EVICT | RETIRED)) {
+        let order = unless(Flaw::UnpinRelaxed, Ordering::SeqCst);
+        let before = self.cell.word.fetch_sub(1, order);
+        let asked_to_go = if planted(Flaw::UnpinBlind) {
+            0
+        } else {
+            before & (EVICT | RETIRED)
+        };
+        match (before & PINS, asked_to_go) {
             (1, 0) => Left::Unpinned,
             (1, _) => Left::Condemned,
             _ => Left::Pinned,
@@ -284,7 +300,7 @@ impl<T> Drop for Pin<T> {
 pub(super) struct Active<T: 'static>(AtomicPtr<Cell<T>>);
 
 impl<T> Active<T> {
-    pub(super) const fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
@@ -299,7 +315,7 @@ impl<T> Active<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;

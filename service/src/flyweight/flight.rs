@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::sync::Mutex;
 use super::{Lease, LeaseError};
 
 type Outcome = Result<Lease, LeaseError>;

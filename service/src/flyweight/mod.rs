@@ -6,6 +6,7 @@
 //! one is loaded once whatever the number of callers; a lease shows one version, whole; no lookup waits for an eviction.
 
 mod archiver;
+mod boarding;
 mod catalogue;
 #[expect(
     unsafe_code,
@@ -22,15 +23,17 @@ pub mod pool;
 mod readback;
 mod reclaim;
 pub mod record;
+#[cfg(all(test, any(feature = "loom", feature = "shuttle")))]
+mod schedules;
 mod slot;
-#[cfg(test)]
+mod sync;
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests;
 mod texture;
 mod upload;
 mod workers;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -39,15 +42,16 @@ use crate::memory::arena::Arena;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::{AccessResult, EvictionReason, LoadResult, Metrics};
 use crate::store::{Store, Stored};
+use boarding::Boarded;
 use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
-use flight::{Flight, Seat};
+use flight::Seat;
 use loader::Loader;
 use policy::Lru;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
-use slot::{Negative, Slot};
+use slot::{Outgoing, Slot};
 use workers::Workers;
 
 pub use catalogue::CatalogueError;
@@ -256,7 +260,7 @@ impl Flyweights {
             );
             stored.thumbnail = Bytes::new();
         }
-        let mut old = None;
+        let mut old = Outgoing::default();
         let (index, created) = self.catalogue.admit(&id, version, place, |slot| {
             let identity = Arc::new(Identity {
                 index: slot.index,
@@ -279,7 +283,7 @@ impl Flyweights {
 
     /// Takes a background out of the catalogue (not out of the store). Its index answers `Gone` from now on.
     pub fn remove(&self, id: &str) -> Option<u32> {
-        let mut old = None;
+        let mut old = Outgoing::default();
         let index = self.catalogue.remove(id, |slot| {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
@@ -368,26 +372,42 @@ impl Flyweights {
             Some(lease) => (lease, Access::Hit),
             None => match self.board(slot)? {
                 Boarded::Resident(lease) => (lease, Access::Hit),
-                Boarded::Flight(seat, access) => {
-                    // The access counts when it is made: a popular cold background must not look unused while it loads.
-                    self.residents.touch(slot, access.into());
-                    let lease = tokio::time::timeout_at(deadline, seat.wait())
-                        .await
-                        .unwrap_or(Err(LeaseError::Deadline))?;
-                    self.metrics
-                        .flyweight_accesses_total
-                        .of(access.result())
-                        .inc();
-                    return Ok((lease, access));
+                Boarded::Joined(seat) => (
+                    self.fly(slot, seat, Access::Joined, deadline).await?,
+                    Access::Joined,
+                ),
+                Boarded::Opened(seat, flying) => {
+                    // Outside the slot's lock: a runtime that shuts down drops the task at once, and that takes the lock.
+                    tokio::spawn(flying.run());
+                    (
+                        self.fly(slot, seat, Access::Miss, deadline).await?,
+                        Access::Miss,
+                    )
                 }
             },
         };
-        self.residents.touch(slot, access.into());
+        if access == Access::Hit {
+            self.residents.touch(slot, Event::Hit);
+        }
         self.metrics
             .flyweight_accesses_total
             .of(access.result())
             .inc();
         Ok((lease, access))
+    }
+
+    async fn fly(
+        &self,
+        slot: &'static Slot,
+        seat: Seat,
+        access: Access,
+        deadline: tokio::time::Instant,
+    ) -> Result<Lease, LeaseError> {
+        // The access counts when it is made: a popular cold background must not look unused while it loads.
+        self.residents.touch(slot, access.into());
+        tokio::time::timeout_at(deadline, seat.wait())
+            .await
+            .unwrap_or(Err(LeaseError::Deadline))
     }
 
     fn pin(&self, slot: &'static Slot) -> Option<Lease> {
@@ -400,113 +420,6 @@ impl Flyweights {
             slot,
             residents: self.residents,
         }
-    }
-
-    /// Under the slot's lock: join the flight that is under way, or start one. A flight that is open brings the version that is
-    /// present now or a later one, since it is closed under the same lock under which its texture is installed.
-    fn board(self: &Arc<Self>, slot: &'static Slot) -> Result<Boarded, LeaseError> {
-        let mut control = slot.control.lock();
-        let version = slot.version()?;
-        if let Some(lease) = self.pin(slot) {
-            return Ok(Boarded::Resident(lease));
-        }
-        if let Some(flight) = &control.flight {
-            return Ok(Boarded::Flight(flight.board(), Access::Joined));
-        }
-        if let Some(negative) = &control.negative
-            && negative.version == version
-            && Instant::now() < negative.until
-        {
-            return Err(negative.error.clone());
-        }
-        if !self.budget.growth_open() {
-            return Err(LeaseError::Exhausted);
-        }
-        let flight = Arc::new(Flight::default());
-        control.flight = Some(Arc::clone(&flight));
-        let seat = flight.board();
-        let task = Flying {
-            flyweights: Arc::clone(self),
-            slot,
-            flight,
-            ended: false,
-        };
-        tokio::spawn(task.run());
-        Ok(Boarded::Flight(seat, Access::Miss))
-    }
-
-    /// Loads the present version; when it was replaced meanwhile, the next one.
-    async fn load_present(
-        &self,
-        slot: &'static Slot,
-        flight: &Arc<Flight>,
-    ) -> Result<Lease, LeaseError> {
-        for _ in 0..OVERTAKEN_MAX {
-            let Some(identity) = slot.identity() else {
-                return Err(Unavailable::Gone.into());
-            };
-            let started = Instant::now();
-            let loaded = self.loader.load(&identity.stored).await;
-            let landed = self.land(slot, flight, identity.stored.version, loaded);
-            let result = match &landed {
-                Some(Ok(_)) => LoadResult::Ok,
-                Some(Err(_)) => LoadResult::Error,
-                None => LoadResult::Overtaken,
-            };
-            self.metrics.flyweight_loads_total.of(result).inc();
-            match landed {
-                Some(Ok(lease)) => {
-                    self.metrics
-                        .flyweight_load_duration_seconds
-                        .observe(started.elapsed().as_secs_f64());
-                    return Ok(lease);
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
-                    return Err(error);
-                }
-                None => {}
-            }
-        }
-        Err(LeaseError::Overtaken)
-    }
-
-    /// What a load of `version` came to, decided and the flight closed in one go under the slot's lock: whoever comes after a
-    /// replace finds neither this flight nor this failure. `None`: overtaken, the flight goes on.
-    fn land(
-        &self,
-        slot: &'static Slot,
-        flight: &Arc<Flight>,
-        version: u32,
-        loaded: Result<Texture, LoadError>,
-    ) -> Option<Result<Lease, LeaseError>> {
-        let mut control = slot.control.lock();
-        if slot.version() != Ok(version) {
-            return None;
-        }
-        let outcome = match loaded {
-            Ok(texture) => match self.residents.install(slot, &mut control, texture) {
-                Ok(pin) => Ok(self.wrap(slot, pin)),
-                Err(texture) => {
-                    drop(control);
-                    drop(texture);
-                    return None;
-                }
-            },
-            Err(error) => {
-                let error = LeaseError::from(error);
-                if matches!(error, LeaseError::Load(_) | LeaseError::TooLarge(_)) {
-                    control.negative = Some(Negative {
-                        version,
-                        until: Instant::now() + self.config.negative_ttl,
-                        error: error.clone(),
-                    });
-                }
-                Err(error)
-            }
-        };
-        control.close(flight);
-        Some(outcome)
     }
 
     /// A texture of the caller's own, through the same loader, shared with nobody. It goes when it is dropped.
@@ -530,6 +443,14 @@ impl Flyweights {
     }
 
     /// Has a texture go: now, or with its last lease. Asked for again before that, the same one stays. True when it went now.
+    pub fn evict(&self, index: u32) -> bool {
+        self.catalogue
+            .slot(index)
+            .is_ok_and(|slot| self.residents.evict(slot))
+    }
+
+    /// Closes a texture: from its return on no new lease shows these pixels, nor any whose load began before, nor a failure that is
+    /// remembered. Leases that are held keep them, whole. True when a texture was there.
     pub fn invalidate(&self, index: u32) -> bool {
         self.catalogue
             .slot(index)
@@ -581,44 +502,10 @@ impl Flyweights {
 impl Drop for Flyweights {
     fn drop(&mut self) {
         self.residents.stop_archiving();
-        // Slots outlive us; their textures must not.
+        // Slots outlive us; what they show and hold must not.
         for slot in self.catalogue.slots() {
-            self.residents.invalidate(slot);
+            drop(slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed)));
         }
         self.pool.trim(u64::MAX);
-    }
-}
-
-enum Boarded {
-    Resident(Lease),
-    Flight(Seat, Access),
-}
-
-/// The task of one flight. Dropped half-way (a panic, the end of the runtime) it still ends the flight.
-struct Flying {
-    flyweights: Arc<Flyweights>,
-    slot: &'static Slot,
-    flight: Arc<Flight>,
-    ended: bool,
-}
-
-impl Flying {
-    async fn run(mut self) {
-        let outcome = self.flyweights.load_present(self.slot, &self.flight).await;
-        self.end(outcome);
-    }
-
-    fn end(&mut self, outcome: Result<Lease, LeaseError>) {
-        self.ended = true;
-        self.slot.control.lock().close(&self.flight);
-        self.flight.complete(outcome);
-    }
-}
-
-impl Drop for Flying {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(Err(LeaseError::Load(Arc::new(WorkerError::Stopped.into()))));
-        }
     }
 }

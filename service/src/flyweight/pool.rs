@@ -4,11 +4,11 @@
 //! stay charged, as `pool_idle`: the charge changes its purpose, never its size, so nothing is counted twice. They are freed when
 //! memory presses and when a reservation needs the room. It knows no textures and no slots; who makes room is a closure.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::memory::arena::{Arena, ArenaError, Block, HUGE_PAGE};
 use crate::memory::aside;
@@ -52,7 +52,8 @@ pub struct Pool {
     idle: [Mutex<Idle>; CLASSES.len()],
     idle_blocks: AtomicUsize,
     blocks: AtomicUsize,
-    make_room: RwLock<Option<MakeRoom>>,
+    /// No lock: what it evicts is dropped while it runs.
+    make_room: OnceLock<MakeRoom>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -150,6 +151,11 @@ impl PoolBlock {
         &mut self.block.as_mut().map_or(&mut [][..], Block::as_mut_slice)[..bytes]
     }
 
+    /// Whether it falls idle when it is dropped, rather than being freed.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.class.is_some()
+    }
+
     /// Bytes that it takes, and that are charged for it.
     pub fn size(&self) -> u64 {
         self.charge.as_ref().map_or(0, Charge::bytes)
@@ -186,13 +192,15 @@ impl Pool {
             idle: Default::default(),
             idle_blocks: AtomicUsize::new(0),
             blocks: AtomicUsize::new(0),
-            make_room: RwLock::new(None),
+            make_room: OnceLock::new(),
         })
     }
 
     /// Sets what is called when a block is wanted and there is no room: it makes one texture go and says whether one went.
+    /// The first one stays.
     pub fn set_make_room(&self, make_room: impl Fn() -> bool + Send + Sync + 'static) {
-        *self.make_room.write() = Some(Box::new(make_room));
+        let set = self.make_room.set(Box::new(make_room));
+        debug_assert!(set.is_ok(), "a pool has one owner");
     }
 
     /// A block for `bytes`, waiting up to `wait` for room. Takes an idle block, else reserves a new one, else has textures evicted, one
@@ -316,10 +324,7 @@ impl Pool {
     }
 
     fn evict_one(&self) -> bool {
-        self.make_room
-            .read()
-            .as_ref()
-            .is_some_and(|make_room| make_room())
+        self.make_room.get().is_some_and(|make_room| make_room())
     }
 
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {

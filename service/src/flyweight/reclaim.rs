@@ -1,14 +1,15 @@
 //! Which textures are resident, and how they leave: for room, under pressure, replaced or removed.
 //!
 //! The lock here is taken when a texture comes or goes, never by a lookup. Textures are taken out under it and dropped outside.
-//! Invariant: a slot is in the set exactly while its present texture can be leased.
+//! Invariant: a slot is in the set exactly while its present texture can be leased. A texture that was retired under a lease
+//! *lingers* until the last one is dropped: it is counted as pinned, and its memory is charged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::archiver::Archiver;
 use super::cell::{Cell, Left, Pin};
@@ -16,6 +17,7 @@ use super::policy::Policy;
 use super::pool::Pool;
 use super::record::{AccessRecord, Event};
 use super::slot::{Control, Slot};
+use super::sync::{Flaw, Mutex, planted};
 use super::texture::Texture;
 use crate::failpoints;
 use crate::memory::budget::Budget;
@@ -61,6 +63,9 @@ pub(super) struct Residents {
     set: Mutex<BTreeMap<u32, Resident>>,
     count: AtomicU64,
     bytes: AtomicU64,
+    /// Textures that linger, and their bytes. They change under the set's lock.
+    lingering: AtomicU64,
+    lingering_bytes: AtomicU64,
     clock: AtomicU64,
     policy: Box<dyn Policy>,
     record: Option<AccessRecord>,
@@ -80,6 +85,8 @@ impl Residents {
             set: Mutex::default(),
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            lingering: AtomicU64::new(0),
+            lingering_bytes: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             policy,
             record: (record > 0).then(|| AccessRecord::new(record)),
@@ -135,11 +142,14 @@ impl Residents {
         Ok(pin)
     }
 
-    /// Takes a slot out of the set, if it is in it. Under the lock.
-    fn unlink(&self, set: &mut BTreeMap<u32, Resident>, slot: &Slot, reason: EvictionReason) {
-        let Some(resident) = set.remove(&slot.index) else {
-            return;
-        };
+    /// Takes a slot out of the set, if it is in it: its bytes, then. Under the lock.
+    fn unlink(
+        &self,
+        set: &mut BTreeMap<u32, Resident>,
+        slot: &Slot,
+        reason: EvictionReason,
+    ) -> Option<u64> {
+        let resident = set.remove(&slot.index)?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
         self.metrics.flyweight_evictions_total.of(reason).inc();
@@ -148,6 +158,7 @@ impl Residents {
             .inc_by(resident.bytes);
         self.note(slot, Event::Evicted);
         self.publish();
+        Some(resident.bytes)
     }
 
     fn publish(&self) {
@@ -167,8 +178,13 @@ impl Residents {
         reason: EvictionReason,
     ) -> Option<Texture> {
         let mut set = self.set.lock();
-        self.unlink(&mut set, slot, reason);
-        cell.try_take_condemned()
+        let unlinked = self.unlink(&mut set, slot, reason);
+        let texture = cell.try_take_condemned();
+        if let (None, Some(bytes)) = (&texture, unlinked) {
+            self.lingering.fetch_add(1, Ordering::Relaxed);
+            self.lingering_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        texture
     }
 
     /// Lets go of a pin; the last one of a texture that was asked to go takes it along.
@@ -204,14 +220,27 @@ impl Residents {
         let mut set = self.set.lock();
         let texture = cell.try_take_condemned()?;
         // A retired texture left the set before; its slot may by now hold another one in another cell.
-        if slot.cell().is_some_and(|active| std::ptr::eq(active, cell)) {
-            self.unlink(&mut set, slot, reason);
+        let present = slot.cell().is_some_and(|active| std::ptr::eq(active, cell))
+            || planted(Flaw::UnlinkAny);
+        let unlinked = present && self.unlink(&mut set, slot, reason).is_some();
+        if !unlinked {
+            self.lingering.fetch_sub(1, Ordering::Relaxed);
+            self.lingering_bytes
+                .fetch_sub(texture.bytes(), Ordering::Relaxed);
         }
         Some(texture)
     }
 
-    /// Evicts one slot's texture, or has it go with its last lease. True when it went at once.
+    /// Bars one slot's texture, and any that is being loaded for it, from new leases. False when no texture was there.
     pub(super) fn invalidate(&self, slot: &'static Slot) -> bool {
+        let (there, outgoing) =
+            slot.invalidate(|cell| self.retired(slot, cell, EvictionReason::Removed));
+        drop(outgoing);
+        there
+    }
+
+    /// Evicts one slot's texture, or has it go with its last lease. True when it went at once.
+    pub(super) fn evict(&self, slot: &'static Slot) -> bool {
         let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else {
             return false;
         };
@@ -271,6 +300,8 @@ impl Residents {
     ) -> Vec<Texture> {
         let mut taken = Vec::new();
         let mut set = self.set.lock();
+        report.pinned = self.lingering.load(Ordering::Relaxed);
+        report.pinned_bytes = self.lingering_bytes.load(Ordering::Relaxed);
         let mut order: Vec<(u64, Resident)> = set
             .values()
             .map(|resident| (self.policy.rank(&resident.slot.history), *resident))
@@ -328,6 +359,9 @@ impl Residents {
             let taken = self.take_until(excess(pool), reason, &mut report);
             report.unlink = unlinking.elapsed();
             failpoints::delay_blocking(failpoints::FLYWEIGHT_EVICT_DELAY);
+            // What fits no block of the pool is freed right here; the others fall idle.
+            let unpooled = taken.iter().filter(|texture| !texture.is_pooled());
+            report.freed_bytes += unpooled.map(Texture::bytes).sum::<u64>();
             drop(taken);
             report.freed_bytes += pool.trim(excess(pool));
         }
@@ -352,7 +386,7 @@ impl Residents {
         pool.trim(pool.held_bytes().saturating_sub(target))
     }
 
-    /// Bytes of textures under a lease.
+    /// Bytes of textures under a lease, those of replaced versions included.
     pub(super) fn pinned_bytes(&self) -> u64 {
         let set = self.set.lock();
         let pinned = set.values().filter(|resident| {
@@ -361,7 +395,8 @@ impl Residents {
                 .cell()
                 .is_some_and(|cell| cell.look().pins > 0)
         });
-        pinned.map(|resident| resident.bytes).sum()
+        let lingering = self.lingering_bytes.load(Ordering::Relaxed);
+        pinned.map(|resident| resident.bytes).sum::<u64>() + lingering
     }
 
     /// Frees `bytes` for a reservation that lacks them: idle blocks first, then one texture at a time.

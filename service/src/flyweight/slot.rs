@@ -5,15 +5,14 @@
 //! index never names two backgrounds within an epoch. `status` answers a switch with one load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
 
 use super::cell::{Active, Cell, Pin};
 use super::flight::Flight;
 use super::policy::History;
+use super::sync::{AtomicU64, Flaw, Mutex, Ordering, planted};
 use super::texture::Texture;
 use super::{Identity, LeaseError, Unavailable};
 
@@ -22,10 +21,9 @@ const GONE: u64 = 1 << 33;
 /// Old versions that may be pinned at once beside the present one; more means that leases are never returned.
 const CELLS_MAX: usize = 64;
 
-/// A load that failed lately.
+/// A load that failed lately. It goes with what failed: a new version or an invalidation forgets it.
 #[derive(Debug)]
 pub(super) struct Negative {
-    pub(super) version: u32,
     pub(super) until: Instant,
     pub(super) error: LeaseError,
 }
@@ -35,8 +33,14 @@ pub(super) struct Negative {
 pub(super) struct Control {
     pub(super) flight: Option<Arc<Flight>>,
     pub(super) negative: Option<Negative>,
+    /// Grows with every version, every invalidation and the end: a load of an earlier one is overtaken.
+    pub(super) generation: u64,
     cells: Vec<&'static Cell<Texture>>,
 }
+
+/// What a slot ceased to show, to be dropped outside of every lock: its texture, unless a lease still holds it, and its identity with
+/// the charge of its thumbnail.
+pub(super) type Outgoing = (Option<Texture>, Option<Arc<Identity>>);
 
 impl Control {
     /// Nobody boards this flight any more. A later one is left as it is.
@@ -88,35 +92,63 @@ impl Slot {
     }
 
     /// Shows a new version and bars the old texture from new leases. `unlink` empties its cell, still under the slot's lock, so that
-    /// no load of the new version comes in between; what it took is returned, to be dropped outside.
+    /// no load of the new version comes in between.
     pub(super) fn show(
         &self,
         identity: Arc<Identity>,
         unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
-    ) -> Option<Texture> {
+    ) -> Outgoing {
         let mut control = self.control.lock();
-        let version = identity.stored.version;
-        self.identity.store(Some(identity));
-        self.status
-            .store(LIVE | u64::from(version), Ordering::Release);
-        control.negative = None;
-        self.retire_active().and_then(unlink)
+        let status = LIVE | u64::from(identity.stored.version);
+        if planted(Flaw::AnnounceFirst) {
+            self.status.store(status, Ordering::Release);
+        }
+        // Barred before it is announced: whoever knows of the new version never gets a lease of the old one.
+        let old = self.bar(&mut control);
+        let identity = self.identity.swap(Some(identity));
+        self.status.store(status, Ordering::Release);
+        (old.and_then(unlink), identity)
     }
 
     /// Ends the slot: every later look says `Gone`.
     pub(super) fn end(
         &self,
         unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
-    ) -> Option<Texture> {
+    ) -> Outgoing {
         let mut control = self.control.lock();
+        let old = self.bar(&mut control);
         self.status.fetch_or(GONE, Ordering::AcqRel);
-        self.identity.store(None);
-        control.negative = None;
-        self.retire_active().and_then(unlink)
+        let identity = self.identity.swap(None);
+        (old.and_then(unlink), identity)
     }
 
-    fn retire_active(&self) -> Option<&'static Cell<Texture>> {
-        self.active.get().filter(|cell| cell.retire())
+    /// Bars the present texture, and any that is being loaded, from new leases; the version stays. False when no texture was there.
+    pub(super) fn invalidate(
+        &self,
+        unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
+    ) -> (bool, Outgoing) {
+        let mut control = self.control.lock();
+        let generation = control.generation;
+        let old = self.bar(&mut control);
+        if planted(Flaw::InvalidateBlind) {
+            control.generation = generation;
+        }
+        (old.is_some(), (old.and_then(unlink), None))
+    }
+
+    /// Nothing of what was loaded, is being loaded or failed to load until now counts any more.
+    fn bar(&self, control: &mut Control) -> Option<&'static Cell<Texture>> {
+        control.negative = None;
+        control.generation += 1;
+        self.active
+            .get()
+            .filter(|cell| cell.look().resident && cell.retire())
+    }
+
+    /// The identity to load, and the generation that its load belongs to. `None` once the slot has ended.
+    pub(super) fn to_load(&self) -> Option<(Arc<Identity>, u64)> {
+        let control = self.control.lock();
+        Some((self.identity()?, control.generation))
     }
 
     pub(super) fn cell(&self) -> Option<&'static Cell<Texture>> {
@@ -127,7 +159,8 @@ impl Slot {
         self.active.get()?.try_pin()
     }
 
-    /// Puts a loaded texture in, if its version is still the present one; else gives it back.
+    /// Puts a loaded texture in, if its version is still the present one; else gives it back, and so also where leases of old ones
+    /// have taken all places.
     pub(super) fn install(
         &self,
         control: &mut Control,

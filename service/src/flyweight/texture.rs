@@ -49,6 +49,11 @@ impl Texture {
         self.version
     }
 
+    /// Whether its block is the pool's, where it falls idle; any other is freed when it is dropped.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.block.is_pooled()
+    }
+
     /// Bytes of memory it takes: its block.
     pub fn bytes(&self) -> u64 {
         self.block.size()
