@@ -59,6 +59,7 @@ pub enum AppError {
 struct Core {
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    pixels: Arc<Arena>,
     flyweights: Arc<Flyweights>,
     memory: Arc<Memory>,
 }
@@ -101,7 +102,7 @@ impl Core {
             config.memory(),
             probe,
             Arc::clone(&budget),
-            pixels,
+            Arc::clone(&pixels),
             Arc::clone(&metrics),
             hooks(&flyweights),
         )?;
@@ -118,6 +119,7 @@ impl Core {
         Ok(Self {
             metrics,
             budget,
+            pixels,
             flyweights,
             memory: Arc::new(memory),
         })
@@ -128,6 +130,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     let Core {
         metrics,
         budget,
+        pixels,
         flyweights,
         memory,
     } = core;
@@ -142,6 +145,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
         sessions: Sessions::new(config.sessions(), Arc::clone(&budget), Arc::clone(&metrics)),
+        pixels,
         intake: Intake {
             budget: Arc::clone(&budget),
             arena: Arena::new()?,
