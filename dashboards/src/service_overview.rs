@@ -338,6 +338,10 @@ fn cache(layout: Layout) -> Layout {
                 .query("evicted", rate("flyweight_evicted_bytes_total", "")),
         )
         .panel(
+            Draft::lines("Shrink passes", "ops", "Passes that shrank the cache under pressure per second. Short: leases kept it from its target.")
+                .query("{{result}}", rate_by("result", "flyweight_shrinks_total")),
+        )
+        .panel(
             Draft::lines("Resident bytes", "bytes", "Bytes of textures in memory, and of those under a lease.")
                 .query("resident", total("flyweight_resident_bytes", ""))
                 .query("pinned", total("flyweight_pinned_bytes", "")),

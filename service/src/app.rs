@@ -60,6 +60,7 @@ pub enum AppError {
 struct Core {
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    pixels: Arc<Arena>,
     flyweights: Arc<Flyweights>,
     memory: Arc<Memory>,
 }
@@ -119,7 +120,7 @@ impl Core {
             config.memory(),
             probe,
             Arc::clone(&budget),
-            pixels,
+            Arc::clone(&pixels),
             Arc::clone(&metrics),
             hooks(&flyweights),
         )?;
@@ -136,6 +137,7 @@ impl Core {
         Ok(Self {
             metrics,
             budget,
+            pixels,
             flyweights,
             memory: Arc::new(memory),
         })
@@ -146,6 +148,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     let Core {
         metrics,
         budget,
+        pixels,
         flyweights,
         memory,
     } = core;
@@ -160,6 +163,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
         sessions: Sessions::new(config.sessions(), Arc::clone(&budget), Arc::clone(&metrics)),
+        pixels,
         intake: Intake {
             budget: Arc::clone(&budget),
             arena: Arena::new()?,

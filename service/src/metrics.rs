@@ -110,6 +110,8 @@ labels! {
     }
     /// Why a file left the archive.
     ArchiveRemoval("reason") { Limit = "limit", Outdated = "outdated", Damaged = "damaged", Leftover = "leftover", }
+    /// Whether a pass that shrinks the cache came down to its target.
+    ShrinkResult("result") { Reached = "reached", Short = "short", }
     /// State of a block of the frame pool.
     BlockState("state") { Idle = "idle", Used = "used", }
     /// Where a block came from.
@@ -210,6 +212,8 @@ pub struct Metrics {
     pub flyweight_evictions_total: By<EvictionReason, Counter>,
     /// Bytes of evicted textures.
     pub flyweight_evicted_bytes_total: Counter,
+    /// Passes that shrank the cache under pressure.
+    pub flyweight_shrinks_total: By<ShrinkResult, Counter>,
     /// Textures in memory.
     pub flyweight_resident_textures: Gauge,
     /// Bytes of the textures in memory.
@@ -449,6 +453,10 @@ impl Metrics {
                 .counters("flyweight_evictions", "Textures evicted by reason"),
             flyweight_evicted_bytes_total: r
                 .counter("flyweight_evicted_bytes", "Bytes of evicted textures"),
+            flyweight_shrinks_total: r.counters(
+                "flyweight_shrinks",
+                "Passes that shrank the cache; a rise means pressure from outside the budget, short that leases kept it from its target",
+            ),
             flyweight_resident_textures: r
                 .gauge("flyweight_resident_textures", "Textures in memory"),
             flyweight_resident_bytes: r.gauge(

@@ -527,3 +527,136 @@ fn accesses_are_recorded_and_drained() {
     assert_eq!(kinds, [1, 0, 0], "one miss, then hits");
     assert_eq!(service.admin().get("/debug/accesses").ok().body.len(), 16);
 }
+
+#[test]
+fn every_pass_that_shrinks_says_so_in_one_structured_event_and_in_a_counter() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--log", "json", "--log-level", "info"]);
+    let passes = |service: &Service| {
+        ["reached", "short"].map(|result| {
+            service.metric(&format!(
+                "backdrop_flyweight_shrinks_total{{result=\"{result}\"}}"
+            ))
+        })
+    };
+    assert_eq!(passes(&service), [0.0, 0.0]);
+    for _ in 0..3 {
+        service
+            .admin()
+            .post("/debug/shrink", json!({"to_bytes": 0}))
+            .ok();
+    }
+    assert_eq!(passes(&service), [3.0, 0.0]);
+    let log = service.log();
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|event: &serde_json::Value| event["fields"]["message"] == json!("textures shrunk"))
+        .collect();
+    assert_eq!(events.len(), 3);
+    for field in [
+        "reason",
+        "evicted",
+        "freed_bytes",
+        "pinned",
+        "archived",
+        "skipped",
+        "duration_us",
+    ] {
+        assert!(
+            !events[0]["fields"][field].is_null(),
+            "{field} of {}",
+            events[0]
+        );
+    }
+}
+
+#[test]
+fn debug_memory_says_what_is_promised_and_what_is_held() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
+    let memory = service.memory();
+    let number = |path: &str| {
+        memory
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .expect(path)
+    };
+    let reaction = number("/reaction/sample_ms")
+        + number("/reaction/decision_ms")
+        + number("/reaction/fall_ms");
+    let filled = number("/reaction/rate_bytes_per_second") * reaction / 1e3;
+    assert!(
+        (filled - number("/reaction/room_bytes")).abs() < 1e3,
+        "{filled}"
+    );
+    assert!((number("/reaction/room_bytes") - 0.05 * number("/limit_bytes")).abs() < 1e3);
+    assert!(number("/working_set_bytes") > 0.0 && number("/reclaim/passes") >= 0.0);
+    let arenas = memory["arenas"].as_array().expect("a list");
+    assert_eq!(
+        arenas
+            .iter()
+            .map(|arena| arena["name"].as_str())
+            .collect::<Vec<_>>(),
+        [Some("pixels"), Some("bodies")]
+    );
+    assert_eq!(memory["transitions"], json!([]));
+}
+
+#[test]
+fn a_heap_profile_says_how_to_turn_it_on_and_is_one_when_it_is() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let off = service.admin().get("/debug/pprof/heap");
+    off.is_problem(404, "profiling_off");
+    assert!(
+        off.text().contains("MALLOC_CONF=prof:true"),
+        "{}",
+        off.text()
+    );
+    service
+        .client()
+        .get("/debug/pprof/heap")
+        .is_problem(404, "not_found");
+    drop(service);
+    let sampled = [("MALLOC_CONF", "prof:true,lg_prof_sample:12")];
+    let service = Service::start_with(dir.path(), &[], &sampled);
+    service
+        .client()
+        .put("/v1/backgrounds/wall", jpeg(640, 360, [1, 2, 3]))
+        .ok();
+    let profile = service.admin().get("/debug/pprof/heap").ok().body;
+    let holds = |text: &str| {
+        profile
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(
+        holds("inuse_space") && holds("backdrop-service"),
+        "{} bytes",
+        profile.len()
+    );
+    // Where Go's pprof is at hand it must read it, too.
+    let file = dir.path().join("heap.pb");
+    std::fs::write(&file, &profile).expect("written");
+    match std::process::Command::new("pprof")
+        .arg("-top")
+        .arg(&file)
+        .output()
+    {
+        Ok(read) => assert!(
+            read.status.success(),
+            "{}",
+            String::from_utf8_lossy(&read.stderr)
+        ),
+        Err(error) => {
+            eprintln!("SKIPPED: pprof: {error}; the profile was checked by its content alone")
+        }
+    }
+    // Where there is no memory for it, it is shed like anything else.
+    drop(service);
+    let small = ["--memory-limit", "34MiB", "--reserve-wait", "1ms"];
+    let service = Service::start_with(dir.path(), &small, &sampled);
+    let shed = service.admin().get("/debug/pprof/heap");
+    shed.is_problem(503, "budget_exhausted");
+}

@@ -189,7 +189,7 @@ impl<T> Archiving<T> {
     /// The value.
     pub(super) fn get(&self) -> &T {
         // SAFETY: the word is RESIDENT and ARCHIVING by our hand, so nobody writes the value until we let go.
-        let value = unsafe { (*self.cell.value.get()).as_ref() };
+        let value = self.cell.value.with(|place| unsafe { (*place).as_ref() });
         value.unwrap_or_else(|| unreachable!("an archiving cell holds a value"))
     }
 

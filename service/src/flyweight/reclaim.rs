@@ -21,7 +21,7 @@ use super::sync::{Flaw, Mutex, planted};
 use super::texture::Texture;
 use crate::failpoints;
 use crate::memory::budget::Budget;
-use crate::metrics::{EvictionReason, Label, Metrics};
+use crate::metrics::{EvictionReason, Label, Metrics, ShrinkResult};
 
 /// What a pass did. Sizes in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -373,6 +373,11 @@ impl Residents {
         self.metrics
             .flyweight_pinned_bytes
             .set(self.pinned_bytes() as i64);
+        let result = match report.held_bytes <= target {
+            true => ShrinkResult::Reached,
+            false => ShrinkResult::Short,
+        };
+        self.metrics.flyweight_shrinks_total.of(result).inc();
         log(&report, target, reason, self.policy.name());
         report
     }

@@ -181,3 +181,33 @@ fn resize(buffer: &mut Vec<u8>, size: Size) {
 fn view_of(data: &[u8], size: Size) -> PixelsRef<'_> {
     PixelsRef::new(data, size).expect("the buffer was made for this size")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::BudgetConfig;
+    use crate::memory::thread::ThreadBytes;
+    use crate::render::View;
+
+    /// The pixels of a preview are drawn into what the frame before left: only its file is new.
+    #[test]
+    fn a_preview_is_drawn_into_reused_buffers_without_an_allocation() {
+        let mut easel = Easel::new(Budget::new(BudgetConfig::default()), 64 << 20);
+        let source = Size::new(320, 180);
+        let pixels: Vec<u8> = (0..source.bytes()).map(|at| at as u8).collect();
+        let request = FrameRequest {
+            view: View::default(),
+            size: Size::new(160, 96),
+            format: FrameFormat::Rgba,
+            deadline: std::time::Instant::now(),
+        };
+        easel.paint(view_of(&pixels, source), &request).ok();
+        let first = easel.canvas.clone();
+        let counting = ThreadBytes::start().expect("jemalloc");
+        for _ in 0..100 {
+            assert!(easel.paint(view_of(&pixels, source), &request).is_ok());
+        }
+        assert_eq!(counting.allocated(), 0);
+        assert_eq!(easel.canvas, first);
+    }
+}

@@ -2,12 +2,14 @@
 //!
 //! Loopback by default and without tokens: whoever reaches it may do all of this.
 
+use super::admission::refused;
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::{Service, query_value};
 use crate::failpoints;
-use crate::memory::Purpose;
+use crate::memory::heap::{self, HeapError};
+use crate::memory::{Arena, Purpose, aside};
 use crate::metrics::Route;
 use crate::sessions::Sessions;
 use hyper::body::Incoming;
@@ -25,6 +27,7 @@ struct MemoryJson {
     limit_source: String,
     usage_bytes: u64,
     pressure_bytes: u64,
+    working_set_bytes: u64,
     foreign_bytes: u64,
     rss_bytes: u64,
     elevated_bytes: u64,
@@ -36,8 +39,53 @@ struct MemoryJson {
     budget: BudgetJson,
     allocator: AllocatorJson,
     textures: TexturesJson,
+    arenas: Vec<ArenaJson>,
     sessions: SessionsJson,
+    reaction: ReactionJson,
+    reclaim: ReclaimJson,
     transitions: Vec<TransitionJson>,
+}
+
+/// An arena of its own: what is taken from it by our count and by the allocator's.
+#[derive(Serialize)]
+struct ArenaJson {
+    name: &'static str,
+    ledger_bytes: u64,
+    allocated_bytes: u64,
+    blocks: u64,
+}
+
+impl ArenaJson {
+    fn of(name: &'static str, arena: &Arena) -> Self {
+        let ledger_bytes = arena.ledger_bytes();
+        Self {
+            name,
+            ledger_bytes,
+            allocated_bytes: arena.allocated_bytes().unwrap_or(ledger_bytes),
+            blocks: arena.blocks(),
+        }
+    }
+}
+
+/// `rate_bytes_per_second × (sample_ms + decision_ms + fall_ms) < room_bytes`: slower growth is caught.
+#[derive(Serialize)]
+struct ReactionJson {
+    room_bytes: u64,
+    sample_ms: f64,
+    decision_ms: f64,
+    fall_ms: f64,
+    rate_bytes_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct ReclaimJson {
+    passes: u64,
+    last_ms: f64,
+    longest_ms: f64,
+}
+
+fn milliseconds(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 #[derive(Serialize)]
@@ -77,6 +125,7 @@ struct TransitionJson {
     from: &'static str,
     to: &'static str,
     pressure_bytes: u64,
+    reason: &'static str,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +201,7 @@ impl Service {
         match (&parts.method, path) {
             (&Method::GET, "/metrics") => self.exposition(),
             (&Method::GET, "/debug/memory") => to_json(&self.memory_json()),
+            (&Method::GET, "/debug/pprof/heap") => self.heap_profile().await,
             (&Method::GET, "/debug/accesses") => {
                 let reset =
                     query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
@@ -168,10 +218,37 @@ impl Service {
             (&Method::GET, "/healthz") => Ok(respond::json("{\"status\":\"ok\"}\n")),
             (
                 _,
-                "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/shrink" | "/healthz",
+                "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/pprof/heap"
+                | "/debug/shrink" | "/healthz",
             ) => Err(Kind::MethodNotAllowed.into()),
             _ => Err(Kind::NotFound.into()),
         }
+    }
+
+    /// Paid for like any other answer: under pressure it is shed.
+    async fn heap_profile(&self) -> Result<Answer, Problem> {
+        if !heap::is_on() {
+            return Err(Problem::new(Kind::ProfilingOff, HeapError::Off.to_string()));
+        }
+        let wait = self.config.reserve_wait;
+        let reserving = self
+            .budget
+            .reserve(Purpose::Body, heap::PROFILE_BYTES_MAX, wait);
+        let mut charge = reserving
+            .await
+            .map_err(|_| Problem::from(Kind::BudgetExhausted))?;
+        let made = aside::run(heap::profile).await;
+        let profile = made
+            .unwrap_or(Err(HeapError::Busy))
+            .map_err(|error| match error {
+                HeapError::Off => Problem::new(Kind::ProfilingOff, error.to_string()),
+                HeapError::Busy => Problem::new(Kind::QueueFull, error.to_string()),
+                other => Problem::new(Kind::Internal, other.to_string()),
+            })?;
+        let kept = charge.bytes().min(profile.capacity() as u64);
+        charge.resize(kept).map_err(|error| refused(&error))?;
+        let body = respond::charged(profile, Some(charge));
+        Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
     fn exposition(&self) -> Result<Answer, Problem> {
@@ -204,12 +281,15 @@ impl Service {
             from: transition.from.as_str(),
             to: transition.to.as_str(),
             pressure_bytes: transition.pressure,
+            reason: transition.reason.as_str(),
         });
+        let bound = self.memory.reaction_bound();
         MemoryJson {
             limit_bytes: snapshot.reading.limit,
             limit_source: report.source,
             usage_bytes: snapshot.reading.usage,
             pressure_bytes: snapshot.reading.pressure,
+            working_set_bytes: snapshot.reading.working_set,
             foreign_bytes: snapshot.reading.foreign(),
             rss_bytes: snapshot.reading.rss,
             elevated_bytes: snapshot.elevated,
@@ -240,6 +320,22 @@ impl Service {
                 count: self.sessions.count(),
                 capacity: self.sessions.capacity(),
                 bytes_per_session: Sessions::bytes_per_session(),
+            },
+            arenas: vec![
+                ArenaJson::of("pixels", &self.pixels),
+                ArenaJson::of("bodies", &self.intake.arena),
+            ],
+            reaction: ReactionJson {
+                room_bytes: bound.room_bytes,
+                sample_ms: milliseconds(bound.sample),
+                decision_ms: milliseconds(bound.decision),
+                fall_ms: milliseconds(bound.fall),
+                rate_bytes_per_second: bound.rate_bytes_per_second.floor(),
+            },
+            reclaim: ReclaimJson {
+                passes: report.passes.count,
+                last_ms: milliseconds(report.passes.last),
+                longest_ms: milliseconds(report.passes.longest),
             },
             transitions: transitions.collect(),
         }

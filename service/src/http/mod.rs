@@ -21,7 +21,7 @@ pub mod session;
 
 use crate::flyweight::Flyweights;
 use crate::frames::Frames;
-use crate::memory::{Budget, Memory};
+use crate::memory::{Arena, Budget, Memory};
 use crate::metrics::{Metrics, Route, StatusClass};
 use crate::sessions::Sessions;
 use crate::sessions::exclusive::Exclusive;
@@ -63,6 +63,8 @@ pub struct Service {
     pub memory: Arc<Memory>,
     /// Memory as reserved.
     pub budget: Arc<Budget>,
+    /// Where pixels are, for its figures.
+    pub pixels: Arc<Arena>,
     /// Where bodies are put.
     pub intake: Intake,
     /// Set once start-up is over.

@@ -66,6 +66,7 @@ problems! {
     BackgroundNotFound = 404 "background_not_found" "There is no such background";
     NoBackground = 404 "no_background" "The session has no background";
     NotBuiltWithFailpoints = 404 "not_built_with_failpoints" "This build has no failpoints";
+    ProfilingOff = 404 "profiling_off" "Heap profiling is not on";
     MethodNotAllowed = 405 "method_not_allowed" "The address does not take this method";
     NotAcceptable = 406 "not_acceptable" "None of the accepted formats can be made";
     BodyTimeout = 408 "body_timeout" "The body did not arrive in time";

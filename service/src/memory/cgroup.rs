@@ -62,6 +62,8 @@ pub struct Reading {
     pub usage: u64,
     /// Pressure at the level of the limit.
     pub pressure: u64,
+    /// Usage less the page cache that was not used lately, as kubelet holds it against a limit. Shown, and used for nothing.
+    pub working_set: u64,
     /// Own share of the pressure.
     pub own: u64,
     /// Resident memory of this process.
@@ -370,6 +372,7 @@ impl Probe {
                 limit: self.limit,
                 usage: rss.total,
                 pressure: rss.unreclaimable(),
+                working_set: rss.total,
                 own: rss.unreclaimable(),
                 rss: rss.total,
             });
@@ -388,6 +391,7 @@ impl Probe {
             limit: self.limit,
             usage: at_limit.usage,
             pressure,
+            working_set: at_limit.usage.saturating_sub(at_limit.inactive_file),
             own,
             rss: rss.total,
         })

@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 mod baseline;
+mod reaction;
 use baseline::Baseline;
+pub use reaction::{DECISION, ReactionBound, reaction_bound};
 
 /// Settings. Shares are of the limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -374,34 +376,6 @@ impl Governor {
             to_bytes: sample.reclaimable.saturating_sub(bytes),
             purge,
         })
-    }
-}
-
-/// What the configuration promises: the fastest growth of usage that is still caught between Critical and the limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ReactionBound {
-    /// Room between the Critical watermark and the limit, in bytes.
-    pub room_bytes: u64,
-    /// Longest time from crossing the watermark until usage has fallen.
-    pub reaction: Duration,
-    /// Allocation rate that fills the room in that time, in bytes per second. Slower growth is always caught.
-    pub rate_bytes_per_second: f64,
-}
-
-/// `rate × (sample + decision + fall) < limit − critical watermark`, solved for the rate.
-pub fn reaction_bound(
-    config: &GovernorConfig,
-    limit: u64,
-    sample: Duration,
-    decision: Duration,
-    fall: Duration,
-) -> ReactionBound {
-    let room_bytes = limit - share(limit, config.critical).min(limit);
-    let reaction = sample + decision + fall;
-    ReactionBound {
-        room_bytes,
-        reaction,
-        rate_bytes_per_second: room_bytes as f64 / reaction.as_secs_f64().max(1e-6),
     }
 }
 

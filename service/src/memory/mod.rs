@@ -1,5 +1,6 @@
 //! Memory: where pixels live (`arena`), who may allocate how much (`budget`), what the kernel says (`cgroup`), and what to do
-//! about it (`governor`, driven by `sampler`).
+//! about it (`governor`, driven by `sampler`). `heap` says who holds it, `thread` what a thread takes, and `aside` keeps what takes its time
+//! off the async workers.
 //!
 //! Nothing here knows textures, sessions or HTTP: what must be shrunk is handed in as closures.
 
@@ -12,6 +13,8 @@ pub mod aside;
 pub mod budget;
 pub mod cgroup;
 pub mod governor;
+#[expect(unsafe_code, reason = "the allocator is told to write a dump")]
+pub mod heap;
 pub mod sampler;
 pub mod thread;
 

@@ -16,7 +16,9 @@ use super::budget::{Budget, BudgetReport, Purpose};
 use super::cgroup::{Probe, ProbeError, Reading};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
-use super::governor::{Decision, Governor, ReactionBound, Reclaim, Sample, State, reaction_bound};
+use super::governor::{
+    DECISION, Decision, Governor, ReactionBound, Reclaim, Sample, State, Transition, reaction_bound,
+};
 
 mod config;
 pub use config::{MemoryConfig, MemoryConfigError};
@@ -56,6 +58,58 @@ pub struct TransitionRecord {
     pub to: State,
     /// Pressure that caused it, in bytes.
     pub pressure: u64,
+    /// Where that came from.
+    pub reason: Reason,
+}
+
+/// Why the state changed, as far as two samples a second apart tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The limit was lowered.
+    Limit,
+    /// What others use under the same limit grew, and more than ours.
+    Foreign,
+    /// Our own usage grew.
+    Own,
+    /// Pressure fell.
+    Relief,
+}
+
+impl Reason {
+    /// Its name in JSON and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Limit => "limit_lowered",
+            Reason::Foreign => "foreign_growth",
+            Reason::Own => "own_growth",
+            Reason::Relief => "pressure_fell",
+        }
+    }
+
+    fn of(from: State, to: State, before: &Sample, now: &Sample) -> Self {
+        if to < from {
+            Reason::Relief
+        } else if now.limit < before.limit {
+            Reason::Limit
+        } else if now.foreign().saturating_sub(before.foreign())
+            > now.own.saturating_sub(before.own)
+        {
+            Reason::Foreign
+        } else {
+            Reason::Own
+        }
+    }
+}
+
+/// The passes of the reclaim thread, and how long they took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Passes made.
+    pub count: u64,
+    /// Time of the last.
+    pub last: Duration,
+    /// Time of the longest: above the configured `fall`, the reaction bound promises too much.
+    pub longest: Duration,
 }
 
 /// The latest figures, in bytes.
@@ -103,6 +157,8 @@ pub struct MemoryReport {
     pub samples: u64,
     /// Reclaim passes asked for.
     pub reclaims: u64,
+    /// Reclaim passes made: several demands may be met by one.
+    pub passes: Passes,
     /// Where the limit comes from.
     pub source: String,
 }
@@ -118,6 +174,7 @@ struct Shared {
     transitions: Mutex<VecDeque<TransitionRecord>>,
     samples: AtomicU64,
     reclaims: AtomicU64,
+    passes: Mutex<Passes>,
     stop: AtomicBool,
     tick: (Mutex<()>, Condvar),
     mailbox: (Mutex<Option<Reclaim>>, Condvar),
@@ -153,7 +210,7 @@ impl Memory {
             &config.governor,
             probe.limit(),
             config.fast,
-            Duration::from_millis(1),
+            DECISION,
             config.fall,
         );
         let source = probe.source();
@@ -170,6 +227,7 @@ impl Memory {
             transitions: Mutex::new(VecDeque::with_capacity(TRANSITIONS_KEPT)),
             samples: AtomicU64::new(0),
             reclaims: AtomicU64::new(0),
+            passes: Mutex::default(),
             stop: AtomicBool::new(false),
             tick: (Mutex::new(()), Condvar::new()),
             mailbox: (Mutex::new(None), Condvar::new()),
@@ -217,6 +275,7 @@ impl Memory {
             transitions: self.shared.transitions.lock().iter().copied().collect(),
             samples: self.shared.samples.load(Ordering::Relaxed),
             reclaims: self.shared.reclaims.load(Ordering::Relaxed),
+            passes: *self.shared.passes.lock(),
             source: self.source.clone(),
         }
     }
@@ -228,7 +287,7 @@ impl Memory {
             &config.governor,
             self.snapshot().reading.limit,
             config.fast,
-            Duration::from_millis(1),
+            DECISION,
             config.fall,
         )
     }
@@ -261,7 +320,9 @@ fn log_start(config: &MemoryConfig, limit: u64, source: &str, bound: &ReactionBo
     );
     tracing::info!(
         room_bytes = bound.room_bytes,
-        reaction_ms = bound.reaction.as_secs_f64() * 1e3,
+        reaction_ms = bound.reaction().as_secs_f64() * 1e3,
+        sample_ms = bound.sample.as_secs_f64() * 1e3,
+        fall_ms = bound.fall.as_secs_f64() * 1e3,
         rate_mib_per_second = (bound.rate_bytes_per_second / (1u64 << 20) as f64).floor(),
         "reaction bound: growth slower than this rate is caught between critical and the limit"
     );
@@ -278,6 +339,9 @@ struct Sampler {
     sheds: u64,
     books_due: bool,
     failed: bool,
+    /// Samples of this second and of the one before: what a change of state is measured against.
+    before: Option<(Instant, Sample)>,
+    earlier: Option<(Instant, Sample)>,
 }
 
 impl Sampler {
@@ -307,6 +371,8 @@ impl Sampler {
             sheds: 0,
             books_due: true,
             failed: false,
+            before: None,
+            earlier: None,
         })
     }
 
@@ -360,7 +426,18 @@ impl Sampler {
         let sample = self.assemble(shared);
         let decision = self.governor.observe(now - self.started, &sample);
         self.apply(shared, &sample, &decision);
+        self.remember(now, &sample);
         shared.samples.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps a sample of each second, and the one before it: the older is at least a second old.
+    fn remember(&mut self, now: Instant, sample: &Sample) {
+        if self
+            .before
+            .is_none_or(|(at, _)| now >= at + Duration::from_secs(1))
+        {
+            self.earlier = self.before.replace((now, *sample));
+        }
     }
 
     fn look_at_allocator(&mut self, shared: &Shared) {
@@ -402,7 +479,10 @@ impl Sampler {
         shared.budget.set_growth_open(decision.growth_open);
         shared.state.store(decision.state as u8, Ordering::Relaxed);
         if let Some(change) = decision.transition {
-            record_transition(shared, change.from, change.to, sample);
+            let before = self.earlier.or(self.before);
+            let before = before.map_or(*sample, |(_, before)| before);
+            let reason = Reason::of(change.from, change.to, &before, sample);
+            record_transition(shared, change, reason, sample);
         }
         if let Some(reclaim) = decision.reclaim {
             post(shared, reclaim);
@@ -479,7 +559,8 @@ fn publish(metrics: &Metrics, snapshot: &Snapshot) {
     }
 }
 
-fn record_transition(shared: &Shared, from: State, to: State, sample: &Sample) {
+fn record_transition(shared: &Shared, change: Transition, reason: Reason, sample: &Sample) {
+    let Transition { from, to } = change;
     let at_unix_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64);
@@ -492,11 +573,13 @@ fn record_transition(shared: &Shared, from: State, to: State, sample: &Sample) {
         from,
         to,
         pressure: sample.pressure,
+        reason,
     });
     drop(transitions);
     tracing::warn!(
         from = from.as_str(),
         to = to.as_str(),
+        reason = reason.as_str(),
         pressure_bytes = sample.pressure,
         foreign_bytes = sample.foreign(),
         limit_bytes = sample.limit,
@@ -533,6 +616,7 @@ fn reclaim_loop(shared: &Shared) {
             }
         };
         drop(slot);
+        let started = Instant::now();
         // Idle blocks first: they cost nobody anything, and with luck no texture has to go.
         (shared.hooks.trim)();
         (shared.hooks.shrink)(demand.to_bytes);
@@ -540,6 +624,23 @@ fn reclaim_loop(shared: &Shared) {
         if demand.purge {
             (shared.hooks.purge)();
         }
+        note_pass(shared, started.elapsed());
+    }
+}
+
+fn note_pass(shared: &Shared, took: Duration) {
+    let mut passes = shared.passes.lock();
+    let first_slow = took > shared.config.fall && passes.longest <= shared.config.fall;
+    passes.count += 1;
+    passes.last = took;
+    passes.longest = passes.longest.max(took);
+    drop(passes);
+    if first_slow {
+        tracing::warn!(
+            took_ms = took.as_secs_f64() * 1e3,
+            fall_ms = shared.config.fall.as_secs_f64() * 1e3,
+            "giving memory back took longer than the reaction bound assumes"
+        );
     }
 }
 

@@ -11,6 +11,7 @@ pub struct ThreadBytes {
     allocated: ThreadLocal<u64>,
     deallocated: ThreadLocal<u64>,
     start: u64,
+    allocated_start: u64,
 }
 
 impl std::fmt::Debug for ThreadBytes {
@@ -28,13 +29,20 @@ impl ThreadBytes {
             allocated: allocatedp::read().ok()?,
             deallocated: deallocatedp::read().ok()?,
             start: 0,
+            allocated_start: 0,
         };
+        counting.allocated_start = counting.allocated.get();
         counting.start = counting.difference();
         Some(counting)
     }
 
     fn difference(&self) -> u64 {
         self.allocated.get().wrapping_sub(self.deallocated.get())
+    }
+
+    /// Bytes allocated by this thread since the start, freed or not.
+    pub fn allocated(&self) -> u64 {
+        self.allocated.get().wrapping_sub(self.allocated_start)
     }
 
     /// Bytes allocated and not freed by this thread since the start; 0 when it freed more than it allocated.
@@ -55,5 +63,6 @@ mod tests {
         assert!(counting.held() >= 1 << 20);
         drop(block);
         assert!(counting.held() < 1 << 20);
+        assert!(counting.allocated() >= 1 << 20);
     }
 }

@@ -231,9 +231,15 @@ impl Service {
     }
 
     pub fn start_with(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command();
+        command.envs(environment.iter().copied());
+        Self::start_as(command, dir, arguments)
+    }
+
+    /// Starts it as `command` says, which ends in the binary and gets its arguments, under the pid that it has.
+    pub fn start_as(mut command: Command, dir: &Path, arguments: &[&str]) -> Self {
         let ready = dir.join("ready.json");
         drop(std::fs::remove_file(&ready));
-        let mut command = command();
         command.args([
             "serve",
             "--listen",
@@ -253,10 +259,7 @@ impl Service {
             .args(arguments);
         let log = dir.join("stderr.log");
         let stderr = std::fs::File::create(&log).expect("a log");
-        command
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(stderr);
+        command.stdin(Stdio::null()).stderr(stderr);
         let mut child = command.spawn().expect("starts");
         let text = poll("the ready file", || {
             let ended = child.try_wait().expect("a child");
@@ -309,6 +312,16 @@ impl Service {
             .next()
             .and_then(|value| value.parse().ok())
             .expect("a number")
+    }
+
+    /// What it has written to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
     }
 
     /// kill -9.

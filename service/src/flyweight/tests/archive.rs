@@ -1,6 +1,7 @@
 //! Textures on their way to the archive and back: what counts as freed, who gets them back, and what faults come to.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::flyweight::archiver::Archiver;

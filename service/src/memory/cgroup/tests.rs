@@ -145,6 +145,7 @@ fn v1_reads_foreign_usage_and_follows_a_moving_limit() {
             limit: 400_000,
             usage: 300_000,
             pressure: 200_000,
+            working_set: 200_000,
             own: 120_000,
             rss: 60 << 10
         }

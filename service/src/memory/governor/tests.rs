@@ -389,4 +389,69 @@ proptest! {
         }
         prop_assert_eq!(governor.state(), State::Normal);
     }
+
+    #[test]
+    fn a_constant_load_on_an_edge_changes_the_state_at_most_once(
+        edge in prop::sample::select(vec![0.80, 0.85, 0.90, 0.95]),
+        offset in prop::sample::select(vec![-1i64, 0, 1]),
+        pace in 5u64..40,
+        before in prop::collection::vec(0.3f64..1.0, 0..60),
+    ) {
+        let config = GovernorConfig::default();
+        let settle = config.dwell * 2;
+        let mut governor = Governor::new(config);
+        let mut now = 0;
+        for pressure in before {
+            now += pace;
+            governor.observe(at(now), &sample(pressure));
+        }
+        let held = Sample {
+            pressure: share(LIMIT, edge).saturating_add_signed(offset),
+            ..sample(edge)
+        };
+        let settled = at(now) + settle;
+        let mut late = 0;
+        for _ in 0..400 {
+            now += pace;
+            let changed = governor.observe(at(now), &held).transition.is_some();
+            late += usize::from(changed && at(now) > settled);
+        }
+        // From Critical it may go down twice, a dwell apart; then nothing moves any more.
+        prop_assert!(late <= 1, "{} changes long after the load stood still", late);
+    }
+
+    #[test]
+    fn purging_alone_leads_out_of_every_state_once_foreign_usage_leaves_room(
+        fixed in 0u64..180,
+        dirty in 0u64..300,
+        textures in 0u64..300,
+        storm in prop::collection::vec(0u64..500, 0..200),
+        left in 0u64..100,
+    ) {
+        let mut plant = Plant {
+            textures: textures << 20,
+            fixed: fixed << 20,
+            dirty: dirty << 20,
+            foreign: 0,
+        };
+        let mut governor = Governor::new(GovernorConfig::default());
+        let mut tick = 0;
+        let mut run = |plant: &mut Plant, foreign: u64| {
+            tick += 1;
+            plant.foreign = foreign << 20;
+            let decision = governor.observe(at(tick * 10), &plant.sample());
+            plant.obey(&decision, 0);
+            decision.state
+        };
+        for foreign in storm {
+            run(&mut plant, foreign);
+        }
+        // What is neither texture nor dirty page, and what the neighbour keeps, stays below the exit: 0.8 of 400 MiB.
+        let left = left.min(315 - fixed);
+        let mut state = State::Critical;
+        for _ in 0..300 {
+            state = run(&mut plant, left);
+        }
+        prop_assert_eq!(state, State::Normal);
+    }
 }
