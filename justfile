@@ -49,7 +49,7 @@ test *args:
 # Interleavings of the flyweight core: loom on the slot word, shuttle on slots, flights and residents
 [group('verify')]
 schedules *args:
-    cargo test --workspace --locked --features backdrop-service/loom --lib flyweight::schedules "$@"
+    cargo test --workspace --locked --features backdrop-service/loom --test word "$@"
     cargo test --workspace --locked --features backdrop-service/shuttle --lib flyweight::schedules "$@"
 
 # Formatting and clippy, warnings are errors
@@ -58,7 +58,7 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
-    cargo clippy --workspace --lib --profile test --features backdrop-service/loom --locked -- -D warnings
+    cargo clippy --workspace --test word --features backdrop-service/loom --locked -- -D warnings
     cargo clippy --workspace --lib --profile test --features backdrop-service/shuttle --locked -- -D warnings
 
 # lint, licences and sources of dependencies (cargo-deny), then every test and schedule

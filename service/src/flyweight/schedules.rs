@@ -1,6 +1,7 @@
 //! Slots, flights and residents as a whole under shuttle: the real flyweights, but for the load itself, which the test plays.
 //!
-//! Schedules are drawn at random, and with few preemptions at depth (PCT). A broken property panics and shuttle prints the schedule
+//! Each property is tried twice: it holds, and a flaw that is planted on purpose breaks it. The slot word alone is under loom, in
+//! `tests/word.rs`; `just schedules` runs both. Schedules are drawn at random, and with few preemptions at depth (PCT). A broken property panics and shuttle prints the schedule
 //! that shows it. Where a flaw was planted it is counted instead, and must have been found at least once.
 
 use std::future::Future;
@@ -15,9 +16,9 @@ use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Runner, thread};
 
-use super::super::boarding::Flying;
-use super::super::sync::{Flaw, Ordering, any_planted, plant};
-use super::super::*;
+use super::boarding::Flying;
+use super::sync::{Flaw, Ordering, any_planted, plant};
+use super::*;
 use crate::codec::{Format, Size};
 use crate::memory::budget::BudgetConfig;
 use crate::store::StoreConfig;
@@ -230,7 +231,6 @@ impl World {
 
 /// Runs a property under many schedules; says in how many it was broken.
 fn broken(property: impl Fn(&Arc<Ground>) + Send + Sync + 'static) -> usize {
-    super::brief_panics();
     let (ground, property) = (Ground::new(), Arc::new(property));
     let mut config = shuttle::Config::new();
     // The default is made for less than a whole cache.

@@ -1,4 +1,7 @@
 //! The slot word and its value under loom: every interleaving of two or three threads, with what weak memory may show.
+//! `just schedules` runs it, and shuttle over the rest of the core.
+//!
+//! It takes the cell's file, not the library: a model's stack is too small for the library's allocator.
 //!
 //! The pointer to a slot's present cell is left out (all threads have the cell), and so are the locks: what may be done to a cell
 //! at all times is what has to hold here. loom itself finds a value that is read while it is written.
@@ -7,8 +10,23 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread::{self, JoinHandle};
 
-use super::super::cell::{Cell, Left, Pin};
-use super::super::sync::{Flaw, Ordering, plant};
+use cell::{Cell, Left, Pin};
+use sync::{Flaw, Ordering, plant};
+
+#[path = "../src/flyweight/cell.rs"]
+#[allow(
+    dead_code,
+    unsafe_code,
+    reason = "the cell as it is; the library uses all of it"
+)]
+mod cell;
+#[path = "../src/flyweight/sync.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the cell needs a part of it; the library uses all of it"
+)]
+mod sync;
 
 /// A value in two halves, which counts how many of it there are.
 struct Value {
@@ -62,6 +80,12 @@ fn evict(cell: Word) {
     }
 }
 
+/// Panics say their message and no more: a backtrace does not fit the small stacks that models run on.
+fn brief_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
+}
+
 /// A thread on a stack that a panic's message fits on.
 fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let thread = thread::Builder::new().stack_size(1 << 20);
@@ -69,7 +93,7 @@ fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHa
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
-    super::brief_panics();
+    brief_panics();
     let model = std::sync::Arc::new(model);
     let mut builder = loom::model::Builder::new();
     // Three preemptions show every flaw below; without a bound three threads take minutes.
