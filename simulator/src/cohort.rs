@@ -501,6 +501,15 @@ impl Cohort {
 
     /// Some session that exists, chosen by a hash; `None` when there is none.
     pub fn pick(&self, hash: u64) -> Option<usize> {
+        self.pick_where(hash, |_| true)
+    }
+
+    /// Some session that was last acknowledged this background, chosen by a hash.
+    pub fn pick_showing(&self, background: u16, hash: u64) -> Option<usize> {
+        self.pick_where(hash, |record| record.acked == background)
+    }
+
+    fn pick_where(&self, hash: u64, fits: impl Fn(&Record) -> bool) -> Option<usize> {
         let len = self.records.len();
         if len == 0 {
             return None;
@@ -508,6 +517,6 @@ impl Cohort {
         let start = crate::schedule::below(hash, len as u64) as usize;
         (start..len)
             .chain(0..start)
-            .find(|index| self.records[*index].id != 0)
+            .find(|index| self.records[*index].id != 0 && fits(&self.records[*index]))
     }
 }

@@ -359,13 +359,14 @@ async fn refresh(shared: &Shared) -> Result<u64, PopulationError> {
     Ok(epoch)
 }
 
-/// Uploads the next revision of a background; the book knows it from the moment it is begun.
-pub async fn upload_again(shared: &Shared, number: u16) -> Result<(), PopulationError> {
+/// Uploads the next revision of a background; the book knows it from the moment it is begun. Whether it was acknowledged:
+/// not where it could not be painted, or its revisions are used up.
+pub async fn upload_again(shared: &Shared, number: u16) -> Result<bool, PopulationError> {
     let Some(revision) = shared.revisions.begin(number) else {
-        return Ok(());
+        return Ok(false);
     };
     let Some(bytes) = shared.reader.paint(number, revision).await else {
-        return Ok(());
+        return Ok(false);
     };
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let until = Instant::now() + shared.plan.args.reconnect_for;
@@ -374,8 +375,12 @@ pub async fn upload_again(shared: &Shared, number: u16) -> Result<(), Population
         .librarian
         .upload(&mut lane, id, bytes.into(), until)
         .await?;
+    if let Some(words) = shared.revisions.stands_still(number, &metadata) {
+        shared.truth.lock().violation(Violation::Stale, &words);
+    }
     shared.revisions.acknowledge(number, revision, &metadata);
-    Ok(())
+    shared.updates.fetch_add(1, Ordering::Relaxed);
+    Ok(true)
 }
 
 /// Deletes what this run created, as well as it can: a service that is used again has room again.

@@ -9,9 +9,7 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{
-    Allowed, FrameExpectation, Pixels, Shown, Violation, judge_frame, judge_session,
-};
+pub use judge::{Allowed, FrameExpectation, Pixels, Shown, Violation, judge_frame, judge_session};
 
 /// Violations kept in words.
 const HISTORY_MAX: usize = 20;

@@ -170,3 +170,16 @@ fn singles_and_batches_share_the_cohort_without_overlap() {
     ids.sort_unstable();
     assert_eq!(ids, (1..=100).collect::<Vec<u64>>());
 }
+
+#[test]
+fn sessions_are_found_by_what_they_show() {
+    let mut cohort = cohort(50);
+    let wanted = cohort.wanted(17);
+    for hash in [0, u64::MAX / 3, u64::MAX] {
+        let found = cohort.pick_showing(wanted, hash).expect("one shows it");
+        assert_eq!(cohort.wanted(found), wanted);
+    }
+    assert_eq!(cohort.pick_showing(100, 0), None, "no such background");
+    cohort.forget();
+    assert_eq!(cohort.pick_showing(wanted, 0), None, "no session is left");
+}
