@@ -348,6 +348,9 @@ pub struct MemoryReport {
     /// What is in use beside the budget and cannot be given back.
     #[serde(default)]
     pub baseline_bytes: u64,
+    /// Fastest growth of foreign usage that it promises to survive, bytes per second; none where the service does not say.
+    #[serde(default)]
+    pub reaction_bound_bytes_per_s: Option<f64>,
     /// Budget.
     #[serde(default)]
     pub budget: BudgetReport,

@@ -158,6 +158,8 @@ scrape! {
     allocator_resident_bytes = |e| e.sum("memory_allocator_resident_bytes");
     /// Resident textures, bytes.
     textures_bytes = |e| e.sum("flyweight_resident_bytes");
+    /// Texture bytes that leases hold.
+    pinned_bytes = |e| e.sum("flyweight_pinned_bytes");
     /// Resident textures.
     textures = |e| e.sum("flyweight_resident_textures");
     /// 0 normal, 1 elevated, 2 critical.

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::cgroup::{CellStats, LeafStats, LimitChange, Swap};
+use super::cgroup::{CellStats, LeafStats, LimitChange, LimitWatch, Lowering, Swap};
 use super::error::HostError;
 use super::files::{self, KernelFile};
 use super::tree;
@@ -177,15 +177,22 @@ fn parse_stat(text: &str) -> Option<LeafStats> {
     })
 }
 
-/// Changes the limit. Lowering: `memory.high` first, which throttles and reclaims but never kills, then `memory.max`.
-pub fn set_limit(path: &Path, to: u64, patience: Duration) -> Result<LimitChange, HostError> {
+/// Changes the limit. Lowering: `memory.high` first, which throttles and reclaims but never kills; then, once it is adopted,
+/// `memory.max`.
+pub fn set_limit(
+    path: &Path,
+    to: u64,
+    lowering: Lowering,
+    watch: &mut dyn LimitWatch,
+) -> Result<LimitChange, HostError> {
     let begun = Instant::now();
     let (max, high) = (path.join("memory.max"), path.join("memory.high"));
     let from = files::read_number(&max)?;
     let mut steps = 0;
     if to < from {
         files::write(&high, to)?;
-        let fell = wait_for_usage(path, to, begun, patience);
+        watch.accepted(to);
+        let fell = wait_for_usage(path, to, (begun, lowering), watch);
         if let Ok(true) = fell {
             steps = 1;
             files::write(&max, to)?;
@@ -203,6 +210,7 @@ pub fn set_limit(path: &Path, to: u64, patience: Duration) -> Result<LimitChange
         }
     } else {
         files::write(&max, to)?;
+        watch.accepted(to);
     }
     Ok(LimitChange {
         from,
@@ -212,18 +220,22 @@ pub fn set_limit(path: &Path, to: u64, patience: Duration) -> Result<LimitChange
     })
 }
 
+/// Whether usage fell to `room` below the new limit, and who lives under it has seen it, in time.
 fn wait_for_usage(
     path: &Path,
     below: u64,
-    begun: Instant,
-    patience: Duration,
+    (begun, lowering): (Instant, Lowering),
+    watch: &dyn LimitWatch,
 ) -> Result<bool, HostError> {
     let current = KernelFile::open(path.join("memory.current"))?;
+    let stat = KernelFile::open_optional(path.join("memory.stat"))?;
     loop {
-        if current.number()? <= below {
+        let droppable = stat.as_ref().map_or(Ok(0), droppable)?;
+        let held = current.number()?.saturating_sub(droppable);
+        if held + lowering.room <= below && watch.adopted(below) {
             return Ok(true);
         }
-        if begun.elapsed() > patience {
+        if begun.elapsed() > lowering.patience {
             return Ok(false);
         }
         #[expect(
@@ -232,4 +244,13 @@ fn wait_for_usage(
         )]
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Page cache that the kernel can drop at once.
+fn droppable(stat: &KernelFile) -> Result<u64, HostError> {
+    stat.with(|text| {
+        let get = |key| files::field(text, key).unwrap_or(0);
+        let cache = get("active_file") + get("inactive_file");
+        Ok(cache.saturating_sub(get("file_dirty") + get("file_writeback")))
+    })
 }

@@ -24,7 +24,10 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    pub(super) async fn scenario(&mut self, scenario: &Scenario) -> Result<ScenarioRecord, RunError> {
+    pub(super) async fn scenario(
+        &mut self,
+        scenario: &Scenario,
+    ) -> Result<ScenarioRecord, RunError> {
         self.context
             .progress
             .note(&format!("\n{}: {}", scenario.name, scenario.title));

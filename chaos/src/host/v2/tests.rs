@@ -1,6 +1,7 @@
 //! Folders that look like cgroups, without a kernel behind them.
 
 use std::fs;
+use std::time::Duration;
 
 use super::super::mounts::Mount;
 use super::place::usable;
@@ -147,7 +148,13 @@ fn lowering_leaves_high_open_and_max_set() {
         fs::write(dir.path().join(name), text).expect("file");
     }
     // Plain files keep the tail of a longer text: equal lengths avoid that.
-    let change = set_limit(dir.path(), 4_096_000, Duration::ZERO).expect("lowered");
+    let change = set_limit(
+        dir.path(),
+        4_096_000,
+        Lowering::within(Duration::ZERO),
+        &mut (),
+    )
+    .expect("lowered");
     assert_eq!(
         (change.from, change.to, change.steps),
         (8_192_000, 4_096_000, 1)
@@ -169,7 +176,13 @@ fn a_limit_below_usage_is_not_forced() {
     ] {
         fs::write(dir.path().join(name), text).expect("file");
     }
-    let error = set_limit(dir.path(), 4_096_000, Duration::ZERO).expect_err("held");
+    let error = set_limit(
+        dir.path(),
+        4_096_000,
+        Lowering::within(Duration::ZERO),
+        &mut (),
+    )
+    .expect_err("held");
     assert!(
         matches!(
             error,
@@ -185,4 +198,57 @@ fn a_limit_below_usage_is_not_forced() {
         fs::read_to_string(dir.path().join("memory.max")).expect("file"),
         "8192000"
     );
+}
+
+/// Knows what was accepted, and adopts nothing.
+#[derive(Default)]
+struct Deaf(Vec<u64>);
+
+impl LimitWatch for Deaf {
+    fn accepted(&mut self, limit: u64) {
+        self.0.push(limit);
+    }
+    fn adopted(&self, _: u64) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_limit_that_nobody_adopts_is_not_enforced() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for (name, text) in [
+        ("memory.max", "8192000"),
+        ("memory.high", "max"),
+        ("memory.current", "4096"),
+    ] {
+        fs::write(dir.path().join(name), text).expect("file");
+    }
+    let mut deaf = Deaf::default();
+    let lowering = Lowering::within(Duration::ZERO);
+    let error = set_limit(dir.path(), 4_096_000, lowering, &mut deaf).expect_err("held");
+    assert!(matches!(error, HostError::LimitHeld { .. }), "{error}");
+    assert_eq!(deaf.0, [4_096_000], "it was told of all the same");
+    assert_eq!(
+        fs::read_to_string(dir.path().join("memory.max")).expect("file"),
+        "8192000"
+    );
+}
+
+#[test]
+fn page_cache_that_can_be_dropped_does_not_hold_a_limit() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for (name, text) in [
+        ("memory.max", "9192000"),
+        ("memory.high", "max"),
+        ("memory.current", "6000000"),
+        (
+            "memory.stat",
+            "active_file 3000000\ninactive_file 2000000\nfile_dirty 100\n",
+        ),
+    ] {
+        fs::write(dir.path().join(name), text).expect("file");
+    }
+    let lowering = Lowering::within(Duration::ZERO);
+    let change = set_limit(dir.path(), 4_096_000, lowering, &mut ()).expect("lowered");
+    assert_eq!(change.to, 4_096_000);
 }
