@@ -146,6 +146,10 @@ fn fault(fault: &FaultPlan) -> String {
             "the memory limit is lowered to {} in {steps} steps, each once the service has seen the one before, and raised again",
             self::amount(to)
         ),
+        FaultKind::ArchiveCorrupt => {
+            "every file of the service's archive is changed on disk by a byte, new ones too"
+                .to_owned()
+        }
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",

@@ -18,6 +18,7 @@ use crate::service::ServiceSpec;
 use crate::units::{self, show_bytes};
 use crate::verdict::HOG_RATIO_MIN;
 
+mod archive;
 mod limit;
 mod memory;
 
@@ -77,6 +78,7 @@ fn requested(plan: &FaultPlan) -> String {
         FaultKind::LimitShrink { to, steps } => {
             format!("a limit of {} in steps: {steps}", words(*to))
         }
+        FaultKind::ArchiveCorrupt => "a byte of every file of the archive".to_owned(),
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",
@@ -129,6 +131,9 @@ pub async fn run(
         }
         FaultKind::LimitShrink { to, steps } => {
             limit::shrink(&rig, *to, *steps, (until, &stop), &mut fault).await;
+        }
+        FaultKind::ArchiveCorrupt => {
+            archive::corrupt(&spec, (until, &stop), &mut fault).await;
         }
         FaultKind::CpuHog { threads, press } => {
             cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await

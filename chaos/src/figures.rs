@@ -383,6 +383,10 @@ fn service(seen: &Observed, out: &mut Collected) {
     let refused = |s: &Scrape| Some(s.degraded? + s.accesses_shed?);
     put("loads_refused", increase(scrapes, refused));
     put("load_errors", increase(scrapes, |s| s.load_errors));
+    put("archive_hits", increase(scrapes, |s| s.archive_hits));
+    put("archive_damaged", increase(scrapes, |s| s.archive_damaged));
+    let refused = increase(scrapes, |s| s.archive_write_errors);
+    put("archive_write_errors", refused);
     put(
         "governor_transitions",
         increase(scrapes, |s| s.governor_transitions),

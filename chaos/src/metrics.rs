@@ -190,6 +190,12 @@ scrape! {
     drift_bytes = |e| e.sum("memory_arena_drift_bytes");
     /// Sessions.
     sessions = |e| e.sum("sessions");
+    /// Textures read back from the archive.
+    archive_hits = |e| e.sum_where("archive_reads_total", "result", &["hit"]);
+    /// Reads of the archive that found a damaged file.
+    archive_damaged = |e| e.sum_where("archive_reads_total", "result", &["corrupt", "truncated"]);
+    /// Writes of the archive that failed.
+    archive_write_errors = |e| e.sum_where("archive_writes_total", "result", &["disk_full", "error"]);
     /// Failpoint triggers.
     failpoint_triggers = |e| e.sum("failpoint_triggers_total");
     /// Failpoint triggers that made a load fail.

@@ -382,6 +382,24 @@ pub const FIGURES: &[Spec] = &[
     figure("loads", "loads", Service, "texture loads finished"),
     figure("load_errors", "loads", Service, "texture loads that failed"),
     figure(
+        "archive_hits",
+        "reads",
+        Service,
+        "textures read back from the archive",
+    ),
+    figure(
+        "archive_damaged",
+        "reads",
+        Service,
+        "reads of the archive that found a damaged file",
+    ),
+    figure(
+        "archive_write_errors",
+        "writes",
+        Service,
+        "writes of the archive that failed, a full disk among the reasons",
+    ),
+    figure(
         "errors_counted_ratio",
         "ratio",
         Service,

@@ -20,7 +20,7 @@ const STEP_PATIENCE: Duration = Duration::from_secs(4);
 /// Time for the service to see the limit that it had before. Nothing is judged by it.
 const RESTORED_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the service is asked for the limit that it sees.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Kept free above what cannot be reclaimed: two textures, one that a load has been promised and one being copied.
 const ROOM_BYTES: u64 = 16 * MIB;
 

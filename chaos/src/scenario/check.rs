@@ -27,9 +27,13 @@ const LOADS: [&str; 7] = [
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 9] = [
+pub(super) const FAILPOINTS: [&str; 13] = [
     "store.load.error",
     "store.load.delay",
+    "store.archive.read_error",
+    "store.archive.write_error",
+    "store.archive.disk_full",
+    "store.archive.slow",
     "codec.decode.error",
     "codec.decode.delay",
     "memory.reserve.exhausted",

@@ -22,11 +22,12 @@ const fn kind(word: &'static str, takes: &'static [&'static str]) -> (&'static s
     (word, Kind { word, takes })
 }
 
-const KINDS: [(&str, Kind); 7] = [
+const KINDS: [(&str, Kind); 8] = [
     kind("memory_hog", &["amount", "textures", "ramp"]),
     kind("burst", &["amount", "textures", "rate"]),
     kind("page_cache", &["amount", "textures", "placement"]),
     kind("limit_shrink", &["to", "steps"]),
+    kind("archive_corrupt", &[]),
     kind("cpu_hog", &["threads", "placement"]),
     kind("failpoint", &["failpoint", "action"]),
     kind("kill", &["restart_within"]),
@@ -119,6 +120,7 @@ impl Source<'_> {
                 )?)?,
                 steps: self.counted(&raw.steps, 64, 1)?,
             },
+            "archive_corrupt" => FaultKind::ArchiveCorrupt,
             "cpu_hog" => FaultKind::CpuHog {
                 threads: self.counted(&raw.threads, 256, 1)?,
                 press: match &raw.placement {
@@ -194,7 +196,10 @@ impl Source<'_> {
         for (key, span) in given {
             if let (Some(span), false) = (span, kind.takes.contains(&key)) {
                 let message = format!("a fault of kind `{}` does not take `{key}`", kind.word);
-                let mend = format!("beside name, kind, at and for: {}", one_of(kind.takes));
+                let mend = match kind.takes {
+                    [] => "nothing beside name, kind, at and for".to_owned(),
+                    takes => format!("beside name, kind, at and for: {}", one_of(takes)),
+                };
                 return self.wrong(span, message, mend);
             }
         }

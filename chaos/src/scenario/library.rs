@@ -26,6 +26,8 @@ embedded!(
     "limit-shrink",
     "page-cache",
     "burst",
+    "archive-disk-full",
+    "archive-corrupt",
     "ten-million",
     "two-thousand",
     "soak",

@@ -236,6 +236,8 @@ pub enum FaultKind {
         /// Equal steps towards it, each once the service has seen the one before.
         steps: u32,
     },
+    /// Files of the service's archive are changed on disk, each by a byte, as long as the fault stands.
+    ArchiveCorrupt,
     /// Another process takes CPU.
     CpuHog {
         /// Busy threads.
@@ -266,6 +268,7 @@ impl FaultKind {
             Self::Burst { .. } => "burst",
             Self::PageCache { .. } => "page_cache",
             Self::LimitShrink { .. } => "limit_shrink",
+            Self::ArchiveCorrupt => "archive_corrupt",
             Self::CpuHog { .. } => "cpu_hog",
             Self::Failpoint { .. } => "failpoint",
             Self::Kill { .. } => "kill",
