@@ -385,8 +385,12 @@ fn service(seen: &Observed, out: &mut Collected) {
     put("load_errors", increase(scrapes, |s| s.load_errors));
     put("archive_hits", increase(scrapes, |s| s.archive_hits));
     put("archive_damaged", increase(scrapes, |s| s.archive_damaged));
-    let refused = increase(scrapes, |s| s.archive_write_errors);
-    put("archive_write_errors", refused);
+    let unwritten = increase(scrapes, |s| s.archive_write_errors);
+    put("archive_write_errors", unwritten);
+    let injected = increase(scrapes, |s| s.archive_failures_injected).filter(|n| *n > 0.0);
+    if let (Some(injected), Some(counted)) = (injected, unwritten) {
+        put("archive_errors_counted_ratio", Some(counted / injected));
+    }
     put(
         "governor_transitions",
         increase(scrapes, |s| s.governor_transitions),

@@ -202,6 +202,10 @@ scrape! {
     load_failures_injected = |e| e.sum_where(
         "failpoint_triggers_total", "failpoint", &["store.load.error", "codec.decode.error"]
     );
+    /// Failpoint triggers that made a write of the archive fail.
+    archive_failures_injected = |e| e.sum_where(
+        "failpoint_triggers_total", "failpoint", &["store.archive.disk_full", "store.archive.write_error"]
+    );
     /// CPU time of the service, seconds.
     cpu_s = |e| e.sum("process_cpu_seconds_total");
 }

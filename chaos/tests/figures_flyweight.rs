@@ -153,3 +153,33 @@ fn limit_burst_cache_and_leases_have_figures_of_their_own() {
         assert_eq!(value(&none, name), None, "{name}");
     }
 }
+
+#[test]
+fn failed_writes_of_the_archive_are_compared_with_those_made_to_fail() {
+    let scrape = |errors, injected, hits, damaged| Scrape {
+        archive_write_errors: Some(errors),
+        archive_failures_injected: injected,
+        archive_hits: Some(hits),
+        archive_damaged: Some(damaged),
+        ..Scrape::default()
+    };
+    let mut seen = Observed {
+        scrapes: vec![
+            scrape(0.0, Some(0.0), 5.0, 0.0),
+            scrape(9.0, Some(10.0), 25.0, 3.0),
+        ],
+        ..Observed::default()
+    };
+    let all = figures(&seen);
+    for (name, expected) in [
+        ("archive_errors_counted_ratio", 0.9),
+        ("archive_write_errors", 9.0),
+        ("archive_hits", 20.0),
+        ("archive_damaged", 3.0),
+    ] {
+        assert_eq!(value(&all, name), Some(expected), "{name}");
+    }
+    // Where nothing was made to fail there is nothing to compare with.
+    seen.scrapes[1].archive_failures_injected = Some(0.0);
+    assert_eq!(value(&figures(&seen), "archive_errors_counted_ratio"), None);
+}

@@ -251,7 +251,8 @@ fn a_service_that_cannot_start_deviates() {
 fn faulty(faults: &str) -> String {
     let (head, expects) = SCENARIO.split_once("[[expect]]").unwrap();
     let head = head.replace("\"5s\"", "\"10s\"");
-    format!("{head}[steady]\nfrom = \"0s\"\n{faults}[[expect]]{expects}{LOSES}")
+    let control = LOSES.replace("expected", "faults = []\nexpected");
+    format!("{head}[steady]\nfrom = \"0s\"\n{faults}[[expect]]{expects}{control}")
 }
 
 const PRESSED: &str = r#"[[fault]]

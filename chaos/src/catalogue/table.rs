@@ -400,6 +400,12 @@ pub const FIGURES: &[Spec] = &[
         "writes of the archive that failed, a full disk among the reasons",
     ),
     figure(
+        "archive_errors_counted_ratio",
+        "ratio",
+        Service,
+        "writes of the archive counted as failed, of those that failpoints made fail",
+    ),
+    figure(
         "errors_counted_ratio",
         "ratio",
         Service,
