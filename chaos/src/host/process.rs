@@ -504,7 +504,8 @@ mod tests {
 
     #[test]
     fn a_child_started_on_a_passing_thread_stays() {
-        let start = || std::thread::spawn(|| ServiceProcess::spawn(&shell("exec sleep 1000"))).join();
+        let start =
+            || std::thread::spawn(|| ServiceProcess::spawn(&shell("exec sleep 1000"))).join();
         let child = start().expect("joined").expect("started");
         // A second child has come and gone by the same thread: the first would be dead if its forker had ended.
         let second = ServiceProcess::spawn(&shell("exit 0")).expect("started");
