@@ -189,8 +189,7 @@ async fn reaction_bound(rig: &Rig) -> Result<f64, String> {
     let service = rig.service().ok_or("the service is gone")?;
     let memory = service.admin.memory().await.map_err(|e| e.to_string())?;
     memory
-        .reaction_bound_bytes_per_s
-        .filter(|bound| *bound > 0.0)
+        .reaction_bound()
         .ok_or_else(|| {
             "the service does not state its `reaction_bound_bytes_per_s` in /debug/memory, so the burst has no rate"
                 .to_owned()
