@@ -348,6 +348,12 @@ pub struct MemoryReport {
     /// What is in use beside the budget and cannot be given back.
     #[serde(default)]
     pub baseline_bytes: u64,
+    /// Fastest growth of foreign usage that it promises to survive, bytes per second; none where the service does not say.
+    #[serde(default)]
+    pub reaction_bound_bytes_per_s: Option<f64>,
+    /// The same with what it is computed from; none where the service does not say.
+    #[serde(default)]
+    pub reaction: Option<ReactionReport>,
     /// Budget.
     #[serde(default)]
     pub budget: BudgetReport,
@@ -357,6 +363,24 @@ pub struct MemoryReport {
     /// Session table.
     #[serde(default)]
     pub sessions: SessionsReport,
+}
+
+impl MemoryReport {
+    /// The fastest growth of foreign usage that the service promises to survive, bytes per second.
+    #[must_use]
+    pub fn reaction_bound(&self) -> Option<f64> {
+        let computed = self.reaction.as_ref().map(|r| r.rate_bytes_per_second);
+        self.reaction_bound_bytes_per_s
+            .or(computed)
+            .filter(|bound| *bound > 0.0)
+    }
+}
+
+/// Reaction bound of `/debug/memory`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ReactionReport {
+    /// Bytes per second.
+    pub rate_bytes_per_second: f64,
 }
 
 /// Budget of `/debug/memory`.

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::catalogue;
 use crate::scenario::{
-    Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Press, Recovery, Scenario, Target,
+    Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Place, Press, Rate, Recovery,
+    Scenario, Target,
 };
 use crate::units::{show_bytes, show_count, show_duration, show_figure};
 
@@ -123,6 +124,32 @@ fn fault(fault: &FaultPlan) -> String {
             self::amount(amount),
             show_duration(*ramp)
         ),
+        FaultKind::Burst { amount, rate } => {
+            let rate = match rate {
+                Rate::Bound(times) => {
+                    format!("{times} times the reaction bound that the service states")
+                }
+                Rate::Bytes(bytes) => format!("{}/s", show_bytes(*bytes)),
+            };
+            let amount = self::amount(amount);
+            format!("burst of allocation beside the service, {amount}, at {rate}")
+        }
+        FaultKind::PageCache { amount, place } => {
+            let place = match place {
+                Place::Service => "in the service's leaf",
+                Place::Sibling => "beside the service",
+            };
+            let amount = self::amount(amount);
+            format!("active page cache {place} (a file read three times), {amount}")
+        }
+        FaultKind::LimitShrink { to, steps } => format!(
+            "the memory limit is lowered to {} in {steps} steps, each once the service has seen the one before, and raised again",
+            self::amount(to)
+        ),
+        FaultKind::ArchiveCorrupt => {
+            "every file of the service's archive is changed on disk by a byte, new ones too"
+                .to_owned()
+        }
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",
@@ -196,14 +223,24 @@ fn changes(scenario: &Scenario, control: &ControlPlan) -> String {
     if control.load != scenario.load {
         out.push(load(&control.load));
     }
-    if control.faults.len() < scenario.faults.len() {
-        let names: Vec<_> = control.faults.iter().map(|f| f.name.as_str()).collect();
-        out.push(if names.is_empty() {
-            "no faults".to_owned()
+    let kept: Vec<_> = scenario
+        .faults
+        .iter()
+        .filter(|f| control.faults.contains(f))
+        .map(|f| f.name.as_str())
+        .collect();
+    if kept.len() < scenario.faults.len() {
+        out.push(if kept.is_empty() {
+            "without the scenario's faults".to_owned()
         } else {
-            format!("only {}", names.join(", "))
+            format!("only {}", kept.join(", "))
         });
     }
+    let own = control
+        .faults
+        .iter()
+        .filter(|f| !scenario.faults.contains(f));
+    out.extend(own.map(|f| format!("with {}: {}", f.name, fault(f))));
     out.join("; ")
 }
 

@@ -10,19 +10,19 @@ use bytes::Bytes;
 use hyper::Method;
 use tokio::time::Instant;
 
-use crate::admin::MemoryReport;
-use crate::host::{
-    CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo,
-};
+use crate::host::{CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, Undo};
 use crate::probes::BeforeKill;
 use crate::rig::{Rig, Stop};
-use crate::scenario::{Amount, FaultKind, FaultPlan, Press};
+use crate::scenario::{Amount, FaultKind, FaultPlan, Place, Press, Rate};
 use crate::service::ServiceSpec;
 use crate::units::{self, show_bytes};
 use crate::verdict::HOG_RATIO_MIN;
 
-/// Bytes of one texture of the drawn backgrounds, as the frame pool hands them out: 1920 × 1080 × 4 in a block of 8 MiB.
-const TEXTURE_BYTES: u64 = 8 * units::MIB;
+mod archive;
+mod limit;
+mod memory;
+
+pub use memory::floor_bytes;
 
 /// The clock of one trial's faults.
 #[derive(Debug, Clone, Copy)]
@@ -58,16 +58,27 @@ pub fn planned(plan: &FaultPlan) -> record::Fault {
 
 fn requested(plan: &FaultPlan) -> String {
     match &plan.kind {
-        FaultKind::MemoryHog { amount, ramp, .. } => {
-            let amount = match amount {
-                Amount::Floor { textures } => {
-                    format!("the limit less the service's floor with {textures} textures")
-                }
-                Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
-                Amount::Bytes(bytes) => show_bytes(*bytes),
-            };
-            format!("{amount}, over a ramp of {ramp:?}")
+        FaultKind::MemoryHog { amount, ramp } => {
+            format!("{}, over a ramp of {ramp:?}", words(*amount))
         }
+        FaultKind::Burst { amount, rate } => {
+            let rate = match rate {
+                Rate::Bound(times) => format!("{times} times the service's reaction bound"),
+                Rate::Bytes(bytes) => format!("{}/s", show_bytes(*bytes)),
+            };
+            format!("{} at {rate}", words(*amount))
+        }
+        FaultKind::PageCache { amount, place } => {
+            let place = match place {
+                Place::Service => "the service's leaf",
+                Place::Sibling => "a leaf beside the service's",
+            };
+            format!("{} of active page cache in {place}", words(*amount))
+        }
+        FaultKind::LimitShrink { to, steps } => {
+            format!("a limit of {} in steps: {steps}", words(*to))
+        }
+        FaultKind::ArchiveCorrupt => "a byte of every file of the archive".to_owned(),
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",
@@ -79,6 +90,16 @@ fn requested(plan: &FaultPlan) -> String {
         FaultKind::Kill { restart_within } => {
             format!("SIGKILL, ready again within {restart_within:?}")
         }
+    }
+}
+
+fn words(amount: Amount) -> String {
+    match amount {
+        Amount::Floor { textures } => {
+            format!("the limit less the service's floor with {textures} textures")
+        }
+        Amount::Share(share) => format!("{:.0} % of the limit", share * 100.0),
+        Amount::Bytes(bytes) => show_bytes(bytes),
     }
 }
 
@@ -99,7 +120,20 @@ pub async fn run(
     let until = clock.start + plan.end();
     match &plan.kind {
         FaultKind::MemoryHog { amount, ramp } => {
-            memory_hog(&rig, *amount, *ramp, until, &stop, &mut fault).await
+            memory::hog(&rig, *amount, *ramp, (until, &stop), &mut fault).await
+        }
+        FaultKind::Burst { amount, rate } => {
+            memory::burst(&rig, *amount, *rate, (until, &stop), &mut fault).await;
+        }
+        FaultKind::PageCache { amount, place } => {
+            let wanted = (*amount, *place);
+            memory::page_cache(&rig, &spec, wanted, (until, &stop), &mut fault).await;
+        }
+        FaultKind::LimitShrink { to, steps } => {
+            limit::shrink(&rig, *to, *steps, (until, &stop), &mut fault).await;
+        }
+        FaultKind::ArchiveCorrupt => {
+            archive::corrupt(&spec, (until, &stop), &mut fault).await;
         }
         FaultKind::CpuHog { threads, press } => {
             cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await
@@ -117,101 +151,6 @@ pub async fn run(
     }
     rig.note("fault", format!("{} over: {}", plan.name, fault.proof));
     fault
-}
-
-/// The service's floor: what it cannot give back (its baseline and sessions: all that is no texture and no idle block), room
-/// for `textures` textures, and the margin that it keeps free: the part of the limit that its budget never hands out, and
-/// at least what lies above its critical watermark.
-#[must_use]
-pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
-    let own = memory.pressure_bytes.saturating_sub(memory.foreign_bytes);
-    // The ledger counts textures and idle blocks alike: all of it can be given back.
-    let kept = own.saturating_sub(memory.textures.ledger_bytes);
-    let above_critical = memory.limit_bytes.saturating_sub(memory.critical_bytes);
-    let handed_out = memory.budget.ceiling_bytes + memory.baseline_bytes + memory.foreign_bytes;
-    let margin = memory
-        .limit_bytes
-        .saturating_sub(handed_out)
-        .max(above_critical);
-    kept + u64::from(textures) * TEXTURE_BYTES + margin
-}
-
-async fn hog_bytes(rig: &Rig, amount: Amount, fault: &mut record::Fault) -> Result<u64, String> {
-    let limit = rig.limit_bytes;
-    match amount {
-        Amount::Bytes(bytes) => Ok(bytes),
-        Amount::Share(share) => Ok((limit as f64 * share) as u64),
-        Amount::Floor { textures } => {
-            let service = rig.service().ok_or("the service is gone")?;
-            let memory = service.admin.memory().await.map_err(|e| e.to_string())?;
-            let floor = floor_bytes(&memory, textures);
-            if floor + TEXTURE_BYTES > limit {
-                return Err(format!(
-                    "the floor of {} leaves nothing of {}",
-                    show_bytes(floor),
-                    show_bytes(limit)
-                ));
-            }
-            fault.requested = format!(
-                "{}: the limit less a floor of {}",
-                show_bytes(limit - floor),
-                show_bytes(floor)
-            );
-            Ok(limit - floor)
-        }
-    }
-}
-
-async fn memory_hog(
-    rig: &Rig,
-    amount: Amount,
-    ramp: Duration,
-    until: Instant,
-    stop: &Stop,
-    fault: &mut record::Fault,
-) {
-    let bytes = match hog_bytes(rig, amount, fault).await {
-        Ok(bytes) => bytes,
-        Err(why) => {
-            fault.proof = format!("its size could not be computed: {why}");
-            return;
-        }
-    };
-    let spec = MemoryHogSpec {
-        program: rig.program.clone(),
-        bytes,
-        ramp,
-        leaf: rig.hog_leaf.clone(),
-        cpus: Some(rig.placement.hog.clone()),
-    };
-    let hog = match MemoryHog::start(spec) {
-        Ok(hog) => hog,
-        Err(e) => {
-            fault.proof = format!("it could not be started: {e}");
-            return;
-        }
-    };
-    let guard = rig.undo.record(Undo::Process {
-        process: hog.id(),
-        what: "memory hog".into(),
-    });
-    stop.sleep_until(until).await;
-    let report = tokio::task::block_in_place(|| hog.stop());
-    settle(guard, &report, fault);
-    if let Ok(report) = report {
-        fault.achieved_ratio = Some(report.achieved_ratio);
-        fault.acted = report.achieved_ratio >= HOG_RATIO_MIN && !report.killed;
-        fault.proof = format!(
-            "{} of {} asked for{}",
-            show_bytes(report.achieved),
-            show_bytes(report.requested),
-            if report.killed {
-                ", then it was killed"
-            } else {
-                ""
-            }
-        );
-    }
 }
 
 async fn cpu_hog(
@@ -394,29 +333,5 @@ async fn kill(
             "runner",
             format!("nothing was acknowledged before the kill: {e}"),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_floor_is_what_stays_and_textures_and_the_margin() {
-        let mib = |n: u64| n * units::MIB;
-        let mut memory = MemoryReport {
-            limit_bytes: mib(400),
-            critical_bytes: mib(380),
-            pressure_bytes: mib(300),
-            foreign_bytes: mib(10),
-            ..MemoryReport::default()
-        };
-        memory.textures.ledger_bytes = mib(144);
-        let kept = mib(300 - 10 - 144);
-        memory.budget.ceiling_bytes = mib(400);
-        assert_eq!(floor_bytes(&memory, 4), kept + mib(32) + mib(20));
-        memory.budget.ceiling_bytes = mib(290);
-        memory.baseline_bytes = mib(20);
-        assert_eq!(floor_bytes(&memory, 4), kept + mib(32) + mib(80));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use backdrop_reports::load::{Interval, OperationFigures};
+use backdrop_reports::load::{Interval, LoadReport, OperationFigures};
 
 use crate::host::HostSample;
 use crate::lru;
@@ -120,13 +120,31 @@ fn kernel(seen: &Observed, out: &mut Collected) {
         seen.kernel_peak_bytes.map(|b| b as f64 / MIB),
         1,
     );
+    let cache = seen
+        .rows
+        .iter()
+        .map(|r| r.service.active_file + r.hog.active_file);
+    out.maybe(
+        "page_cache_peak_mib",
+        cache.max().map(|b| b as f64 / MIB),
+        seen.rows.len() as u64,
+    );
+    // By the limit of each moment: one that was lowered is nearer.
+    let shares = seen.rows.iter().filter(|r| r.limit > 0);
+    let shares = shares.map(|r| r.usage as f64 / r.limit as f64);
+    let highest = shares.reduce(f64::max);
+    out.maybe("usage_share_max", highest, seen.rows.len() as u64);
     given_back(seen, out);
     service_cores(seen, out);
 }
 
-/// Memory of the service in the 3 s before the first memory hog against its least while the hog stood.
+/// Kinds of fault that the service answers by giving memory back.
+const PRESSING: [&str; 3] = ["memory_hog", "burst", "limit_shrink"];
+
+/// Memory of the service in the 3 s before the first fault that presses against its least while that stood.
 fn given_back(seen: &Observed, out: &mut Collected) {
-    let Some(hog) = seen.faults.iter().find(|f| f.kind == "memory_hog") else {
+    let pressing = |f: &&backdrop_reports::record::Fault| PRESSING.contains(&f.kind.as_str());
+    let Some(hog) = seen.faults.iter().find(pressing) else {
         return;
     };
     let within = |from: f64, to: f64| {
@@ -211,6 +229,8 @@ fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
             truth.sessions_read,
         );
     }
+    out.put("updates", report.updates as f64, 1);
+    flyweight(report, out);
     out.put("sessions_recreated", report.sessions.recreated as f64, 1);
     let shed = report.sessions.shed + report.switches.shed;
     out.put(
@@ -230,6 +250,25 @@ fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
     );
     if let (Some(service), true) = (out.value("service_cores"), report.simulator.cpu_s > 0.0) {
         out.put("total_cores", service + report.simulator.cores_mean, 1);
+    }
+}
+
+/// Herds and scans, where the load had any.
+fn flyweight(report: &LoadReport, out: &mut Collected) {
+    if let Some(herds) = &report.herds {
+        let ms = |us: u64| us as f64 / 1e3;
+        out.put("herds", herds.herds as f64, 1);
+        let shown = herds.shown as f64 / herds.asked.max(1) as f64;
+        out.put("herd_shown_ratio", shown, herds.asked);
+        out.put("herd_first_ms", ms(herds.first.p50_us), herds.first.count);
+        out.put("herd_last_ms", ms(herds.last.p50_us), herds.last.count);
+        // Every herd must have been counted: the one that was not may be the one that loaded twice.
+        if herds.counted == herds.herds {
+            out.put("herd_loads_max", herds.loads_max as f64, herds.counted);
+        }
+    }
+    if let Some(scan) = &report.scan {
+        out.put("scan_passes", scan.passes, 1);
     }
 }
 
@@ -339,7 +378,19 @@ fn service(seen: &Observed, out: &mut Collected) {
         increase(scrapes, |s| s.evicted_bytes).map(|b| b / MIB),
     );
     put("loads", increase(scrapes, |s| s.loads));
+    let pinned = |s: &Scrape| Some(s.pinned_bytes? / s.textures_bytes.filter(|b| *b > 0.0)?);
+    put("pinned_share_max", highest(scrapes, pinned));
+    let refused = |s: &Scrape| Some(s.degraded? + s.accesses_shed?);
+    put("loads_refused", increase(scrapes, refused));
     put("load_errors", increase(scrapes, |s| s.load_errors));
+    put("archive_hits", increase(scrapes, |s| s.archive_hits));
+    put("archive_damaged", increase(scrapes, |s| s.archive_damaged));
+    let unwritten = increase(scrapes, |s| s.archive_write_errors);
+    put("archive_write_errors", unwritten);
+    let injected = increase(scrapes, |s| s.archive_failures_injected).filter(|n| *n > 0.0);
+    if let (Some(injected), Some(counted)) = (injected, unwritten) {
+        put("archive_errors_counted_ratio", Some(counted / injected));
+    }
     put(
         "governor_transitions",
         increase(scrapes, |s| s.governor_transitions),
@@ -451,6 +502,19 @@ fn probes(seen: &Observed, out: &mut Collected) {
     if let Some((seen, clean)) = probes.errors.filter(|(seen, _)| *seen > 0) {
         out.put("errors_seen", seen as f64, seen);
         out.put("clean_errors_ratio", clean as f64 / seen as f64, seen);
+    }
+    if let Some(limit) = &probes.limit {
+        let steps = limit.steps.len() as u64;
+        out.put("limit_steps", steps as f64, 1);
+        let missed = limit.reached.saturating_sub(limit.asked) as f64 / MIB;
+        out.put("limit_missed_mib", missed, 1);
+        let slowest = limit.steps.iter().map(|s| s.adopted_s).reduce(f64::max);
+        out.maybe("limit_adopted_max_s", slowest, steps);
+    }
+    if let Some(burst) = probes.burst {
+        out.put("burst_rate_mib_s", burst.rate / MIB, 1);
+        let over = burst.bound.map(|bound| burst.rate / bound);
+        out.maybe("burst_over_bound", over, 1);
     }
     out.maybe("outage_s", probes.outage_s, 1);
     out.maybe(

@@ -30,6 +30,8 @@ pub struct SimulatorSpec {
     pub binary: PathBuf,
     /// Public listener of the service.
     pub url: String,
+    /// Its admin listener.
+    pub admin: String,
     /// The load.
     pub load: Load,
     /// Seed.
@@ -78,6 +80,10 @@ impl SimulatorSpec {
         flag("--hlog", self.dir.join("load.hlog").display().to_string());
         flag("--events", self.events().display().to_string());
         flag("--progress", "none".into());
+        // Only herds look at the service's own counters; no other load could.
+        if load.scenario == "cold-herd" {
+            flag("--admin", self.admin.clone());
+        }
         for w in &load.windows {
             flag(
                 "--window",

@@ -158,6 +158,8 @@ scrape! {
     allocator_resident_bytes = |e| e.sum("memory_allocator_resident_bytes");
     /// Resident textures, bytes.
     textures_bytes = |e| e.sum("flyweight_resident_bytes");
+    /// Texture bytes that leases hold.
+    pinned_bytes = |e| e.sum("flyweight_pinned_bytes");
     /// Resident textures.
     textures = |e| e.sum("flyweight_resident_textures");
     /// 0 normal, 1 elevated, 2 critical.
@@ -188,11 +190,21 @@ scrape! {
     drift_bytes = |e| e.sum("memory_arena_drift_bytes");
     /// Sessions.
     sessions = |e| e.sum("sessions");
+    /// Textures read back from the archive.
+    archive_hits = |e| e.sum_where("archive_reads_total", "result", &["hit"]);
+    /// Reads of the archive that found a damaged file.
+    archive_damaged = |e| e.sum_where("archive_reads_total", "result", &["corrupt", "truncated"]);
+    /// Writes of the archive that failed.
+    archive_write_errors = |e| e.sum_where("archive_writes_total", "result", &["disk_full", "error"]);
     /// Failpoint triggers.
     failpoint_triggers = |e| e.sum("failpoint_triggers_total");
     /// Failpoint triggers that made a load fail.
     load_failures_injected = |e| e.sum_where(
         "failpoint_triggers_total", "failpoint", &["store.load.error", "codec.decode.error"]
+    );
+    /// Failpoint triggers that made a write of the archive fail.
+    archive_failures_injected = |e| e.sum_where(
+        "failpoint_triggers_total", "failpoint", &["store.archive.disk_full", "store.archive.write_error"]
     );
     /// CPU time of the service, seconds.
     cpu_s = |e| e.sum("process_cpu_seconds_total");

@@ -42,6 +42,42 @@ pub struct Probes {
     pub host_steal_ratio: Option<f64>,
     /// The access record at the end of the load.
     pub accesses: Option<Accesses>,
+    /// How a limit came down.
+    pub limit: Option<LimitSeen>,
+    /// How fast a burst was.
+    pub burst: Option<BurstSeen>,
+}
+
+/// How a limit came down, bytes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LimitSeen {
+    /// Limit before.
+    pub from: u64,
+    /// Limit asked for.
+    pub asked: u64,
+    /// Lowest limit that the kernel took.
+    pub reached: u64,
+    /// Every limit that the kernel took on the way down.
+    pub steps: Vec<LimitStep>,
+}
+
+/// One limit on the way down.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitStep {
+    /// Bytes.
+    pub limit: u64,
+    /// From the kernel's taking it until the service reported it or a lower one, seconds; while it never did, as long as it was
+    /// waited for.
+    pub adopted_s: f64,
+}
+
+/// How fast a burst was, bytes per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct BurstSeen {
+    /// As it happened.
+    pub rate: f64,
+    /// Reaction bound that the service stated before it; none where it was not asked for.
+    pub bound: Option<f64>,
 }
 
 /// What became of uploads that were acknowledged before a kill.

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::host::{
-    Cell, Ending, Hierarchy, HostError, HostSample, Leaf, Limits, Peaks, Placement, Sampler,
-    SamplerConfig, Swap, Undo, UndoGuard, UndoLog,
+    Cell, Ending, Hierarchy, HostError, HostSample, Leaf, LimitChange, LimitWatch, Limits,
+    Lowering, Peaks, Placement, Sampler, SamplerConfig, Swap, Undo, UndoGuard, UndoLog,
 };
 use crate::observed::{Oracle, Probes};
 use crate::service::{Service, ServiceError, ServiceSpec};
@@ -217,6 +217,32 @@ impl Rig {
     #[must_use]
     pub fn latest(&self) -> Option<HostSample> {
         self.sampler.lock().as_ref().and_then(Sampler::latest)
+    }
+
+    /// Changes the limit of the cell. Blocks, and nobody else gets at the cell meanwhile. It needs no entry in the undo log:
+    /// the limit goes with the cell.
+    ///
+    /// # Errors
+    /// The kernel does not take it, in the time allowed.
+    pub fn set_limit(
+        &self,
+        bytes: u64,
+        lowering: Lowering,
+        watch: &mut dyn LimitWatch,
+    ) -> Result<LimitChange, HostError> {
+        match &*self.cell.lock() {
+            Some(cell) => cell.set_limit_watched(bytes, lowering, watch),
+            None => Err(HostError::Invalid {
+                what: self.cell_path.display().to_string(),
+                why: "the cell is gone".to_owned(),
+            }),
+        }
+    }
+
+    /// The limit in force, bytes; none once the cell is gone.
+    #[must_use]
+    pub fn limit_now(&self) -> Option<u64> {
+        self.cell.lock().as_ref().and_then(|cell| cell.limit().ok())
     }
 
     /// Notes a moment.

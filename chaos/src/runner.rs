@@ -6,26 +6,23 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use backdrop_reports::record::{
-    Build, Control, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord, SetAside, Verdict,
-};
+use backdrop_reports::record::{Build, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord};
 
 use crate::cli::RunArgs;
 use crate::context::{self, BinaryError, Context};
-use crate::expect;
-use crate::figures::{self, Figures};
 use crate::host::{
     self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
 };
-use crate::observed::{Observed, Plan};
 use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
-use crate::scenario::{BuildKind, ControlPlan, Expect, Load, Scenario, ScenarioError, library};
-use crate::steady::{self, SteadyState};
-use crate::trial::{self, TrialPlan, TrialSeen, simulator_facts};
+use crate::scenario::{BuildKind, Scenario, ScenarioError, library};
 use crate::units;
-use crate::verdict::{self, ControlFacts, ControlSeen, Facts};
+use crate::verdict;
+
+mod judge;
+
+use judge::Judge;
 
 /// Exit code after SIGINT or SIGTERM.
 const INTERRUPTED: u8 = 130;
@@ -292,263 +289,6 @@ fn commit() -> String {
     };
     let dirty = git(&["status", "--porcelain"]).is_some_and(|s| !s.is_empty());
     format!("{head}{}", if dirty { "+dirty" } else { "" })
-}
-
-/// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
-struct Judge<'a> {
-    context: &'a Context,
-    args: &'a RunArgs,
-    controls: BTreeMap<(String, String), Control>,
-}
-
-impl Judge<'_> {
-    async fn scenario(&mut self, scenario: &Scenario) -> Result<ScenarioRecord, RunError> {
-        self.context
-            .progress
-            .note(&format!("\n{}: {}", scenario.name, scenario.title));
-        let plan = TrialPlan {
-            name: scenario.name.clone(),
-            target: scenario.target.clone(),
-            load: scenario.load.clone(),
-            faults: scenario.faults.clone(),
-        };
-        let verdict_of = |seen: &TrialSeen| {
-            let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
-            let (verdict, reason) =
-                verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
-            (verdict.word().to_owned(), reason)
-        };
-        let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
-        let mut controls = Vec::new();
-        if seen.observed.failure.is_none() {
-            for control in &scenario.controls {
-                controls.extend(self.control(scenario, control, &mut set_aside).await);
-            }
-            if let Some(other) = &scenario.controls_of {
-                let other = library::find(other)?;
-                for control in &other.controls {
-                    controls.extend(self.control(&other, control, &mut set_aside).await);
-                }
-            }
-        }
-        Ok(self.judge(scenario, &seen, controls, set_aside))
-    }
-
-    /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, and those set aside.
-    /// What came out otherwise on a quiet host is never tried again.
-    async fn attempt(
-        &self,
-        plan: &TrialPlan,
-        wanted: &str,
-        outcome_of: impl Fn(&TrialSeen) -> (String, String),
-    ) -> (TrialSeen, Vec<SetAside>) {
-        let mut set_aside = Vec::new();
-        for number in 1.. {
-            let mut plan = plan.clone();
-            if number > 1 {
-                plan.name = format!("{}.attempt-{number}", plan.name);
-            }
-            let seen = trial::run(self.context, &plan).await;
-            let (outcome, reason) = outcome_of(&seen);
-            let busy = verdict::busy_host(simulator_facts(&seen.observed), &seen.observed.evidence);
-            let again = busy
-                && outcome == Verdict::Inconclusive.word()
-                && outcome != wanted
-                && number < self.args.attempts
-                && !self.context.stop.raised();
-            if !again {
-                return (seen, set_aside);
-            }
-            self.context.progress.note(&format!(
-                "{}: {outcome}: {reason}; the host was busy, attempt {} of {} follows",
-                plan.name,
-                number + 1,
-                self.args.attempts
-            ));
-            set_aside.push(SetAside {
-                trial: plan.name,
-                outcome,
-                reason,
-                logs: seen.logs,
-            });
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// None if a person interrupted before it began.
-    async fn control(
-        &mut self,
-        scenario: &Scenario,
-        control: &ControlPlan,
-        set_aside: &mut Vec<SetAside>,
-    ) -> Option<Control> {
-        let key = (scenario.name.clone(), control.name.clone());
-        if let Some(known) = self.controls.get(&key) {
-            return Some(known.clone());
-        }
-        if self.context.stop.raised() {
-            return None;
-        }
-        let name = format!("{}.{}", scenario.name, control.name);
-        self.context
-            .progress
-            .note(&format!("{name}: must come out as {}", control.expected));
-        let plan = TrialPlan {
-            name,
-            target: control.target.clone(),
-            load: control.load.clone(),
-            faults: control.faults.clone(),
-        };
-        let expected = control.expected.to_string();
-        let outcome_of = |seen: &TrialSeen| {
-            let record = self.judge_control(scenario, control, seen);
-            (record.observed, record.reason)
-        };
-        let (seen, again) = self.attempt(&plan, &expected, outcome_of).await;
-        set_aside.extend(again);
-        let record = self.judge_control(scenario, control, &seen);
-        self.context.progress.note(&format!(
-            "{}: {} ({})",
-            plan.name, record.observed, record.reason
-        ));
-        if !self.context.stop.raised() {
-            self.controls.insert(key, record.clone());
-        }
-        Some(record)
-    }
-
-    fn judge(
-        &self,
-        scenario: &Scenario,
-        seen: &TrialSeen,
-        controls: Vec<Control>,
-        set_aside: Vec<SetAside>,
-    ) -> ScenarioRecord {
-        let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
-        let control_facts: Vec<_> = controls.iter().map(control_facts).collect();
-        let facts = weighed.facts(&seen.observed, &control_facts, self.context);
-        let (verdict, reason) = verdict::judge(&facts);
-        let mut evidence = seen.observed.evidence.clone();
-        evidence.doubts = verdict::doubts(&facts);
-        ScenarioRecord {
-            name: scenario.name.clone(),
-            title: scenario.title.clone(),
-            story: scenario.story.clone(),
-            verdict,
-            reason,
-            replay: self.args.replay(Some(&scenario.name), self.context.seed),
-            set_aside,
-            expectations: weighed.expectations,
-            trial: record::trial(seen),
-            controls,
-            evidence,
-            figures: record::values(&weighed.figures),
-        }
-    }
-
-    fn judge_control(
-        &self,
-        scenario: &Scenario,
-        control: &ControlPlan,
-        seen: &TrialSeen,
-    ) -> Control {
-        let expects: Vec<_> = scenario
-            .expects
-            .iter()
-            .filter(|e| has_window(e, &control.load))
-            .cloned()
-            .collect();
-        let weighed = Weighed::of(&seen.observed, &control.load, scenario, &expects);
-        let facts = weighed.facts(&seen.observed, &[], self.context);
-        let control_seen = ControlSeen {
-            facts,
-            kill_proven: seen.observed.oracle.service_seen_dying,
-            killed_s: seen.observed.killed_s(),
-            entries_shed: weighed.figures.get("entries_shed").map_or(0.0, |f| f.value),
-        };
-        let (observed, reason) = verdict::outcome(&control_seen, &control.expected);
-        let mut evidence = seen.observed.evidence.clone();
-        evidence.doubts = verdict::doubts(&facts);
-        Control {
-            name: control.name.clone(),
-            story: control.story.clone(),
-            expected: control.expected.to_string(),
-            as_expected: observed == control.expected.to_string(),
-            observed,
-            reason,
-            trial: record::trial(seen),
-            evidence,
-            figures: record::values(&weighed.figures),
-        }
-    }
-}
-
-/// An expectation on a window that a shorter load does not have says nothing about it.
-fn has_window(expect: &Expect, load: &Load) -> bool {
-    expect
-        .figure
-        .split_once('.')
-        .is_none_or(|(_, window)| load.windows.iter().any(|w| w.name == window))
-}
-
-fn control_facts(control: &Control) -> ControlFacts {
-    ControlFacts {
-        name: control.name.clone(),
-        expected: control.expected.clone(),
-        observed: control.observed.clone(),
-        as_expected: control.as_expected,
-        undone: control.evidence.undone,
-    }
-}
-
-/// Observations made into figures and judged expectations.
-struct Weighed {
-    figures: Figures,
-    expectations: Vec<backdrop_reports::record::Expectation>,
-    steady: SteadyState,
-}
-
-impl Weighed {
-    fn of(observed: &Observed, load: &Load, scenario: &Scenario, expects: &[Expect]) -> Self {
-        let plan = Plan {
-            load,
-            steady: &scenario.steady,
-            recovery: scenario.recovery.as_ref(),
-        };
-        let figures = figures::compute(observed, plan);
-        let busy_host = verdict::busy_host(simulator_facts(observed), &observed.evidence);
-        let expectations = expect::evaluate(expects, &figures, busy_host);
-        Self {
-            figures,
-            expectations,
-            steady: steady::before_faults(observed, plan),
-        }
-    }
-
-    fn facts<'a>(
-        &'a self,
-        observed: &'a Observed,
-        controls: &'a [ControlFacts],
-        context: &Context,
-    ) -> Facts<'a> {
-        Facts {
-            failure: observed.failure.as_deref(),
-            crash: observed.crash.as_deref(),
-            blind_spots: &observed.blind_spots,
-            expectations: &self.expectations,
-            faults: &observed.faults,
-            evidence: &observed.evidence,
-            simulator: simulator_facts(observed),
-            ended_early: observed
-                .load
-                .as_ref()
-                .and_then(|l| l.ended_early.as_deref()),
-            steady: &self.steady,
-            controls,
-            allow_emulated: context.allow_emulated,
-            interrupted: context.stop.raised(),
-        }
-    }
 }
 
 fn conclude(

@@ -202,6 +202,7 @@ async fn drive(
     let simulator_spec = SimulatorSpec {
         binary: context.simulator.clone(),
         url: format!("http://{}", spec.listen),
+        admin: format!("http://{}", spec.admin),
         load: plan.load.clone(),
         seed: context.seed,
         backgrounds: context.backgrounds.clone(),

@@ -15,7 +15,7 @@ use crate::steady::SteadyState;
 pub const BUSY_MAX: f64 = 0.90;
 /// Largest share of the CPUs' time that a hypervisor may take before a bound in time that was missed is in doubt.
 pub const STEAL_RATIO_MAX: f64 = 0.01;
-/// Least share of the request that a memory hog must have reached.
+/// Least share of the request that a fault which takes memory must have reached.
 pub const HOG_RATIO_MIN: f64 = 0.95;
 
 /// What the simulator says of itself.
@@ -347,8 +347,8 @@ fn control_doubts(control: &ControlFacts) -> Vec<Doubt> {
 }
 
 fn fault_doubt(fault: &Fault) -> Option<Doubt> {
-    let short =
-        fault.kind == "memory_hog" && fault.achieved_ratio.is_some_and(|r| r < HOG_RATIO_MIN);
+    let of_memory = ["memory_hog", "burst", "page_cache"].contains(&fault.kind.as_str());
+    let short = of_memory && fault.achieved_ratio.is_some_and(|r| r < HOG_RATIO_MIN);
     if !fault.acted || short {
         let words = format!("fault {} did not act: {}", fault.name, fault.proof);
         return Some((Cause::FaultIdle, words));

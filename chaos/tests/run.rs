@@ -247,6 +247,80 @@ fn a_service_that_cannot_start_deviates() {
     nothing_left(&record);
 }
 
+/// A load that is long enough for faults, and is steady before them.
+fn faulty(faults: &str) -> String {
+    let (head, expects) = SCENARIO.split_once("[[expect]]").unwrap();
+    let head = head.replace("\"5s\"", "\"10s\"");
+    let control = LOSES.replace("expected", "faults = []\nexpected");
+    format!("{head}[steady]\nfrom = \"0s\"\n{faults}[[expect]]{expects}{control}")
+}
+
+const PRESSED: &str = r#"[[fault]]
+name = "cache"
+kind = "page_cache"
+amount = "16MiB"
+at = "4s"
+for = "2s"
+[[fault]]
+name = "burst"
+kind = "burst"
+amount = "16MiB"
+rate = "64MiB"
+at = "4s"
+for = "2s"
+[[fault]]
+name = "shrink"
+kind = "limit_shrink"
+to = "60%"
+steps = 2
+at = "7s"
+for = "2s"
+"#;
+
+#[test]
+fn faults_of_memory_and_limit_act_are_proven_and_undone() {
+    let bench = Bench::new(&faulty(PRESSED));
+    let (_, record) = bench.run();
+    nothing_left(&record);
+    let scenario = &record.scenarios[0];
+    if scenario.evidence.cgroup == "emulated" {
+        eprintln!("skipped: the kernel's own limit is needed to see them act");
+        return;
+    }
+    let faults = &scenario.trial.faults;
+    for (fault, proof) in faults.iter().zip([
+        "of active page cache, files read 3 times",
+        "MiB of 16 MiB asked for at ",
+        "the limit fell from 96 MiB to 58 MiB of 58 MiB asked for, in 2 steps",
+    ]) {
+        assert!(fault.began && fault.acted && fault.undone, "{fault:#?}");
+        assert!(fault.proof.contains(proof), "{fault:#?}");
+    }
+    assert_eq!(record.verdict, Verdict::Held, "{}", record.reason);
+    let figures = &scenario.figures;
+    assert_eq!(
+        (figures["limit_steps"], figures["limit_missed_mib"]),
+        (2.0, 0.0)
+    );
+    assert!(figures["limit_adopted_max_s"] < 2.0 && figures["burst_rate_mib_s"] > 0.0);
+    assert!(figures["page_cache_peak_mib"] >= 15.0, "{figures:#?}");
+    let data = bench.dir.path().join("out/latest/data");
+    assert!(!data.exists(), "the files of page cache are gone too");
+}
+
+#[test]
+fn a_burst_against_a_bound_that_nobody_states_names_what_is_missing() {
+    let burst = "[[fault]]\nname = \"burst\"\nkind = \"burst\"\namount = \"16MiB\"\nrate = \"0.8x\"\n\
+                 at = \"4s\"\nfor = \"1s\"\n";
+    let (code, record) = Bench::new(&faulty(burst)).run();
+    assert_eq!(code, Some(2), "{}", record.reason);
+    let reason = &record.scenarios[0].reason;
+    for part in ["fault burst did not act", "reaction_bound_bytes_per_s"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    nothing_left(&record);
+}
+
 #[test]
 fn a_scenario_named_twice_is_refused() {
     let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));

@@ -2,7 +2,9 @@
 
 use backdrop_chaos::explain;
 use backdrop_chaos::scenario::library::{self, EMBEDDED, SUITES};
-use backdrop_chaos::scenario::{BuildKind, Outcome, SchemaError, parse};
+use backdrop_chaos::scenario::{
+    Amount, BuildKind, FaultKind, Outcome, Place, Rate, SchemaError, parse,
+};
 
 #[test]
 fn every_embedded_scenario_parses_and_explains() {
@@ -47,7 +49,7 @@ fn suites_name_scenarios_that_exist_and_the_list_names_all() {
         library::suite("nope")
             .unwrap_err()
             .to_string()
-            .contains("default, smoke")
+            .contains("default, flyweight, smoke")
     );
 }
 
@@ -55,7 +57,7 @@ fn suites_name_scenarios_that_exist_and_the_list_names_all() {
 fn figures_come_from_builds_without_failpoints_except_where_they_are_the_point() {
     for (name, _) in EMBEDDED {
         let scenario = library::find(name).unwrap();
-        let expected = if *name == "decode-faults" {
+        let expected = if ["decode-faults", "pinned-flood", "archive-disk-full"].contains(name) {
             BuildKind::Failpoints
         } else {
             BuildKind::Plain
@@ -298,6 +300,170 @@ fn complaints_name_file_line_column_and_what_would_be_right() {
             "{printed}"
         );
         assert!(printed.contains(&e.source_line), "{printed}");
+    }
+}
+
+/// The good file with another fault in the place of its own.
+fn with_fault(keys: &str) -> String {
+    let own = "kind = \"memory_hog\"\namount = \"50%\"\n";
+    assert!(GOOD.contains(own));
+    GOOD.replace(own, keys)
+}
+
+#[test]
+fn faults_of_memory_and_limit_take_their_own_keys() {
+    for (keys, kind) in [
+        (
+            "kind = \"burst\"\namount = \"floor\"\ntextures = 2\nrate = \"0.8x\"\n",
+            FaultKind::Burst {
+                amount: Amount::Floor { textures: 2 },
+                rate: Rate::Bound(0.8),
+            },
+        ),
+        (
+            "kind = \"burst\"\namount = \"64MiB\"\nrate = \"600MiB\"\n",
+            FaultKind::Burst {
+                amount: Amount::Bytes(64 << 20),
+                rate: Rate::Bytes(600 << 20),
+            },
+        ),
+        (
+            "kind = \"page_cache\"\namount = \"40%\"\nplacement = \"service\"\n",
+            FaultKind::PageCache {
+                amount: Amount::Share(0.4),
+                place: Place::Service,
+            },
+        ),
+        (
+            "kind = \"limit_shrink\"\nto = \"64MiB\"\nsteps = 3\n",
+            FaultKind::LimitShrink {
+                to: Amount::Bytes(64 << 20),
+                steps: 3,
+            },
+        ),
+    ] {
+        let scenario = parse("x.toml", &with_fault(keys)).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(scenario.faults[0].kind, kind);
+        let words = explain::scenario(&scenario);
+        assert!(words.contains("from 5s to 15s"), "{words}");
+    }
+}
+
+#[test]
+fn complaints_about_faults_name_the_line_and_what_would_be_right() {
+    // (keys, line, part of the message, part of the mend)
+    for (keys, line, message, mend) in [
+        (
+            "kind = \"burst\"\namount = \"50%\"\n",
+            15,
+            "`rate` is missing",
+            "0.8x",
+        ),
+        (
+            "kind = \"burst\"\namount = \"50%\"\nrate = \"fast\"\n",
+            19,
+            "no rate",
+            "`600MiB`",
+        ),
+        (
+            "kind = \"burst\"\namount = \"50%\"\nrate = \"-1x\"\n",
+            19,
+            "no rate",
+            "`0.8x`",
+        ),
+        (
+            "kind = \"burst\"\namount = \"50%\"\nrate = \"1x\"\nramp = \"2s\"\n",
+            20,
+            "does not take `ramp`",
+            "`rate`",
+        ),
+        (
+            "kind = \"page_cache\"\n",
+            15,
+            "`amount` is missing",
+            "128MiB",
+        ),
+        (
+            "kind = \"page_cache\"\namount = \"50%\"\nplacement = \"anywhere\"\n",
+            19,
+            "no place of page cache",
+            "`sibling` or `service`",
+        ),
+        ("kind = \"limit_shrink\"\n", 15, "`to` is missing", "60%"),
+        (
+            "kind = \"limit_shrink\"\nto = \"floor\"\n",
+            18,
+            "no amount of memory",
+            "`50%`",
+        ),
+        (
+            "kind = \"limit_shrink\"\nto = \"50%\"\nsteps = 0\n",
+            19,
+            "out of range",
+            "1 to 64",
+        ),
+        (
+            "kind = \"limit_shrink\"\nto = \"50%\"\namount = \"50%\"\n",
+            19,
+            "does not take `amount`",
+            "`to` or `steps`",
+        ),
+    ] {
+        let e = parse("x.toml", &with_fault(keys)).expect_err(keys);
+        assert!(e.message.contains(message), "{keys}: {e}");
+        assert!(e.mend.contains(mend), "{keys}: {e}");
+        assert_eq!(e.line, line, "{keys}: {e}");
+    }
+}
+
+#[test]
+fn a_control_may_have_faults_of_its_own() {
+    let own = "faults = []\n[[control.fault]]\nname = \"cache\"\nkind = \"page_cache\"\n\
+               amount = \"10%\"\nat = \"5s\"\nfor = \"2s\"\n";
+    let text = format!("{GOOD}{own}");
+    let scenario = parse("x.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+    let names: Vec<_> = scenario.controls[0]
+        .faults
+        .iter()
+        .map(|f| &f.name)
+        .collect();
+    assert_eq!(names, ["cache"]);
+    let words = explain::scenario(&scenario);
+    for part in [
+        "without the scenario's faults",
+        "with cache: active page cache",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    let taken = text
+        .replace("faults = []\n", "")
+        .replace("\"cache\"", "\"hog\"");
+    let e = parse("x.toml", &taken).expect_err("two faults of one name");
+    assert!(e.message.contains("keeps has this name"), "{e}");
+    assert_eq!(e.line, 35, "{e}");
+}
+
+#[test]
+fn every_scenario_of_the_cache_names_what_its_controls_must_come_to() {
+    let outcomes = [
+        ("cold-herd", vec!["deviated:one-load"]),
+        ("hot-update", vec!["deviated:truth"]),
+        ("scan", vec!["killed"]),
+        ("pinned-flood", vec!["deviated:loads-refused", "killed"]),
+        ("limit-shrink", vec!["deviated:limit-reached"]),
+        ("page-cache", vec!["deviated:stays-normal"]),
+        ("burst", vec!["killed"]),
+    ];
+    let suite = library::suite("flyweight").unwrap();
+    assert_eq!(suite.len(), outcomes.len());
+    for (scenario, (name, expected)) in suite.iter().zip(outcomes) {
+        assert_eq!(scenario.name, name);
+        let demanded: Vec<_> = scenario
+            .controls
+            .iter()
+            .map(|c| c.expected.to_string())
+            .collect();
+        assert_eq!(demanded, expected, "{name}");
     }
 }
 

@@ -50,6 +50,15 @@ pub struct LoadReport {
     pub intervals: Vec<Interval>,
     /// The simulator's own cost.
     pub simulator: ProcessFigures,
+    /// Backgrounds replaced while the load ran, each acknowledged.
+    #[serde(default)]
+    pub updates: u64,
+    /// Herds on cold backgrounds; null where the scenario has none.
+    #[serde(default)]
+    pub herds: Option<HerdFigures>,
+    /// Passes over all backgrounds; null where the scenario has none.
+    #[serde(default)]
+    pub scan: Option<ScanFigures>,
     /// The simulator could not keep its plan (too many late or dropped sends): its figures say nothing.
     #[serde(default)]
     pub starved: bool,
@@ -116,6 +125,40 @@ pub struct OperationFigures {
     pub service_time: Latency,
     /// Percentile spectrum of `latency`: pairs of quantile in 0..=1 and microseconds.
     pub spectrum: Vec<(f64, u64)>,
+}
+
+/// Herds: many previews asked for at the same moment, of a background whose pixels nobody has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HerdFigures {
+    /// Herds sent.
+    pub herds: u64,
+    /// Herds left out, because their background could not be made cold before they were due.
+    pub skipped: u64,
+    /// Previews of all herds.
+    pub asked: u64,
+    /// Those answered by the whole picture.
+    pub shown: u64,
+    /// Those whose answer says that its caller loaded the pixels.
+    pub missed: u64,
+    /// Herds for which the service's own count of texture loads was read before and after.
+    pub counted: u64,
+    /// Texture loads of those herds, by that count.
+    pub loads: u64,
+    /// Most texture loads of one herd.
+    pub loads_max: u64,
+    /// From the herd's planned time to its first whole picture, over the herds.
+    pub first: Latency,
+    /// From the herd's planned time to its last whole picture, over the herds.
+    pub last: Latency,
+}
+
+/// Passes over all backgrounds in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScanFigures {
+    /// Frames of passes that were answered.
+    pub frames: u64,
+    /// The same in passes: frames over backgrounds.
+    pub passes: f64,
 }
 
 /// A latency distribution, microseconds.

@@ -210,7 +210,8 @@ pub struct Event {
 pub struct Fault {
     /// Name in the scenario.
     pub name: String,
-    /// `memory_hog`, `cpu_hog`, `failpoint`, `kill`, ...
+    /// `memory_hog`, `burst`, `page_cache`, `limit_shrink`, `archive_corrupt`, `cpu_hog`, `failpoint` or
+    /// `kill`.
     pub kind: String,
     /// What was asked for, in words.
     pub requested: String,

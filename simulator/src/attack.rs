@@ -1,4 +1,4 @@
-//! The one file that knows goose: runs gateways, preview users, sampler and updater as goose users.
+//! The one file that knows goose: runs gateways, preview users, herder, sampler and updater as goose users.
 //!
 //! Goose is a closed model, and each of its users runs one transaction for the whole load: inside it, a gateway keeps
 //! its own absolute schedule. Requests do not go through goose's client; each is noted in goose's metrics by hand, one
@@ -18,7 +18,9 @@ use goose::{GooseAttack, GooseError};
 
 use thiserror::Error;
 
+use crate::cli::Plan;
 use crate::gateway::{Gateway, Note, RequestLog};
+use crate::herd::Herder;
 use crate::preview::{self, Previewer};
 use crate::shared::Shared;
 
@@ -35,27 +37,27 @@ pub struct AttackError(#[from] GooseError);
 enum Role {
     Gateway(usize),
     Previewer(usize),
+    Scanner,
+    Herder,
     Sampler,
     Updater,
 }
 
 /// The roles of a run, in the order in which goose's users take them.
-fn roles(shared: &Shared) -> Vec<Role> {
-    let previewers = preview::workers(shared.plan.previews_per_second);
-    let mut roles: Vec<Role> = (0..shared.plan.gateways).map(Role::Gateway).collect();
+fn roles(plan: &Plan) -> Vec<Role> {
+    let previewers = preview::workers(plan.previews_per_second);
+    let mut roles: Vec<Role> = (0..plan.gateways).map(Role::Gateway).collect();
     roles.extend((0..previewers).map(Role::Previewer));
+    roles.extend(plan.scanning.map(|_| Role::Scanner));
+    roles.extend(plan.herding.map(|_| Role::Herder));
     roles.push(Role::Sampler);
-    if shared.plan.hot_update_every.is_some() {
-        roles.push(Role::Updater);
-    }
+    roles.extend(plan.hot_update_every.map(|_| Role::Updater));
     roles
 }
 
 /// Users of a run: the gate must expect so many.
-pub fn users(shared_plan: &crate::cli::Plan) -> u64 {
-    let previewers = preview::workers(shared_plan.previews_per_second);
-    (shared_plan.gateways + previewers + 1 + usize::from(shared_plan.hot_update_every.is_some()))
-        as u64
+pub fn users(plan: &Plan) -> u64 {
+    roles(plan).len() as u64
 }
 
 struct GooseLog<'a>(&'a mut GooseUser);
@@ -84,7 +86,7 @@ impl RequestLog for GooseLog<'_> {
 
 /// Runs the load to its end and returns goose's view of it.
 pub async fn run(shared: &Arc<Shared>) -> Result<GooseFigures, AttackError> {
-    let roles = Arc::new(roles(shared));
+    let roles = Arc::new(roles(&shared.plan));
     let configuration = configuration(shared, roles.len());
     let next = Arc::new(AtomicUsize::new(0));
     let shared = shared.clone();
@@ -121,9 +123,19 @@ async fn play_role(shared: &Arc<Shared>, role: Role, user: &mut GooseUser) {
         Role::Gateway(index) => Gateway::new(shared, index, clock).run(&mut log).await,
         Role::Previewer(index) => {
             let workers = preview::workers(shared.plan.previews_per_second);
-            Previewer::new(shared, index, workers, clock)
+            Previewer::stream(shared, index, workers, clock)
                 .run(&mut log)
                 .await;
+        }
+        Role::Scanner => {
+            if let Some(scanning) = shared.plan.scanning {
+                Previewer::scan(shared, scanning, clock).run(&mut log).await;
+            }
+        }
+        Role::Herder => {
+            if let Some(herding) = shared.plan.herding {
+                Herder::new(shared, herding, clock).run(&mut log).await;
+            }
         }
         Role::Sampler => preview::sample_sessions(shared, clock).await,
         Role::Updater => {

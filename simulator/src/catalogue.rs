@@ -140,6 +140,8 @@ struct Book {
     versions: HashMap<u32, u8>,
     newest_version: u32,
     checksum: String,
+    /// Versions that answers named, each higher than the one before, with the time of the answer.
+    seen: Vec<(Instant, u32)>,
     /// The service holds a picture that is not this run's: its revision cannot be judged.
     foreign: bool,
 }
@@ -204,6 +206,32 @@ impl Revisions {
             book.checksum.clone_from(&metadata.checksum);
             book.acknowledged.push((Instant::now(), revision));
         }
+    }
+
+    /// An answer that was there at `done` named a version. Returns a newer one that an earlier answer had named before this
+    /// one was even asked for: versions only grow, so nobody may look back.
+    pub fn saw(&self, number: u16, version: u32, sent: Instant, done: Instant) -> Option<u32> {
+        let mut books = self.0.lock();
+        let seen = &mut books[usize::from(number)].seen;
+        let known = seen.iter().rev().find(|(when, _)| *when < sent);
+        let newer = known
+            .map(|(_, newest)| *newest)
+            .filter(|newest| *newest > version);
+        if seen.last().is_none_or(|(_, newest)| *newest < version) {
+            seen.push((done, version));
+        }
+        newer
+    }
+
+    /// Why an acknowledged upload breaks a promise: its version is not above those acknowledged before.
+    pub fn stands_still(&self, number: u16, found: &Metadata) -> Option<String> {
+        let newest = self.0.lock()[usize::from(number)].newest_version;
+        (found.version <= newest).then(|| {
+            format!(
+                "{}: an upload was acknowledged as version {}, though version {newest} was before it",
+                found.id, found.version
+            )
+        })
     }
 
     fn foreign(&self, number: u16) {
@@ -480,6 +508,21 @@ mod tests {
             (revisions.of_version(0, 7), revisions.of_version(0, 9)),
             (Some(1), None)
         );
+    }
+
+    #[test]
+    fn versions_only_grow() {
+        let revisions = Revisions::new(1);
+        let at = |s| Instant::now() + Duration::from_secs(s);
+        let (first, second, third) = (at(0), at(1), at(2));
+        assert_eq!(revisions.saw(0, 7, first, first), None);
+        assert_eq!(revisions.saw(0, 8, first, second), None);
+        // Asked for before the newer one was there: either is right.
+        assert_eq!(revisions.saw(0, 7, second, third), None);
+        assert_eq!(revisions.saw(0, 7, third, third), Some(8));
+        revisions.acknowledge(0, 1, &metadata(8, "a"));
+        assert_eq!(revisions.stands_still(0, &metadata(9, "b")), None);
+        assert!(revisions.stands_still(0, &metadata(8, "b")).is_some());
     }
 
     #[test]

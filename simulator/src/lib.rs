@@ -2,10 +2,11 @@
 //!
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
-//! one [`gateway`] per [`cohort`] and the [`preview`] users, [`record`] measures, [`truth`] judges, [`report`] tells.
+//! one [`gateway`] per [`cohort`], the [`preview`] users and the [`herd`]s, [`record`] measures, [`truth`] judges, [`report`] tells.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
+pub mod admin;
 pub mod attack;
 pub mod catalogue;
 pub mod cli;
@@ -13,8 +14,10 @@ pub mod client;
 pub mod code;
 pub mod cohort;
 pub mod draw;
+pub mod frame;
 pub mod gallery;
 pub mod gateway;
+pub mod herd;
 #[expect(
     unsafe_code,
     reason = "the one place for system calls that std does not offer"
@@ -31,5 +34,6 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shared;
+pub mod timetable;
 pub mod truth;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use backdrop_simulator::cli::{Cli, Command, LoadArgs, Plan, Scenario};
+use backdrop_simulator::cli::{Cli, Errand, LoadArgs, Plan, Scenario};
 use backdrop_simulator::shared::{Stop, StopReason};
 use backdrop_simulator::{gallery, host, report, run};
 use clap::Parser;
@@ -25,23 +25,18 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let result = match cli.command {
-        Command::SwitchStorm(args) => load(Scenario::SwitchStorm, args),
-        Command::SwitchSingle(args) => load(Scenario::SwitchSingle, args),
-        Command::Preview(args) => load(Scenario::Preview, args),
-        Command::Mixed(args) => load(Scenario::Mixed, args),
-        Command::Backgrounds(args) => {
-            gallery::draw_into(&args.out, args.count, args.size.0, args.size.1)
-                .map(|paths| {
-                    say(&format!(
-                        "{} backgrounds in {}\n",
-                        paths.len(),
-                        args.out.display()
-                    ))
-                })
-                .context("drawing backgrounds")
-        }
-        Command::Version { json } => Ok(say(&version(json))),
+    let result = match cli.command.errand() {
+        Errand::Load(scenario, args) => load(scenario, *args),
+        Errand::Draw(args) => gallery::draw_into(&args.out, args.count, args.size.0, args.size.1)
+            .map(|paths| {
+                say(&format!(
+                    "{} backgrounds in {}\n",
+                    paths.len(),
+                    args.out.display()
+                ))
+            })
+            .context("drawing backgrounds"),
+        Errand::Version { json } => Ok(say(&version(json))),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,56 +1,36 @@
-//! Preview users: frames at a fixed open rate, each with a planned time, and the other readers of a run.
-//!
-//! Which session a preview shows is a hash of its number. What the session may show is watched from before the
-//! request leaves until the answer is there.
+//! Preview users: frames by a timetable, each with a planned time, and the other readers of a run.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use crate::client::{Answer, Call, CallError, Lane};
-use crate::gateway::{Note, RequestLog, status_name};
+use crate::cli::Scanning;
+use crate::client::Lane;
+use crate::frame::{self, Due, Flight, Flown};
+use crate::gateway::{Note, RequestLog};
 use crate::population;
-use crate::reader::Frame;
 use crate::record::{Class, Operation, Pace, Recorder};
 use crate::schedule::mix;
 use crate::shared::{Clock, Shared, micros};
-use crate::truth::Allowed;
+use crate::timetable::Timetable;
 
 /// Time between samples of sessions.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 const LATE_US: u64 = 5_000;
 const SECOND_US: u64 = 1_000_000;
 
-/// A frame that is due.
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    number: u64,
-    at_us: u64,
-}
-
-struct Flown {
-    lane: Lane,
-    due: Due,
-    gateway: usize,
-    index: usize,
-    token: u64,
-    sent: Instant,
-    result: Result<Answer, CallError>,
-}
-
 /// One preview user.
 pub struct Previewer {
     shared: Arc<Shared>,
     clock: Clock,
-    worker: u64,
-    workers: u64,
+    timetable: Timetable,
     next: u64,
     lanes: Vec<Lane>,
     backlog: VecDeque<Due>,
-    flights: FuturesUnordered<Pin<Box<dyn Future<Output = Flown> + Send>>>,
+    flights: FuturesUnordered<Flight>,
     recorder: Recorder,
     pace: Pace,
     timeout_us: u64,
@@ -67,37 +47,52 @@ pub fn workers(rate: f64) -> usize {
 }
 
 impl Previewer {
-    /// Worker `worker` of `workers`, which share the rate and the connections.
-    pub fn new(shared: &Arc<Shared>, worker: usize, workers: usize, clock: Clock) -> Self {
+    /// Worker `worker` of `workers`, which share the stream of previews and its connections.
+    pub fn stream(shared: &Arc<Shared>, worker: usize, workers: usize, clock: Clock) -> Self {
         let plan = &shared.plan;
-        let lanes = plan.preview_lanes().div_ceil(workers).max(1);
-        Previewer {
-            clock,
+        let timetable = Timetable::Stream {
+            seed: plan.args.seed,
+            per_second: plan.previews_per_second,
             worker: worker as u64,
             workers: workers as u64,
+        };
+        let lanes = plan.preview_lanes().div_ceil(workers).max(1);
+        Previewer::new(shared, timetable, lanes, clock)
+    }
+
+    /// The one that passes over all backgrounds. The first pass begins with the measured load.
+    pub fn scan(shared: &Arc<Shared>, scanning: Scanning, clock: Clock) -> Self {
+        let timetable = Timetable::Passes {
+            count: shared.gallery.len() as u16,
+            per_second: scanning.per_second,
+            every_us: micros(scanning.every),
+            from_us: clock.load_us,
+        };
+        Previewer::new(shared, timetable, shared.plan.scan_lanes(), clock)
+    }
+
+    fn new(shared: &Arc<Shared>, timetable: Timetable, lanes: usize, clock: Clock) -> Self {
+        let timeout = shared.plan.args.timeout;
+        Previewer {
+            clock,
+            timetable,
             next: 0,
             lanes: (0..lanes)
-                .map(|_| Lane::new(shared.target.clone(), plan.args.timeout))
+                .map(|_| Lane::new(shared.target.clone(), timeout))
                 .collect(),
             backlog: VecDeque::new(),
             flights: FuturesUnordered::new(),
             recorder: Recorder::new(Operation::Preview, shared.spans.clone()),
             pace: Pace::default(),
-            timeout_us: micros(plan.args.timeout),
+            timeout_us: micros(timeout),
             next_flush_us: SECOND_US,
             shared: shared.clone(),
         }
     }
 
-    /// The frame that comes after those taken: evenly spaced, with a seeded jitter of one place.
+    /// The frame that comes after those taken.
     fn upcoming(&self) -> Due {
-        let number = self.next * self.workers + self.worker;
-        let jitter = (mix(self.shared.plan.args.seed, 0x7072_6576, number) >> 11) as f64
-            / (1_u64 << 53) as f64;
-        Due {
-            number,
-            at_us: ((number as f64 + jitter) / self.shared.plan.previews_per_second * 1e6) as u64,
-        }
+        self.timetable.due(self.next)
     }
 
     /// Asks for every frame of the schedule, and hands in the figures.
@@ -189,123 +184,28 @@ impl Previewer {
     }
 
     /// Gives the lane back when there is no session to look at.
-    fn send(&mut self, due: Due, mut lane: Lane) -> Option<Lane> {
-        let Some((gateway, index, id, token)) = self.choose(due.number) else {
+    fn send(&mut self, due: Due, lane: Lane) -> Option<Lane> {
+        let chosen = match self.timetable.background(due.number) {
+            None => frame::anybody(&self.shared, due.number),
+            Some(background) => frame::showing(&self.shared, due.number, background),
+        };
+        let Some(chosen) = chosen else {
             return Some(lane);
         };
-        let (width, height) = self.shared.plan.args.preview_size;
-        let path = format!(
-            "/v1/sessions/{id:016x}/frame?width={width}&height={height}&format=jpeg&quality=80"
-        );
-        let call = Call::get(path.parse().unwrap_or_default());
-        self.flights.push(Box::pin(async move {
-            let sent = Instant::now();
-            let result = lane.call(call).await;
-            Flown {
-                lane,
-                due,
-                gateway,
-                index,
-                token,
-                sent,
-                result,
-            }
-        }));
+        self.flights
+            .push(frame::ask(&self.shared, lane, due, chosen));
         None
     }
 
-    /// A session that exists, watched: gateway, index, id, token.
-    fn choose(&self, number: u64) -> Option<(usize, usize, u64, u64)> {
-        let hash = mix(self.shared.plan.args.seed, 0x6672_616d, number);
-        let gateways = self.shared.cohorts.len();
-        let first = crate::schedule::below(hash, gateways as u64) as usize;
-        (0..gateways)
-            .map(|step| (first + step) % gateways)
-            .find_map(|gateway| {
-                let mut cohort = self.shared.cohorts[gateway].lock();
-                let index = cohort.pick(mix(hash, 1, 2))?;
-                let id = cohort.id(index)?;
-                Some((gateway, index, id, cohort.watch(index)))
-            })
-    }
-
     fn land(&mut self, flown: Flown) -> Note {
-        let allowed = self.shared.cohorts[flown.gateway]
-            .lock()
-            .unwatch(flown.token);
-        let mut note = Note {
-            name: "frame",
-            took: Duration::ZERO,
-            status: None,
-            error: None,
-        };
-        let (class, done_us) = match &flown.result {
-            Err(error) => {
-                if matches!(error, CallError::Connect(_)) {
-                    self.shared.suspect();
-                }
-                let class = match error.may_have_applied() {
-                    true => Class::Indeterminate(error.name()),
-                    false => Class::Unanswered(error.name()),
-                };
-                (class, self.clock.now_us())
-            }
-            Ok(answer) => {
-                note.status = Some(answer.status);
-                note.took = answer.done - answer.sent;
-                let class = self.classify(answer);
-                if matches!(class, Class::Ok | Class::Degraded) {
-                    self.recorder.served(flown.due.at_us, micros(note.took), 1);
-                }
-                (class, self.clock.at(answer.done))
-            }
-        };
-        note.error = class.error();
-        self.recorder.book(flown.due.at_us, done_us, class);
-        if let (Class::Ok, Ok(answer), Some(allowed)) = (class, &flown.result, allowed) {
-            self.look_at(&flown, answer, allowed);
+        let landed = frame::land(&self.shared, &self.clock, &mut self.recorder, flown);
+        let answered = matches!(landed.class, Class::Ok | Class::Degraded);
+        if answered && self.timetable.background(landed.due.number).is_some() {
+            self.shared.scanned.fetch_add(1, Ordering::Relaxed);
         }
-        self.lanes.push(flown.lane);
-        note
+        self.lanes.push(landed.lane);
+        landed.note
     }
-
-    fn classify(&self, answer: &Answer) -> Class {
-        match answer.status {
-            200 if is_degraded(answer) => Class::Degraded,
-            200 => Class::Ok,
-            429 | 503 => Class::Shed,
-            404 => {
-                self.shared.suspect();
-                Class::Failed("session_not_found")
-            }
-            status => Class::Failed(status_name(status)),
-        }
-    }
-
-    fn look_at(&self, flown: &Flown, answer: &Answer, allowed: Allowed) {
-        let catalogue = self.shared.catalogue();
-        let number = |text: &str| text.parse::<u32>().ok();
-        self.shared.reader.look_at(Frame {
-            who: format!(
-                "frame {} of {}",
-                flown.due.number,
-                population::name(&self.shared, flown.gateway, flown.index)
-            ),
-            body: answer.body.clone(),
-            allowed,
-            sent: flown.sent,
-            header: answer
-                .header("backdrop-flyweight")
-                .and_then(number)
-                .and_then(|index| catalogue.number(index)),
-            version: answer.header("backdrop-version").and_then(number),
-        });
-    }
-}
-
-fn is_degraded(answer: &Answer) -> bool {
-    answer.header("backdrop-degraded").is_some()
-        || answer.header("backdrop-cache") == Some("degraded")
 }
 
 /// Reads a few sessions back, over and over, until the load ends.

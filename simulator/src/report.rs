@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use backdrop_reports::load::{
-    GooseFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport, OperationFigures,
-    ProcessFigures, SendFigures, SessionFigures, TruthVerdict, WindowFigures,
+    GooseFigures, HerdFigures, HttpFigures, LOAD_SCHEMA_VERSION, Latency, LoadReport,
+    OperationFigures, ProcessFigures, ScanFigures, SendFigures, SessionFigures, TruthVerdict,
+    WindowFigures,
 };
 
 use crate::cohort::BYTES_PER_SESSION;
@@ -64,6 +65,9 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
         }),
         ..LoadReport::default()
     };
+    report.updates = shared.updates.load(Ordering::Relaxed);
+    report.herds = plan.herding.map(|_| shared.herds.lock().figures());
+    report.scan = plan.scanning.map(|_| scan(shared));
     if let Some(clock) = clock {
         measured(shared, &clock, &load.monitored, &mut report);
         report.http.requests = load.requests;
@@ -73,6 +77,14 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
     (report.http.connections_opened, report.http.connections_max) = load.connections;
     report.intervals = load.monitored.intervals;
     report
+}
+
+fn scan(shared: &Shared) -> ScanFigures {
+    let frames = shared.scanned.load(Ordering::Relaxed);
+    ScanFigures {
+        frames,
+        passes: frames as f64 / shared.gallery.len().max(1) as f64,
+    }
 }
 
 fn measured(shared: &Shared, clock: &Clock, monitored: &Monitored, report: &mut LoadReport) {
@@ -184,6 +196,21 @@ pub fn table(report: &LoadReport) -> String {
         operation(&mut out, "  switches", &window.switches);
         operation(&mut out, "  previews", &window.previews);
     }
+    if let Some(herds) = &report.herds {
+        herd(&mut out, herds);
+    }
+    if let Some(scan) = &report.scan {
+        let text = format!(
+            "{:.1} over all backgrounds, {} frames answered",
+            scan.passes,
+            grouped(scan.frames)
+        );
+        row(&mut out, "passes", &text);
+    }
+    if report.updates > 0 {
+        let text = format!("{} acknowledged", grouped(report.updates));
+        row(&mut out, "updates", &text);
+    }
     row(&mut out, "http", &http(&report.http));
     if report.goose.requests > 0 {
         let goose = &report.goose;
@@ -268,6 +295,30 @@ fn operation(out: &mut String, name: &str, figures: &OperationFigures) {
             .collect();
         row(out, "  errors", &words.join(", "));
     }
+}
+
+fn herd(out: &mut String, herds: &HerdFigures) {
+    let mut text = format!(
+        "{} with {} frames, {} of them shown",
+        grouped(herds.herds),
+        grouped(herds.asked),
+        grouped(herds.shown)
+    );
+    if herds.skipped > 0 {
+        let _ = write!(text, ", {} left out", grouped(herds.skipped));
+    }
+    row(out, "herds", &text);
+    let loads = match herds.counted {
+        0 => "not counted: --admin names the listener that does".to_owned(),
+        counted => format!(
+            "{:.2} a herd by the service's count, {} at most",
+            herds.loads as f64 / counted as f64,
+            herds.loads_max
+        ),
+    };
+    row(out, "  texture loads", &loads);
+    row(out, "  first frame", &latency(&herds.first));
+    row(out, "  last frame", &latency(&herds.last));
 }
 
 fn latency(latency: &Latency) -> String {

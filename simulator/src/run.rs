@@ -11,12 +11,14 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::admin::Admin;
 use crate::attack;
 use crate::catalogue::{Catalogue, CatalogueError, Librarian, Revisions};
-use crate::cli::{Plan, Scenario};
+use crate::cli::Plan;
 use crate::client::{Target, TargetError};
 use crate::cohort::Cohort;
 use crate::gallery::{Gallery, GalleryError};
+use crate::herd::Herds;
 use crate::host::{self, HostError};
 use crate::monitor::{self, LatencyLog};
 use crate::population::{self, PopulationError};
@@ -166,7 +168,7 @@ fn schedule(plan: &Plan) -> Schedule {
     Schedule {
         seed: plan.args.seed,
         period_us: micros(plan.args.period) as u32,
-        popularity: Popularity::new(plan.args.background_count, plan.args.zipf),
+        popularity: Popularity::new(plan.args.background_count, plan.zipf),
     }
 }
 
@@ -189,7 +191,7 @@ fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
             let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size)
                 .with_singles(plan.singles_every);
             first_user += size as u64;
-            Mutex::new(if plan.scenario == Scenario::Preview {
+            Mutex::new(if plan.scenario.rests() {
                 cohort.resting()
             } else {
                 cohort
@@ -206,6 +208,7 @@ async fn set_up(
     progress: &mut Progress,
 ) -> Result<Shared, RunError> {
     let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
+    let admin = plan.args.admin.as_deref().map(Admin::new).transpose()?;
     let librarian = Librarian::new(target.clone());
     // Whether anybody listens is said before pictures are drawn.
     librarian.list().await?;
@@ -213,7 +216,7 @@ async fn set_up(
     let revisions = Arc::new(Revisions::new(gallery.len()));
     let catalogue = catalogue(&plan, &librarian, &gallery, &revisions, progress).await?;
     let mut evidence = vec![Evidence::Sessions];
-    if plan.previews_per_second * plan.args.duration.as_secs_f64() >= 1.0 {
+    if plan.looks() {
         evidence.push(Evidence::Frames);
     }
     let truth = Arc::new(Mutex::new(Truth::requiring(evidence)));
@@ -238,6 +241,10 @@ async fn set_up(
         stop,
         events,
         trouble: AtomicU64::new(0),
+        admin,
+        herds: Mutex::new(Herds::default()),
+        scanned: AtomicU64::new(0),
+        updates: AtomicU64::new(0),
     })
 }
 

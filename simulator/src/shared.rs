@@ -9,11 +9,13 @@ use backdrop_reports::load::LoadEvent;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use crate::admin::Admin;
 use crate::catalogue::{Catalogue, Librarian, Revisions};
 use crate::cli::Plan;
 use crate::client::Target;
 use crate::cohort::Cohort;
 use crate::gallery::Gallery;
+use crate::herd::Herds;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
 use crate::truth::Truth;
@@ -275,6 +277,14 @@ pub struct Shared {
     pub events: Events,
     /// Counts hints that the service may have restarted; gateways look at it each tick.
     pub trouble: AtomicU64,
+    /// The admin listener, if its address was given.
+    pub admin: Option<Admin>,
+    /// What the herds brought.
+    pub herds: Mutex<Herds>,
+    /// Frames of passes over all backgrounds that were answered.
+    pub scanned: AtomicU64,
+    /// Hot updates that were acknowledged.
+    pub updates: AtomicU64,
 }
 
 impl Shared {

@@ -29,8 +29,9 @@ async fn an_interrupted_run_reports_what_it_measured() {
     let outcome = outcome.unwrap();
     assert_eq!(outcome.exit, 130);
     assert_eq!(outcome.report.ended_early.as_deref(), Some("interrupted"));
-    let written: backdrop_reports::load::LoadReport =
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    assert_eq!(written, outcome.report);
-    assert!(written.duration_s < 60.0);
+    let written = std::fs::read_to_string(path).unwrap();
+    // As text: the last digit of a rate may not survive being read.
+    let report = serde_json::to_string_pretty(&outcome.report).unwrap();
+    assert_eq!(written, report);
+    assert!(outcome.report.duration_s < 60.0);
 }

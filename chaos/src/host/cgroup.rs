@@ -62,6 +62,42 @@ pub struct LimitChange {
     pub took: Duration,
 }
 
+/// Told how a limit comes down, so that what lives under it can be watched adopting it.
+pub trait LimitWatch {
+    /// The kernel took this limit, bytes.
+    fn accepted(&mut self, limit: u64);
+    /// Whether what lives under the limit has seen this one, bytes.
+    fn adopted(&self, limit: u64) -> bool;
+}
+
+/// Nobody watches.
+impl LimitWatch for () {
+    fn accepted(&mut self, _: u64) {}
+    fn adopted(&self, _: u64) -> bool {
+        true
+    }
+}
+
+/// How a limit is lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lowering {
+    /// For how long it is tried.
+    pub patience: Duration,
+    /// Never closer above what cannot be reclaimed than this, bytes: memory that is promised and not yet touched must fit.
+    pub room: u64,
+}
+
+impl Lowering {
+    /// With room for whatever a process may touch between two looks.
+    #[must_use]
+    pub fn within(patience: Duration) -> Self {
+        Self {
+            patience,
+            room: 1 << 20,
+        }
+    }
+}
+
 /// What taking a cell away did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
@@ -358,14 +394,25 @@ impl Cell {
 
     /// Changes the limit; lowering below usage is done in steps, for at most `patience`. Blocks.
     pub fn set_limit(&self, bytes: u64, patience: Duration) -> Result<LimitChange, HostError> {
+        self.set_limit_watched(bytes, Lowering::within(patience), &mut ())
+    }
+
+    /// The same, with somebody watching. Blocks.
+    pub fn set_limit_watched(
+        &self,
+        bytes: u64,
+        lowering: Lowering,
+        watch: &mut dyn LimitWatch,
+    ) -> Result<LimitChange, HostError> {
         match &*self.probe.0 {
-            ProbeKind::V1(_) => v1::set_limit(&self.path, bytes, patience),
-            ProbeKind::V2(_) => v2::set_limit(&self.path, bytes, patience),
+            ProbeKind::V1(_) => v1::set_limit(&self.path, bytes, lowering, watch),
+            ProbeKind::V2(_) => v2::set_limit(&self.path, bytes, lowering, watch),
             ProbeKind::Emulated(_) => {
                 let from = self
                     .emulated
                     .as_ref()
                     .map_or(bytes, |cell| cell.set_limit(bytes));
+                watch.accepted(bytes);
                 Ok(LimitChange {
                     from,
                     to: bytes,

@@ -1,7 +1,8 @@
-//! Hogs: child processes that take memory or CPU, measured from outside.
+//! Hogs: child processes that take memory, page cache or CPU, measured from outside.
 //!
 //! Knows no scenario: what share of which limit to take is the caller's to say.
 
+mod cache;
 mod child;
 
 use std::io::{BufRead, BufReader};
@@ -17,6 +18,7 @@ use super::error::HostError;
 use super::files;
 use super::process::{CommandSpec, End, ProcessId, ServiceProcess};
 
+pub use cache::{CacheHog, CacheHogSpec};
 pub use child::HogCommand;
 use child::{HogState, Word};
 
@@ -49,6 +51,8 @@ pub struct HogReport {
     pub achieved: u64,
     /// `achieved / requested`.
     pub achieved_ratio: f64,
+    /// Bytes per second of its ramp by its own clock, where it told of one; a memory hog that was killed has none.
+    pub rate_bytes_per_s: Option<f64>,
     /// It was killed by somebody else than us.
     pub killed: bool,
     /// In words.
@@ -64,6 +68,8 @@ struct Heard {
     /// Highest anonymous memory seen from outside, bytes.
     achieved: AtomicU64,
     holding: AtomicBool,
+    /// Time that the ramp took, or has taken so far, microseconds.
+    elapsed_us: AtomicU64,
 }
 
 /// Bytes of anonymous memory that the kernel books on the hog: its leaf's, and no more than the process's own, so that
@@ -157,6 +163,13 @@ impl MemoryHog {
         self.heard.lag_max.load(Ordering::Acquire)
     }
 
+    /// Bytes per second of the ramp so far, or of all of it, by its own word; none before its first step.
+    #[must_use]
+    pub fn rate_bytes_per_s(&self) -> Option<f64> {
+        let elapsed_us = self.heard.elapsed_us.load(Ordering::Acquire);
+        (elapsed_us > 0).then(|| self.reported_bytes() as f64 / (elapsed_us as f64 / 1e6))
+    }
+
     /// The ramp is over and the memory is held.
     #[must_use]
     pub fn holding(&self) -> bool {
@@ -173,6 +186,7 @@ impl MemoryHog {
     pub fn stop(self) -> Result<HogReport, HostError> {
         let killed = self.killed();
         let (achieved, ratio) = (self.achieved_bytes(), self.achieved_ratio());
+        let rate_bytes_per_s = self.rate_bytes_per_s();
         let end = self.process.stop(ANSWER_WITHIN)?;
         let end = end.ok_or_else(|| HostError::NotUndone {
             what: "memory hog".to_owned(),
@@ -189,6 +203,7 @@ impl MemoryHog {
             requested: self.spec.bytes,
             achieved,
             achieved_ratio: ratio,
+            rate_bytes_per_s,
             killed,
             words,
         })
@@ -215,6 +230,7 @@ impl Heard {
             HogState::Ramping => {}
         }
         self.reported.store(word.bytes, Ordering::Release);
+        self.elapsed_us.store(word.elapsed_us, Ordering::Release);
         self.lag_max
             .fetch_max(word.planned.saturating_sub(word.bytes), Ordering::AcqRel);
         self.achieved
@@ -424,6 +440,7 @@ impl CpuHog {
             // The scheduler books in slices: the first one may have begun before our clock did.
             achieved: nanos(figures.got.ran.min(self.possible(figures.wall))),
             achieved_ratio,
+            rate_bytes_per_s: None,
             killed,
             words: report_words(&self.process, killed, end, reached),
         })

@@ -29,12 +29,13 @@ mod v1;
 mod v2;
 
 pub use cgroup::{
-    Cell, CellProbe, CellStats, Hierarchy, Leaf, LeafStats, LimitChange, Limits, Removed, Swap,
+    Cell, CellProbe, CellStats, Hierarchy, Leaf, LeafStats, LimitChange, LimitWatch, Limits,
+    Lowering, Removed, Swap,
 };
 pub use cpu::{CpuSet, Placement};
 pub use doctor::{Check, CheckState, doctor, host_facts};
 pub use error::HostError;
-pub use hog::{CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec};
+pub use hog::{CacheHog, CacheHogSpec, CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec};
 pub use ours::{mark, state_dir, unmark_empty};
 pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess};
 pub use reaper::Reaper;

@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_runners_own_kill_is_its_own() {
-        let child = ServiceProcess::spawn(&shell("sleep 1000")).expect("started");
+        let child = ServiceProcess::spawn(&shell("exec sleep 1000")).expect("started");
         assert_eq!(child.try_wait(), None);
         assert!(child.kill().expect("sent"));
         assert_eq!(child.wait(LONG), Some(End::Signalled(libc::SIGKILL)));
@@ -495,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_dropped_child_is_gone() {
-        let child = ServiceProcess::spawn(&shell("sleep 1000")).expect("started");
+        let child = ServiceProcess::spawn(&shell("exec sleep 1000")).expect("started");
         let id = child.id();
         assert!(files::lives(id));
         drop(child);
@@ -504,7 +504,8 @@ mod tests {
 
     #[test]
     fn a_child_started_on_a_passing_thread_stays() {
-        let start = || std::thread::spawn(|| ServiceProcess::spawn(&shell("sleep 1000"))).join();
+        let start =
+            || std::thread::spawn(|| ServiceProcess::spawn(&shell("exec sleep 1000"))).join();
         let child = start().expect("joined").expect("started");
         // A second child has come and gone by the same thread: the first would be dead if its forker had ended.
         let second = ServiceProcess::spawn(&shell("exit 0")).expect("started");

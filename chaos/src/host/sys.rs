@@ -324,6 +324,17 @@ pub fn ignore_stop_signals() {
     }
 }
 
+/// Has the kernel forget the page cache of a file, as far as it is clean and nobody maps it.
+pub fn drop_cache(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: an open descriptor and plain numbers; a length of zero means to the end.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    // The error is returned and not left in errno.
+    match error {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
 /// Private anonymous memory that becomes resident page by page.
 #[derive(Debug)]
 pub struct Region {
@@ -349,6 +360,24 @@ impl Region {
             bytes,
             touched: 0,
         })
+    }
+
+    /// The same as [`Region::touch`] by one system call, several times as fast; page by page where the kernel (before 5.14)
+    /// does not offer it.
+    pub fn populate(&mut self, upto: usize) -> usize {
+        let whole = upto.min(self.bytes) / page_bytes() * page_bytes();
+        if whole > self.touched {
+            // SAFETY: `touched < whole <= bytes`, both whole pages, so the range lies inside the mapping.
+            let result = unsafe {
+                let start = self.start.add(self.touched).cast();
+                libc::madvise(start, whole - self.touched, libc::MADV_POPULATE_WRITE)
+            };
+            if result == 0 {
+                self.touched = whole;
+            }
+        }
+        // What is no whole page, or was refused.
+        self.touch(upto)
     }
 
     /// Makes the first `upto` bytes resident (never more than there are); bytes resident now.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cgroup::{CellStats, LeafStats, LimitChange, Swap};
+use super::cgroup::{CellStats, LeafStats, LimitChange, LimitWatch, Lowering, Swap};
 use super::error::HostError;
 use super::files::{self, KernelFile};
 use super::mounts::{Mount, own_folder};
@@ -15,8 +15,8 @@ use super::tree;
 /// Time between two tries to lower a limit.
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
-/// Room left above usage by an intermediate limit, bytes.
-const STEP_BYTES: u64 = 1 << 20;
+/// Least that an intermediate limit lies below the one before, bytes.
+const STEP_MIN_BYTES: u64 = 1 << 20;
 
 /// Folder under which cells can be made: own cgroup, else the mount's root. Why not goes to `tried`.
 pub fn find(mounts: &[Mount], self_cgroup: &str, tried: &mut Vec<String>) -> Option<PathBuf> {
@@ -223,61 +223,92 @@ fn parse_stat(text: &str) -> Option<LeafStats> {
 }
 
 /// Changes limit and `memsw` in the order that keeps `memsw` the larger one.
-pub fn set_limit(path: &Path, to: u64, patience: Duration) -> Result<LimitChange, HostError> {
+pub fn set_limit(
+    path: &Path,
+    to: u64,
+    lowering: Lowering,
+    watch: &mut dyn LimitWatch,
+) -> Result<LimitChange, HostError> {
     let begun = Instant::now();
+    let to = to / super::sys::page_bytes() as u64 * super::sys::page_bytes() as u64;
     let (limit, memsw) = (
         path.join("memory.limit_in_bytes"),
         path.join("memory.memsw.limit_in_bytes"),
     );
     let from = files::read_number(&limit)?;
-    let mut order = vec![&limit];
-    if memsw.exists() {
-        order.insert(usize::from(to < from), &memsw);
-    }
     let mut steps = 0;
-    for file in order {
-        steps += lower(path, file, to, begun, patience)?;
-        taken(file, to)?;
+    if to >= from {
+        if memsw.exists() {
+            files::write(&memsw, to)?;
+            taken(&memsw, to)?;
+        }
+        files::write(&limit, to)?;
+        watch.accepted(to);
+    } else {
+        steps = lower(path, &limit, to, (begun, lowering), watch)?;
+        if memsw.exists() {
+            lower(path, &memsw, to, (begun, lowering), &mut ())?;
+            taken(&memsw, to)?;
+        }
     }
     Ok(LimitChange {
         from,
-        to: files::read_number(&limit)?,
+        to: taken(&limit, to)?,
         steps,
         took: begun.elapsed(),
     })
 }
 
-/// Writes the limit; while usage stands above it (EBUSY), follows usage downwards. Steps taken.
+/// Lowers a limit as far as usage allows and follows usage downwards: each limit lies at least `room` above what cannot be
+/// reclaimed, because one that is met at once would kill what was about to give way. Steps taken before the last one.
 fn lower(
     cell: &Path,
     file: &Path,
     to: u64,
-    begun: Instant,
-    patience: Duration,
+    (begun, lowering): (Instant, Lowering),
+    watch: &mut dyn LimitWatch,
 ) -> Result<u32, HostError> {
     let mut steps = 0;
     loop {
-        match files::write(file, to) {
-            Err(error) if error.errno() == Some(libc::EBUSY) => {}
-            other => return other.map(|()| steps),
+        let current = files::read_number(file)?;
+        if current == to {
+            return Ok(steps);
         }
-        let usage = files::read_number(&cell.join("memory.usage_in_bytes"))?;
-        if begun.elapsed() > patience {
+        let step = to.max(held(cell)? + lowering.room);
+        if step == to || step + STEP_MIN_BYTES <= current {
+            match files::write(file, step) {
+                Ok(()) => {
+                    watch.accepted(files::read_number(file)?);
+                    steps += u32::from(step != to);
+                    continue;
+                }
+                // Usage has outrun it: the next try follows.
+                Err(error) if error.errno() == Some(libc::EBUSY) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if begun.elapsed() > lowering.patience {
             return Err(HostError::LimitHeld {
                 path: cell.to_owned(),
                 asked: to,
-                got: files::read_number(file)?,
-                usage,
+                got: current,
+                usage: files::read_number(&cell.join("memory.usage_in_bytes"))?,
             });
-        }
-        let step = (usage + STEP_BYTES).max(to);
-        // Never a step upwards; and usage may have outrun this one, then the next try follows.
-        if step < files::read_number(file)? && files::write(file, step).is_ok() {
-            steps += 1;
         }
         #[expect(clippy::disallowed_methods, reason = "the interval of a bounded retry")]
         std::thread::sleep(RETRY_EVERY);
     }
+}
+
+/// Usage of the cell with all below it that the kernel cannot drop, rounded up to pages.
+fn held(cell: &Path) -> Result<u64, HostError> {
+    let usage = files::read_number(&cell.join("memory.usage_in_bytes"))?;
+    let stat = files::read(&cell.join("memory.stat"))?;
+    let get = |key| files::field(&stat, key).unwrap_or(0);
+    let cache = get("total_active_file") + get("total_inactive_file");
+    let droppable = cache.saturating_sub(get("total_dirty") + get("total_writeback"));
+    let page = super::sys::page_bytes() as u64;
+    Ok(usage.saturating_sub(droppable).next_multiple_of(page))
 }
 
 #[cfg(test)]

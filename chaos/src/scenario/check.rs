@@ -7,21 +7,33 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{
-    Number, RawControl, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
+    Number, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
 };
 use super::{
-    BuildKind, ControlPlan, Expect, FaultPlan, Load, Outcome, Recovery, Relation, Scenario,
-    SchemaError, Steady, Target, Window,
+    BuildKind, Expect, FaultPlan, Load, Recovery, Relation, Scenario, SchemaError, Steady, Target,
+    Window,
 };
 use crate::catalogue;
 use crate::units;
 
 /// Load scenarios of the simulator that the runner may ask for.
-const LOADS: [&str; 4] = ["switch-storm", "switch-single", "preview", "mixed"];
+const LOADS: [&str; 7] = [
+    "switch-storm",
+    "switch-single",
+    "preview",
+    "mixed",
+    "cold-herd",
+    "hot-update",
+    "scan",
+];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 9] = [
+pub(super) const FAILPOINTS: [&str; 13] = [
     "store.load.error",
     "store.load.delay",
+    "store.archive.read_error",
+    "store.archive.write_error",
+    "store.archive.disk_full",
+    "store.archive.slow",
     "codec.decode.error",
     "codec.decode.delay",
     "memory.reserve.exhausted",
@@ -222,7 +234,7 @@ impl Source<'_> {
         )
     }
 
-    fn target(
+    pub(super) fn target(
         &self,
         span: Range<usize>,
         raw: &RawTarget,
@@ -264,7 +276,12 @@ impl Source<'_> {
         })
     }
 
-    fn load(&self, span: Range<usize>, raw: &RawLoad, base: Option<&Load>) -> Checked<Load> {
+    pub(super) fn load(
+        &self,
+        span: Range<usize>,
+        raw: &RawLoad,
+        base: Option<&Load>,
+    ) -> Checked<Load> {
         let scenario = match (&raw.scenario, base) {
             (Some(text), _) => self
                 .choice(text, "load of the simulator", &LOADS.map(|l| (l, l)))?
@@ -432,87 +449,6 @@ impl Source<'_> {
             );
         }
         Ok(spec.unit)
-    }
-
-    fn control(
-        &self,
-        span: Range<usize>,
-        raw: &RawControl,
-        (target, load, faults, expects): (&Target, &Load, &[FaultPlan], &[Expect]),
-    ) -> Checked<ControlPlan> {
-        let name = self.name(&raw.name, "control")?;
-        let target = self.target(span.clone(), &raw.target, Some(target))?;
-        let load = self.load(span, &raw.load, Some(load))?;
-        let kept = match &raw.faults {
-            None => faults.to_vec(),
-            Some(names) => {
-                let known: Vec<_> = faults.iter().map(|f| (f.name.as_str(), f)).collect();
-                let kept: Checked<Vec<_>> = names
-                    .iter()
-                    .map(|n| self.choice(n, "fault of this scenario", &known))
-                    .collect();
-                kept?.into_iter().cloned().collect()
-            }
-        };
-        let late = |f: &&FaultPlan| f.end() > load.duration;
-        if let Some(fault) = kept.iter().find(late) {
-            let message = format!("fault `{}` ends after the load of this control", fault.name);
-            return self.wrong(
-                raw.name.span(),
-                message,
-                "a longer load, or `faults` without it",
-            );
-        }
-        let windows = load
-            .windows
-            .iter()
-            .filter(|w| w.to <= load.duration)
-            .cloned()
-            .collect();
-        let load = Load { windows, ..load };
-        let expected = self.outcome(&raw.expected, expects)?;
-        if target.args.iter().any(|a| a.starts_with("--unsafe-"))
-            && target.build != BuildKind::Controls
-        {
-            let message =
-                "the switches that turn protections off exist only in the `controls` build";
-            return self.wrong(raw.name.span(), message, "target.build = \"controls\"");
-        }
-        Ok(ControlPlan {
-            name,
-            story: raw.story.trim().to_owned(),
-            target,
-            load,
-            faults: kept,
-            expected,
-        })
-    }
-
-    fn outcome(&self, text: &Text, expects: &[Expect]) -> Checked<Outcome> {
-        match text.get_ref().as_str() {
-            "killed" => Ok(Outcome::Killed),
-            "sheds" => Ok(Outcome::Sheds),
-            "inconclusive" => Ok(Outcome::Inconclusive),
-            "inconclusive:fault-did-not-act" => Ok(Outcome::FaultsIdle),
-            other => match other.strip_prefix("deviated:") {
-                Some(name) if expects.iter().any(|e| e.name == name) => {
-                    Ok(Outcome::Deviated(name.to_owned()))
-                }
-                Some(name) => {
-                    let names: Vec<_> = expects.iter().map(|e| e.name.as_str()).collect();
-                    self.wrong(
-                        text.span(),
-                        format!("there is no expectation `{name}`"),
-                        one_of(&names),
-                    )
-                }
-                None => self.wrong(
-                    text.span(),
-                    format!("`{other}` is no outcome"),
-                    "`killed`, `sheds`, `inconclusive`, `inconclusive:fault-did-not-act` or `deviated:EXPECTATION`",
-                ),
-            },
-        }
     }
 
     fn steady(&self, raw: Option<&RawSteady>) -> Checked<Steady> {

@@ -8,8 +8,30 @@ use toml::Spanned;
 
 use super::check::{Checked, FAILPOINTS, Source, one_of};
 use super::raw::{RawFault, Text};
-use super::{Amount, FaultKind, FaultPlan, Load, Press};
+use super::{Amount, FaultKind, FaultPlan, Load, Place, Press, Rate};
 use crate::units;
+
+/// A kind of fault: its word, and the keys that it takes beside name, kind, at and for.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    word: &'static str,
+    takes: &'static [&'static str],
+}
+
+const fn kind(word: &'static str, takes: &'static [&'static str]) -> (&'static str, Kind) {
+    (word, Kind { word, takes })
+}
+
+const KINDS: [(&str, Kind); 8] = [
+    kind("memory_hog", &["amount", "textures", "ramp"]),
+    kind("burst", &["amount", "textures", "rate"]),
+    kind("page_cache", &["amount", "textures", "placement"]),
+    kind("limit_shrink", &["to", "steps"]),
+    kind("archive_corrupt", &[]),
+    kind("cpu_hog", &["threads", "placement"]),
+    kind("failpoint", &["failpoint", "action"]),
+    kind("kill", &["restart_within"]),
+];
 
 impl Source<'_> {
     pub(super) fn faults(&self, raw: &[Spanned<RawFault>], load: &Load) -> Checked<Vec<FaultPlan>> {
@@ -58,29 +80,11 @@ impl Source<'_> {
     }
 
     fn fault_kind(&self, span: Range<usize>, raw: &RawFault) -> Checked<FaultKind> {
-        const KINDS: [&str; 4] = ["memory_hog", "cpu_hog", "failpoint", "kill"];
-        let kind = self.choice(&raw.kind, "kind of fault", &KINDS.map(|k| (k, k)))?;
-        let takes: &[&str] = match kind {
-            "memory_hog" => &["amount", "textures", "ramp"],
-            "cpu_hog" => &["threads", "placement"],
-            "failpoint" => &["failpoint", "action"],
-            _ => &["restart_within"],
-        };
-        self.only_takes(kind, takes, raw)?;
-        let need = |text: &Option<Text>, key: &str, mend: &str| match text {
-            Some(text) => Ok(text.clone()),
-            None => self.missing(span.clone(), key, mend),
-        };
-        Ok(match kind {
+        let kind = self.choice(&raw.kind, "kind of fault", &KINDS)?;
+        self.only_takes(kind, raw)?;
+        Ok(match kind.word {
             "memory_hog" => FaultKind::MemoryHog {
-                amount: self.amount(
-                    &need(
-                        &raw.amount,
-                        "amount",
-                        "amount = \"floor\", \"50%\" or \"128MiB\"",
-                    )?,
-                    raw,
-                )?,
+                amount: self.needed_amount(span, raw)?,
                 ramp: raw
                     .ramp
                     .as_ref()
@@ -88,13 +92,37 @@ impl Source<'_> {
                     .transpose()?
                     .unwrap_or(Duration::from_secs(2)),
             },
+            "burst" => FaultKind::Burst {
+                amount: self.needed_amount(span.clone(), raw)?,
+                rate: self.rate(&self.needed(
+                    span,
+                    &raw.rate,
+                    "rate",
+                    "rate = \"0.8x\" or \"600MiB\"",
+                )?)?,
+            },
+            "page_cache" => FaultKind::PageCache {
+                amount: self.needed_amount(span, raw)?,
+                place: match &raw.placement {
+                    None => Place::Sibling,
+                    Some(text) => {
+                        let places = [("sibling", Place::Sibling), ("service", Place::Service)];
+                        self.choice(text, "place of page cache", &places)?
+                    }
+                },
+            },
+            "limit_shrink" => FaultKind::LimitShrink {
+                to: self.share_or_bytes(&self.needed(
+                    span,
+                    &raw.to,
+                    "to",
+                    "to = \"60%\" or \"256MiB\"",
+                )?)?,
+                steps: self.counted(&raw.steps, 64, 1)?,
+            },
+            "archive_corrupt" => FaultKind::ArchiveCorrupt,
             "cpu_hog" => FaultKind::CpuHog {
-                threads: raw
-                    .threads
-                    .as_ref()
-                    .map(|n| self.count(n, 256))
-                    .transpose()?
-                    .unwrap_or(1) as u32,
+                threads: self.counted(&raw.threads, 256, 1)?,
                 press: match &raw.placement {
                     None => Press::Service,
                     Some(text) => {
@@ -104,24 +132,20 @@ impl Source<'_> {
                 },
             },
             "failpoint" => {
-                let name = need(
-                    &raw.failpoint,
-                    "failpoint",
-                    "failpoint = \"store.load.error\"",
-                )?;
+                let mend = "failpoint = \"store.load.error\"";
+                let name = self.needed(span.clone(), &raw.failpoint, "failpoint", mend)?;
+                let known = FAILPOINTS.map(|f| (f, f));
+                let mend = "action = \"10%return\"";
                 FaultKind::Failpoint {
                     failpoint: self
-                        .choice(
-                            &name,
-                            "failpoint of the service",
-                            &FAILPOINTS.map(|f| (f, f)),
-                        )?
+                        .choice(&name, "failpoint of the service", &known)?
                         .to_owned(),
-                    action: need(&raw.action, "action", "action = \"10%return\"")?.into_inner(),
+                    action: self.needed(span, &raw.action, "action", mend)?.into_inner(),
                 }
             }
             _ => FaultKind::Kill {
-                restart_within: self.duration(&need(
+                restart_within: self.duration(&self.needed(
+                    span,
                     &raw.restart_within,
                     "restart_within",
                     "restart_within = \"10s\"",
@@ -130,28 +154,53 @@ impl Source<'_> {
         })
     }
 
-    fn only_takes(&self, kind: &str, takes: &[&str], raw: &RawFault) -> Checked<()> {
+    fn needed(
+        &self,
+        span: Range<usize>,
+        text: &Option<Text>,
+        key: &str,
+        mend: &str,
+    ) -> Checked<Text> {
+        match text {
+            Some(text) => Ok(text.clone()),
+            None => self.missing(span, key, mend),
+        }
+    }
+
+    fn needed_amount(&self, span: Range<usize>, raw: &RawFault) -> Checked<Amount> {
+        let mend = "amount = \"floor\", \"50%\" or \"128MiB\"";
+        self.amount(&self.needed(span, &raw.amount, "amount", mend)?, raw)
+    }
+
+    fn counted(&self, number: &Option<Spanned<i64>>, max: u64, default: u32) -> Checked<u32> {
+        let count = number.as_ref().map(|n| self.count(n, max)).transpose()?;
+        Ok(count.map_or(default, |n| n as u32))
+    }
+
+    fn only_takes(&self, kind: Kind, raw: &RawFault) -> Checked<()> {
+        let text = |t: &Option<Text>| t.as_ref().map(Spanned::span);
+        let number = |n: &Option<Spanned<i64>>| n.as_ref().map(Spanned::span);
         let given = [
-            ("amount", raw.amount.as_ref().map(Spanned::span)),
-            ("textures", raw.textures.as_ref().map(Spanned::span)),
-            ("ramp", raw.ramp.as_ref().map(Spanned::span)),
-            ("placement", raw.placement.as_ref().map(Spanned::span)),
-            ("threads", raw.threads.as_ref().map(Spanned::span)),
-            ("failpoint", raw.failpoint.as_ref().map(Spanned::span)),
-            ("action", raw.action.as_ref().map(Spanned::span)),
-            (
-                "restart_within",
-                raw.restart_within.as_ref().map(Spanned::span),
-            ),
+            ("amount", text(&raw.amount)),
+            ("textures", number(&raw.textures)),
+            ("ramp", text(&raw.ramp)),
+            ("rate", text(&raw.rate)),
+            ("to", text(&raw.to)),
+            ("steps", number(&raw.steps)),
+            ("placement", text(&raw.placement)),
+            ("threads", number(&raw.threads)),
+            ("failpoint", text(&raw.failpoint)),
+            ("action", text(&raw.action)),
+            ("restart_within", text(&raw.restart_within)),
         ];
         for (key, span) in given {
-            if let (Some(span), false) = (span, takes.contains(&key)) {
-                let message = format!("a fault of kind `{kind}` does not take `{key}`");
-                return self.wrong(
-                    span,
-                    message,
-                    format!("beside name, kind, at and for: {}", one_of(takes)),
-                );
+            if let (Some(span), false) = (span, kind.takes.contains(&key)) {
+                let message = format!("a fault of kind `{}` does not take `{key}`", kind.word);
+                let mend = match kind.takes {
+                    [] => "nothing beside name, kind, at and for".to_owned(),
+                    takes => format!("beside name, kind, at and for: {}", one_of(takes)),
+                };
+                return self.wrong(span, message, mend);
             }
         }
         Ok(())
@@ -174,6 +223,11 @@ impl Source<'_> {
                 "no `textures` here",
             );
         }
+        self.share_or_bytes(text)
+    }
+
+    /// A share of the limit or a size.
+    fn share_or_bytes(&self, text: &Text) -> Checked<Amount> {
         if let Some(percent) = text.get_ref().strip_suffix('%') {
             return match percent.parse::<f64>() {
                 Ok(p) if p > 0.0 && p < 100.0 => Ok(Amount::Share(p / 100.0)),
@@ -189,8 +243,26 @@ impl Source<'_> {
             Err(_) => self.wrong(
                 text.span(),
                 format!("`{}` is no amount of memory", text.get_ref()),
-                "`floor` (the limit less the service's computed floor), a share of the limit `50%`, or a size `128MiB`",
+                "a share of the limit `50%`, a size `128MiB`, or for an `amount` `floor`: the limit less the service's computed floor",
             ),
+        }
+    }
+
+    fn rate(&self, text: &Text) -> Checked<Rate> {
+        let wrong = || {
+            self.wrong(
+                text.span(),
+                format!("`{}` is no rate", text.get_ref()),
+                "a multiple of the service's reaction bound, `0.8x`, or a size per second, `600MiB`",
+            )
+        };
+        match text.get_ref().strip_suffix('x').map(str::parse::<f64>) {
+            Some(Ok(times)) if times > 0.0 && times <= 1000.0 => Ok(Rate::Bound(times)),
+            Some(_) => wrong(),
+            None => match units::parse_bytes(text.get_ref()) {
+                Ok(bytes) if bytes > 0 => Ok(Rate::Bytes(bytes)),
+                _ => wrong(),
+            },
         }
     }
 }

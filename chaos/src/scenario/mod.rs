@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod check;
+mod check_controls;
 mod check_faults;
 mod error;
 pub mod library;
@@ -154,7 +155,8 @@ impl Load {
     /// Switches planned per second.
     #[must_use]
     pub fn planned_switches_per_s(&self) -> f64 {
-        if self.scenario == "preview" {
+        // Loads whose sessions only look.
+        if ["preview", "cold-herd", "scan"].contains(&self.scenario.as_str()) {
             0.0
         } else {
             self.sessions as f64 / self.period.as_secs_f64()
@@ -176,6 +178,24 @@ pub enum Amount {
     Bytes(u64),
 }
 
+/// How fast a burst takes its memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// Times the reaction bound that the service states.
+    Bound(f64),
+    /// Bytes per second.
+    Bytes(u64),
+}
+
+/// Whose leaf a process runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The service's own.
+    Service,
+    /// One beside it, under the same limit.
+    Sibling,
+}
+
 /// Which CPUs a CPU hog presses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Press {
@@ -195,6 +215,29 @@ pub enum FaultKind {
         /// Time from nothing to all of it.
         ramp: Duration,
     },
+    /// The same, at a rate.
+    Burst {
+        /// How much.
+        amount: Amount,
+        /// How fast.
+        rate: Rate,
+    },
+    /// A process reads files of its own, over and over, so that their clean page cache is active and charged under the limit.
+    PageCache {
+        /// How much.
+        amount: Amount,
+        /// In whose leaf.
+        place: Place,
+    },
+    /// The limit itself is lowered, as carefully as the kernel allows, and raised again.
+    LimitShrink {
+        /// The lowest limit.
+        to: Amount,
+        /// Equal steps towards it, each once the service has seen the one before.
+        steps: u32,
+    },
+    /// Files of the service's archive are changed on disk, each by a byte, as long as the fault stands.
+    ArchiveCorrupt,
     /// Another process takes CPU.
     CpuHog {
         /// Busy threads.
@@ -222,6 +265,10 @@ impl FaultKind {
     pub fn word(&self) -> &'static str {
         match self {
             Self::MemoryHog { .. } => "memory_hog",
+            Self::Burst { .. } => "burst",
+            Self::PageCache { .. } => "page_cache",
+            Self::LimitShrink { .. } => "limit_shrink",
+            Self::ArchiveCorrupt => "archive_corrupt",
             Self::CpuHog { .. } => "cpu_hog",
             Self::Failpoint { .. } => "failpoint",
             Self::Kill { .. } => "kill",
@@ -338,7 +385,7 @@ pub struct ControlPlan {
     pub target: Target,
     /// The load with the overrides applied.
     pub load: Load,
-    /// Faults of the scenario that the control has too.
+    /// Faults of the scenario that the control has too, and those of its own.
     pub faults: Vec<FaultPlan>,
     /// Demanded outcome.
     pub expected: Outcome,

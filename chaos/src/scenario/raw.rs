@@ -74,6 +74,9 @@ pub struct RawFault {
     pub amount: Option<Text>,
     pub textures: Option<Spanned<i64>>,
     pub ramp: Option<Text>,
+    pub rate: Option<Text>,
+    pub to: Option<Text>,
+    pub steps: Option<Spanned<i64>>,
     pub placement: Option<Text>,
     pub threads: Option<Spanned<i64>>,
     pub failpoint: Option<Text>,
@@ -106,6 +109,9 @@ pub struct RawControl {
     pub load: RawLoad,
     /// Names of the faults that the control keeps; all of them without this key.
     pub faults: Option<Vec<Text>>,
+    /// Faults that only the control has.
+    #[serde(default)]
+    pub fault: Vec<Spanned<RawFault>>,
 }
 
 /// `[steady]`.

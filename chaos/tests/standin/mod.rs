@@ -104,6 +104,7 @@ fn answer(mut stream: &TcpStream) {
     {
         std::process::abort();
     }
+    let memory;
     let (status, kind, body) = match path.split('?').next().unwrap_or("") {
         "/readyz" => ("200 OK", "text/plain", "ok"),
         "/metrics" => (
@@ -116,6 +117,10 @@ fn answer(mut stream: &TcpStream) {
             "application/json",
             r#"{"epoch":"1","backgrounds":[],"next":null}"#,
         ),
+        "/debug/memory" => {
+            memory = debug_memory();
+            ("200 OK", "application/json", memory.as_str())
+        }
         _ => (
             "404 Not Found",
             "application/problem+json",
@@ -127,6 +132,35 @@ fn answer(mut stream: &TcpStream) {
         body.len()
     );
     let _ = write!(stream, "{head}connection: close\r\n\r\n{body}");
+}
+
+/// What the runner needs of `/debug/memory`; the limit is the one in force, the reaction bound is not stated.
+fn debug_memory() -> String {
+    let limit = limit().unwrap_or(0);
+    format!(
+        r#"{{"limit_bytes":{limit},"usage_bytes":0,"pressure_bytes":0,"foreign_bytes":0,"rss_bytes":0,"elevated_bytes":0,"critical_bytes":0}}"#
+    )
+}
+
+/// Limit of the cgroup around us, by whichever version of them holds memory; none where there is none.
+fn limit() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = |line: &str| line.rsplit(':').next().map(str::to_owned);
+    if let Some(path) = own.lines().find(|l| l.contains(":memory:")).and_then(path) {
+        let stat = fs::read_to_string(format!("/sys/fs/cgroup/memory{path}/memory.stat")).ok()?;
+        let line = stat
+            .lines()
+            .find_map(|l| l.strip_prefix("hierarchical_memory_limit "))?;
+        return line.trim().parse().ok();
+    }
+    let leaf = own.lines().find_map(|l| l.strip_prefix("0::"))?;
+    let cell = Path::new(leaf).parent()?.display().to_string();
+    let read = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup{cell}/{name}")).ok();
+    ["memory.max", "memory.high"]
+        .into_iter()
+        .filter_map(read)
+        .filter_map(|text| text.trim().parse().ok())
+        .min()
 }
 
 #[expect(unsafe_code, reason = "std sets no signal handlers")]

@@ -8,8 +8,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use backdrop_simulator::cli::{Cli, Command, Plan, Scenario};
+use backdrop_simulator::cli::{Cli, Errand, Plan, Scenario};
 use backdrop_simulator::code::{self, Crop, Luma, Payload};
 use backdrop_simulator::picture::{self, Rgb};
 use backdrop_simulator::truth::Pixels;
@@ -58,11 +59,8 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
         "none",
     ];
     let words = [&common[..], flags].concat();
-    match Cli::parse_from(words).command {
-        Command::SwitchStorm(args)
-        | Command::SwitchSingle(args)
-        | Command::Preview(args)
-        | Command::Mixed(args) => Plan::resolve(scenario, args).unwrap(),
+    match Cli::parse_from(words).command.errand() {
+        Errand::Load(_, args) => Plan::resolve(scenario, *args).unwrap(),
         _ => unreachable!("not a load scenario"),
     }
 }
@@ -99,6 +97,12 @@ pub enum Bug {
     Degraded,
     /// Frames carry no code.
     Blank,
+    /// While an upload is under way, frames show its version and the one before it in turn.
+    Flaps,
+    /// A replaced background keeps its version.
+    StandsStill,
+    /// Every frame of a cold background loads it anew.
+    EachLoads,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +126,14 @@ struct Background {
     number: u16,
     revision: u8,
     first_revision: u8,
+    /// Nobody has asked for it since it was uploaded.
+    cold: bool,
+    /// Version and revision that an upload under way replaces.
+    replaced: Option<(u32, u8)>,
 }
+
+/// Frames that an upload under way waits for, where they flap.
+const FLAPS: u64 = 12;
 
 #[derive(Debug, Default)]
 struct State {
@@ -156,6 +167,10 @@ pub struct Fake {
     pub uploads: AtomicU64,
     /// Sessions deleted.
     pub deleted: AtomicU64,
+    /// Textures loaded.
+    pub loads: AtomicU64,
+    /// Frames served while an upload of their background was under way.
+    flaps: watch::Sender<u64>,
 }
 
 impl Fake {
@@ -184,6 +199,8 @@ impl Fake {
             singles: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            flaps: watch::Sender::new(0),
         });
         let accepting = fake.clone();
         tokio::spawn(async move {
@@ -255,7 +272,13 @@ impl Fake {
             (&Method::POST, "/v1/sessions:batchDelete") => self.delete(&body),
             (&Method::POST, "/v1/sessions:batchSwitch") => self.switch(&body),
             (&Method::PUT, path) if path.ends_with("/background") => self.single(path, &body),
-            (&Method::PUT, path) => self.upload(path.trim_start_matches("/v1/backgrounds/"), &body),
+            (&Method::PUT, path) => {
+                let id = path.trim_start_matches("/v1/backgrounds/");
+                let answer = self.upload(id, &body);
+                self.flap(id).await;
+                answer
+            }
+            (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, path) if path.ends_with("/frame") => self.frame(path),
             _ => problem(404, "no_route"),
         }
@@ -327,11 +350,39 @@ impl Fake {
                 number,
                 revision,
                 first_revision: revision,
+                cold: true,
+                replaced: None,
             });
-        background.version += 1;
+        if self.bug == Bug::Flaps && background.version > 0 {
+            background.replaced = Some((background.version, background.revision));
+        }
+        background.cold = true;
+        if self.bug != Bug::StandsStill || background.version == 0 {
+            background.version += 1;
+        }
         background.revision = revision;
         background.checksum = format!("{:016x}", xxh3_64(body));
         respond(201, describe(id, background, epoch))
+    }
+
+    /// Keeps an upload under way until frames of its background have flapped; the wait is bounded, as the load may end.
+    async fn flap(&self, id: &str) {
+        let flaps = || self.state.lock().backgrounds.get(id)?.replaced;
+        if flaps().is_some() {
+            let mut served = self.flaps.subscribe();
+            let enough = *served.borrow() + FLAPS;
+            let wait = served.wait_for(|n| *n >= enough);
+            let _ = tokio::time::timeout(Duration::from_secs(2), wait).await;
+        }
+        if let Some(background) = self.state.lock().backgrounds.get_mut(id) {
+            background.replaced = None;
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let loads = self.loads.load(Ordering::Relaxed);
+        let text = format!("backdrop_flyweight_loads_total{{result=\"ok\"}} {loads}\n# EOF\n");
+        Response::new(Full::new(Bytes::from(text)))
     }
 
     fn create(&self, body: &[u8]) -> Response<Full<Bytes>> {
@@ -470,19 +521,27 @@ impl Fake {
             return problem(404, "session_not_found");
         };
         let flyweight = state.sessions[slot].flyweight;
-        let Some(background) = state
+        let Some(found) = state
             .backgrounds
-            .values()
+            .values_mut()
             .find(|other| other.flyweight == flyweight)
-            .cloned()
         else {
             return problem(404, "no_background");
         };
-        let revision = if self.bug == Bug::Stale {
-            background.first_revision
-        } else {
-            background.revision
-        };
+        let loads = found.cold || self.bug == Bug::EachLoads;
+        found.cold = false;
+        self.loads.fetch_add(u64::from(loads), Ordering::Relaxed);
+        let background = found.clone();
+        let (mut version, mut revision) = (background.version, background.revision);
+        if self.bug == Bug::Stale {
+            revision = background.first_revision;
+        }
+        if let Some(before) = background.replaced {
+            self.flaps.send_modify(|served| *served += 1);
+            if self.flaps.borrow().is_multiple_of(2) {
+                (version, revision) = before;
+            }
+        }
         if revision < background.revision {
             self.stale_frames.send_modify(|served| *served += 1);
         }
@@ -501,11 +560,11 @@ impl Fake {
         let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
         headers.insert("backdrop-flyweight", flyweight.into());
-        headers.insert("backdrop-version", background.version.into());
-        let cache = if self.bug == Bug::Degraded {
-            "degraded"
-        } else {
-            "hit"
+        headers.insert("backdrop-version", version.into());
+        let cache = match loads {
+            _ if self.bug == Bug::Degraded => "degraded",
+            true => "miss",
+            false => "hit",
         };
         headers.insert("backdrop-cache", cache.parse().unwrap());
         response

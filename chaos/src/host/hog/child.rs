@@ -2,8 +2,10 @@
 //!
 //! Knows no cgroup: its parent has put it into one.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +21,12 @@ const STEP_EVERY: Duration = Duration::from_millis(2);
 
 /// Time between two reports.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
+
+/// Reports of a ramp at least, however short it is.
+const REPORTS_MIN: u32 = 20;
+
+/// Bytes of a file that are read at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Threads of a CPU hog at most.
 const THREADS_MAX: u32 = 1024;
@@ -37,6 +45,15 @@ pub enum HogCommand {
         /// Time to hold them; 0 until SIGTERM.
         #[arg(long, default_value_t = 0)]
         hold_ms: u64,
+    },
+    /// Page cache: reads a file over and over, then waits for SIGTERM.
+    Cache {
+        /// File to read.
+        #[arg(long)]
+        file: PathBuf,
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        passes: u32,
     },
     /// CPU time.
     Cpu {
@@ -60,6 +77,9 @@ pub(super) struct Word {
     pub bytes: u64,
     /// Bytes that the ramp wants by now.
     pub planned: u64,
+    /// Since the ramp began, microseconds.
+    #[serde(default)]
+    pub elapsed_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,11 +91,12 @@ pub(super) enum HogState {
 }
 
 /// Says it; a parent that no longer listens changes nothing.
-fn say(state: HogState, bytes: u64, planned: u64) {
+fn say(state: HogState, bytes: u64, planned: u64, elapsed: Duration) {
     let Ok(mut line) = serde_json::to_vec(&Word {
         state,
         bytes,
         planned,
+        elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
     }) else {
         return;
     };
@@ -98,6 +119,7 @@ impl HogCommand {
                 ramp_ms,
                 hold_ms,
             } => hog_memory(&stop, bytes, Duration::from_millis(ramp_ms), hold(hold_ms)),
+            Self::Cache { file, passes } => hog_cache(&stop, &file, passes),
             Self::Cpu {
                 threads,
                 cpus,
@@ -131,29 +153,63 @@ fn hog_memory(
     let mut region = sys::Region::map(length.max(1))
         .map_err(|e| failed(format!("mapping {bytes} bytes: {e}")))?;
     // Before the first page: a hog that is killed at once has yet begun.
-    say(HogState::Ramping, 0, 0);
+    say(HogState::Ramping, 0, 0, Duration::ZERO);
+    // A steep ramp is over before many reports: its rate is read off them.
+    let report_every = (ramp / REPORTS_MIN).clamp(STEP_EVERY, REPORT_EVERY);
     let begun = Instant::now();
     let mut reported = begun;
     loop {
         let want = planned(bytes, ramp, begun.elapsed());
-        let touched = region.touch(usize::try_from(want).unwrap_or(length)) as u64;
+        let touched = region.populate(usize::try_from(want).unwrap_or(length)) as u64;
         if touched >= bytes {
             break;
         }
-        if reported.elapsed() >= REPORT_EVERY {
-            say(HogState::Ramping, touched, want);
+        if reported.elapsed() >= report_every {
+            say(HogState::Ramping, touched, want, begun.elapsed());
             reported = Instant::now();
         }
         if stop.wait(Some(STEP_EVERY)) {
             drop(region);
-            say(HogState::Released, 0, 0);
+            say(HogState::Released, 0, 0, begun.elapsed());
             return Ok(());
         }
     }
-    say(HogState::Holding, bytes, bytes);
+    say(HogState::Holding, bytes, bytes, begun.elapsed());
     stop.wait(hold);
     drop(region);
-    say(HogState::Released, 0, 0);
+    say(HogState::Released, 0, 0, begun.elapsed());
+    Ok(())
+}
+
+/// Reads the whole file again and again. A page that is read a second time counts as active to the kernel.
+fn hog_cache(stop: &sys::StopSignal, path: &Path, passes: u32) -> Result<(), HostError> {
+    let file = File::open(path).map_err(HostError::io("opening", path))?;
+    let bytes = file
+        .metadata()
+        .map_err(HostError::io("looking at", path))?
+        .len();
+    say(HogState::Ramping, 0, bytes, Duration::ZERO);
+    let (begun, mut buffer) = (Instant::now(), vec![0; CHUNK_BYTES]);
+    for _ in 0..passes {
+        let mut at = 0;
+        loop {
+            let read = file
+                .read_at(&mut buffer, at)
+                .map_err(HostError::io("reading", path))?;
+            if read == 0 {
+                break;
+            }
+            at += read as u64;
+            if stop.wait(Some(Duration::ZERO)) {
+                return Ok(());
+            }
+        }
+        say(HogState::Ramping, at, bytes, begun.elapsed());
+    }
+    say(HogState::Holding, bytes, bytes, begun.elapsed());
+    // The cache stays without us, until its file goes.
+    stop.wait(None);
+    say(HogState::Released, 0, 0, begun.elapsed());
     Ok(())
 }
 
@@ -191,10 +247,10 @@ fn hog_cpu(
             .spawn(spin);
         begun.map_err(|e| failed(format!("starting thread {n}: {e}")))?;
     }
-    say(HogState::Holding, 0, 0);
+    say(HogState::Holding, 0, 0, Duration::ZERO);
     stop.wait(hold);
     over.store(true, Ordering::Relaxed);
-    say(HogState::Released, 0, 0);
+    say(HogState::Released, 0, 0, Duration::ZERO);
     Ok(())
 }
 
@@ -231,9 +287,13 @@ mod tests {
             state: HogState::Ramping,
             bytes: 5,
             planned: 7,
+            elapsed_us: 9,
         };
         let line = serde_json::to_string(&word).expect("written");
-        assert_eq!(line, r#"{"state":"ramping","bytes":5,"planned":7}"#);
+        assert_eq!(
+            line,
+            r#"{"state":"ramping","bytes":5,"planned":7,"elapsed_us":9}"#
+        );
         assert_eq!(serde_json::from_str::<Word>(&line).expect("read"), word);
     }
 }

@@ -1,0 +1,296 @@
+//! Flags resolved: every default applied, every value checked.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{LoadArgs, Scenario};
+use crate::cohort::BACKGROUNDS_MAX;
+
+/// Everything a load run needs, resolved and checked.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Load scenario.
+    pub scenario: Scenario,
+    /// Flags with their defaults.
+    pub args: LoadArgs,
+    /// Bearer token.
+    pub token: Option<String>,
+    /// Sessions.
+    pub sessions: u64,
+    /// Gateways, at most one per session.
+    pub gateways: usize,
+    /// Connections per gateway.
+    pub connections: usize,
+    /// Preview frames per second.
+    pub previews_per_second: f64,
+    /// 0: batches only; 1: singles only; k: every k-th session switches alone.
+    pub singles_every: u32,
+    /// Time between hot updates, if any.
+    pub hot_update_every: Option<Duration>,
+    /// Zipf exponent of the backgrounds' popularity.
+    pub zipf: f64,
+    /// Herds on cold backgrounds, if any.
+    pub herding: Option<Herding>,
+    /// Passes over all backgrounds, if any.
+    pub scanning: Option<Scanning>,
+}
+
+/// Herds on cold backgrounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Herding {
+    /// Previews of one herd.
+    pub size: u16,
+    /// From one herd to the next.
+    pub every: Duration,
+    /// Cold backgrounds that a herd is spread over.
+    pub keys: u16,
+}
+
+/// Passes over all backgrounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scanning {
+    /// From the start of one pass to the next.
+    pub every: Duration,
+    /// Frames per second of a pass.
+    pub per_second: f64,
+}
+
+/// Connections of the passes over all backgrounds.
+const SCAN_LANES: usize = 8;
+
+/// Flags that cannot be run.
+#[derive(Debug, Error, PartialEq)]
+#[error("--{flag}: {why}")]
+pub struct UsageError {
+    flag: &'static str,
+    why: String,
+}
+
+fn usage(flag: &'static str, why: impl Into<String>) -> UsageError {
+    UsageError {
+        flag,
+        why: why.into(),
+    }
+}
+
+impl Plan {
+    /// Applies the scenario's defaults and checks every value.
+    pub fn resolve(scenario: Scenario, args: LoadArgs) -> Result<Plan, UsageError> {
+        check(&args)?;
+        let sessions = args.sessions.unwrap_or(match scenario {
+            Scenario::SwitchStorm => 1_200_000,
+            Scenario::Mixed => 100_000,
+            Scenario::SwitchSingle => 15_000,
+            Scenario::Scan => 20_000,
+            Scenario::Preview | Scenario::HotUpdate => 10_000,
+            Scenario::ColdHerd => 4_096,
+        });
+        if sessions == 0 || sessions > u64::from(u32::MAX) {
+            return Err(usage(
+                "sessions",
+                format!("{sessions} is not between 1 and {}", u32::MAX),
+            ));
+        }
+        let gateways = args.gateways.min(sessions as usize);
+        let previews_per_second = args.previews_per_second.unwrap_or(match scenario {
+            Scenario::HotUpdate => 100.0,
+            Scenario::Preview | Scenario::Scan => 50.0,
+            Scenario::Mixed => 20.0,
+            Scenario::SwitchStorm | Scenario::SwitchSingle | Scenario::ColdHerd => 0.0,
+        });
+        let looks = matches!(
+            scenario,
+            Scenario::Preview | Scenario::HotUpdate | Scenario::Scan
+        );
+        if looks && previews_per_second <= 0.0 {
+            let why = format!("the {} scenario needs a rate above 0", scenario.name());
+            return Err(usage("previews-per-second", why));
+        }
+        let hot_update_every = match (scenario, args.hot_update_every) {
+            (Scenario::Mixed, None) => Some(Duration::from_secs(5)),
+            (Scenario::HotUpdate, None) => Some(Duration::from_millis(500)),
+            (_, given) => given,
+        };
+        Ok(Plan {
+            scenario,
+            token: token(&args)?,
+            sessions,
+            gateways,
+            connections: connections(scenario, &args, gateways),
+            previews_per_second,
+            singles_every: singles_every(scenario, sessions, &args),
+            hot_update_every: hot_update_every.filter(|every| !every.is_zero() && !args.no_upload),
+            zipf: args.zipf.unwrap_or(match scenario {
+                Scenario::Scan => 0.9,
+                _ => 0.0,
+            }),
+            herding: herding(scenario, &args)?,
+            scanning: scanning(scenario, &args)?,
+            args,
+        })
+    }
+
+    /// Frames are asked for: the truth checker must see some.
+    pub fn looks(&self) -> bool {
+        let previews = self.previews_per_second * self.args.duration.as_secs_f64();
+        previews >= 1.0 || self.herding.is_some()
+    }
+
+    /// Connections that the run opens at most, control included.
+    pub fn connections_max(&self) -> usize {
+        let herd = self.herding.map_or(0, |herding| usize::from(herding.size));
+        let scan = self.scanning.map_or(0, |_| SCAN_LANES);
+        self.gateways * self.connections + self.preview_lanes() + herd + scan + 8
+    }
+
+    /// Connections for the passes over all backgrounds.
+    pub fn scan_lanes(&self) -> usize {
+        self.args.preview_connections.min(SCAN_LANES)
+    }
+
+    /// Connections for previews; none without previews.
+    pub fn preview_lanes(&self) -> usize {
+        if self.previews_per_second > 0.0 {
+            self.args.preview_connections
+        } else {
+            0
+        }
+    }
+
+    /// Switches that fall due per second when every session exists.
+    pub fn switches_per_second(&self) -> f64 {
+        if self.scenario.rests() {
+            return 0.0;
+        }
+        self.sessions as f64 / self.args.period.as_secs_f64()
+    }
+}
+
+fn check(args: &LoadArgs) -> Result<(), UsageError> {
+    let at_least = |flag, value: Duration, least: Duration| {
+        if value < least {
+            Err(usage(flag, format!("{value:?} is less than {least:?}")))
+        } else {
+            Ok(())
+        }
+    };
+    at_least("period", args.period, Duration::from_millis(10))?;
+    at_least("duration", args.duration, Duration::from_millis(100))?;
+    at_least("tick", args.tick, Duration::from_millis(1))?;
+    at_least("timeout", args.timeout, Duration::from_millis(1))?;
+    if args.period > Duration::from_secs(3600) {
+        return Err(usage("period", "an hour is the longest"));
+    }
+    if args.tick > Duration::from_secs(1) {
+        return Err(usage("tick", "a second is the longest"));
+    }
+    if args.gateways == 0 || args.gateways > 1024 {
+        return Err(usage("gateways", "give 1 to 1024"));
+    }
+    if args.connections.is_some_and(|n| n == 0 || n > 1024) {
+        return Err(usage("connections", "give 1 to 1024"));
+    }
+    if args.preview_connections == 0 || args.preview_connections > 4096 {
+        return Err(usage("preview-connections", "give 1 to 4096"));
+    }
+    if args.zipf.is_some_and(|zipf| !(0.0..=10.0).contains(&zipf)) {
+        return Err(usage("zipf", "give an exponent from 0 to 10"));
+    }
+    if args.background_count == 0 || args.background_count > BACKGROUNDS_MAX {
+        return Err(usage(
+            "background-count",
+            format!("give 1 to {BACKGROUNDS_MAX}"),
+        ));
+    }
+    if args
+        .previews_per_second
+        .is_some_and(|rate| !(0.0..=1_000_000.0).contains(&rate))
+    {
+        return Err(usage("previews-per-second", "give 0 to 1000000"));
+    }
+    if !args.singles_per_second.is_finite() || args.singles_per_second < 0.0 {
+        return Err(usage("singles-per-second", "give 0 or more"));
+    }
+    for window in &args.windows {
+        if window.to > args.duration {
+            return Err(usage(
+                "window",
+                format!("{} ends after --duration", window.name),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn herding(scenario: Scenario, args: &LoadArgs) -> Result<Option<Herding>, UsageError> {
+    if scenario != Scenario::ColdHerd {
+        return Ok(None);
+    }
+    if args.no_upload {
+        let why = "a herd needs a cold background, and an upload is what makes one cold";
+        return Err(usage("no-upload", why));
+    }
+    if args.herd_size == 0 || args.herd_size > 4096 {
+        return Err(usage("herd-size", "give 1 to 4096"));
+    }
+    if args.herd_every < Duration::from_millis(100) {
+        return Err(usage("herd-every", "100ms is the shortest"));
+    }
+    if args.herd_keys == 0 || args.herd_keys > args.background_count.min(args.herd_size) {
+        let why = "give 1 to the number of backgrounds, and no more than the herd has members";
+        return Err(usage("herd-keys", why));
+    }
+    Ok(Some(Herding {
+        size: args.herd_size,
+        every: args.herd_every,
+        keys: args.herd_keys,
+    }))
+}
+
+fn scanning(scenario: Scenario, args: &LoadArgs) -> Result<Option<Scanning>, UsageError> {
+    if scenario != Scenario::Scan || args.scan_every.is_zero() {
+        return Ok(None);
+    }
+    if !(0.1..=1_000_000.0).contains(&args.scan_per_second) {
+        return Err(usage("scan-per-second", "give 0.1 to 1000000"));
+    }
+    let pass = f64::from(args.background_count) / args.scan_per_second;
+    if pass > args.scan_every.as_secs_f64() {
+        let why = format!("a pass over all backgrounds takes {pass:.1} s, longer than that");
+        return Err(usage("scan-every", why));
+    }
+    Ok(Some(Scanning {
+        every: args.scan_every,
+        per_second: args.scan_per_second,
+    }))
+}
+
+fn token(args: &LoadArgs) -> Result<Option<String>, UsageError> {
+    match &args.token_file {
+        None => Ok(args.token.clone()),
+        Some(path) => std::fs::read_to_string(path)
+            .map(|text| Some(text.trim().to_owned()))
+            .map_err(|error| usage("token-file", format!("{}: {error}", path.display()))),
+    }
+}
+
+fn connections(scenario: Scenario, args: &LoadArgs, gateways: usize) -> usize {
+    args.connections.unwrap_or(match scenario {
+        Scenario::SwitchSingle => 8,
+        // 64 gateways with previews and control stay below 256.
+        _ => (224 / gateways).clamp(1, 4),
+    })
+}
+
+/// mixed: a fixed share of the sessions switches alone, as large as the rate allows, at most one in fifty.
+fn singles_every(scenario: Scenario, sessions: u64, args: &LoadArgs) -> u32 {
+    match scenario {
+        Scenario::SwitchSingle => 1,
+        Scenario::Mixed if args.singles_per_second > 0.0 => {
+            let rate = sessions as f64 / args.period.as_secs_f64();
+            (rate / args.singles_per_second).ceil().max(50.0) as u32
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,115 @@
+//! Flags in, plans or complaints out.
+
+use super::*;
+
+fn plan(scenario: Scenario, flags: &[&str]) -> Result<Plan, String> {
+    let words = [&["backdrop-simulator", scenario.name()], flags].concat();
+    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    match cli.command.errand() {
+        Errand::Load(named, args) if named == scenario => {
+            Plan::resolve(scenario, *args).map_err(|error| error.to_string())
+        }
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn defaults_suit_each_scenario() {
+    let storm = plan(Scenario::SwitchStorm, &[]).unwrap();
+    assert_eq!(
+        (storm.sessions, storm.gateways, storm.singles_every),
+        (1_200_000, 16, 0)
+    );
+    assert!((storm.switches_per_second() - 400_000.0).abs() < 1e-6);
+    let mixed = plan(
+        Scenario::Mixed,
+        &["--sessions", "100000", "--duration", "30s"],
+    )
+    .unwrap();
+    assert_eq!(mixed.singles_every, 67);
+    assert_eq!(mixed.hot_update_every, Some(Duration::from_secs(5)));
+    assert!(mixed.previews_per_second > 0.0);
+    let many = plan(
+        Scenario::SwitchStorm,
+        &["--gateways", "64", "--sessions", "10000000"],
+    )
+    .unwrap();
+    assert!(many.connections_max() <= 256);
+}
+
+#[test]
+fn flags_are_parsed() {
+    let plan = plan(
+        Scenario::Preview,
+        &[
+            "--window",
+            "calm=0s..500ms",
+            "--window",
+            "rest=500ms..1s",
+            "--duration",
+            "9s",
+            "--duration",
+            "1s",
+            "--cpus",
+            "0,2-3",
+            "--preview-size",
+            "320x180",
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        plan.args.duration,
+        Duration::from_secs(1),
+        "the last one wins"
+    );
+    assert_eq!(plan.args.windows.len(), 2);
+    assert_eq!(plan.args.windows[0].to, Duration::from_millis(500));
+    assert_eq!(plan.args.cpus, Some(CpuList(vec![0, 2, 3])));
+    assert_eq!(plan.args.preview_size, (320, 180));
+}
+
+#[test]
+fn what_cannot_be_run_says_so() {
+    for (flags, word) in [
+        (&["--duration", "5"][..], "unit"),
+        (&["--duration", "5 parsecs"], "unit"),
+        (&["--sessions", "0"], "sessions"),
+        (&["--window", "late=50s..90s"], "ends after"),
+        (&["--window", "odd=9s..3s"], "must end after"),
+        (&["--preview-size", "big"], "640x360"),
+        (&["--cpus", "3-1"], "list of CPUs"),
+        (&["--zipf", "-1"], "unexpected argument"),
+        (&["--gateways", "0"], "gateways"),
+        (&["--wire", "xml"], "binary"),
+        (&["--nonsense"], "nonsense"),
+    ] {
+        let error = plan(Scenario::Mixed, flags).unwrap_err();
+        assert!(error.contains(word), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn herds_and_scans_are_planned_and_bounded() {
+    let herd = plan(Scenario::ColdHerd, &["--herd-keys", "4"]).unwrap();
+    assert_eq!(herd.herding.map(|h| (h.size, h.keys)), Some((256, 4)));
+    assert_eq!((herd.switches_per_second(), herd.looks()), (0.0, true));
+    assert!(herd.connections_max() > 256);
+    let scan = plan(Scenario::Scan, &["--background-count", "400"]).unwrap();
+    assert_eq!((scan.zipf, scan.scanning.is_some()), (0.9, true));
+    let still = plan(Scenario::Scan, &["--scan-every", "0s"]).unwrap();
+    assert_eq!(still.scanning, None);
+    let hot = plan(Scenario::HotUpdate, &[]).unwrap();
+    assert_eq!(hot.hot_update_every, Some(Duration::from_millis(500)));
+    for (scenario, flags, word) in [
+        (Scenario::ColdHerd, &["--herd-size", "0"][..], "herd-size"),
+        (Scenario::ColdHerd, &["--herd-keys", "17"], "herd-keys"),
+        (Scenario::ColdHerd, &["--herd-every", "1ms"], "herd-every"),
+        (Scenario::ColdHerd, &["--no-upload"], "upload"),
+        (Scenario::Scan, &["--scan-per-second", "0"], "scan-per"),
+        (Scenario::Scan, &["--background-count", "600"], "12.0 s"),
+        (Scenario::HotUpdate, &["--previews-per-second", "0"], "rate"),
+    ] {
+        let error = plan(scenario, flags).unwrap_err();
+        assert!(error.contains(word), "{flags:?}: {error}");
+    }
+}
