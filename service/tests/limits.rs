@@ -655,7 +655,7 @@ fn a_heap_profile_says_how_to_turn_it_on_and_is_one_when_it_is() {
     }
     // Where there is no memory for it, it is shed like anything else.
     drop(service);
-    let small = ["--memory-limit", "34MiB", "--reserve-wait", "1ms"];
+    let small = ["--memory-limit", "24MiB", "--reserve-wait", "1ms"];
     let service = Service::start_with(dir.path(), &small, &sampled);
     let shed = service.admin().get("/debug/pprof/heap");
     shed.is_problem(503, "budget_exhausted");
