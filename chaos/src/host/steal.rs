@@ -2,7 +2,11 @@
 //!
 //! On a shared machine it is the cause of late wake-ups and slow answers that no one inside can mend. Zero on bare metal.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::cpu::CpuSet;
+use super::sys;
 
 /// Column of `steal` behind the CPU's name (proc_stat(5)).
 const STEAL: usize = 7;
@@ -34,6 +38,23 @@ impl StealMeter {
     pub fn ratio(&self) -> Option<f64> {
         share(self.began?, read(&self.cpus)?)
     }
+}
+
+/// Keeps `cpus` busy for `time`, since from an idle CPU nothing is stolen, and returns [`StealMeter::ratio`] of it. Blocks.
+#[must_use]
+pub fn probe(cpus: &CpuSet, time: Duration) -> Option<f64> {
+    let meter = StealMeter::start(cpus.clone());
+    thread::scope(|scope| {
+        for &cpu in cpus.cpus() {
+            scope.spawn(move || {
+                // A CPU that went away meanwhile cannot be measured, and its thread then spins on another one.
+                let _ = sys::set_affinity(0, &[cpu]);
+                let until = Instant::now() + time;
+                while Instant::now() < until {}
+            });
+        }
+    });
+    meter.ratio()
 }
 
 fn share(from: Times, to: Times) -> Option<f64> {
@@ -106,5 +127,22 @@ mod tests {
     #[test]
     fn the_kernel_of_this_host_can_be_read() {
         assert!(read(&CpuSet::allowed().expect("CPUs")).is_some());
+    }
+
+    #[test]
+    fn a_probe_keeps_its_cpus_busy() {
+        let allowed = CpuSet::allowed().expect("CPUs");
+        let ran = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").expect("read");
+            let behind_the_name = stat.rsplit_once(')').expect("a name").1;
+            // utime (proc_pid_stat(5)), all threads together.
+            let ticks = behind_the_name.split_whitespace().nth(11);
+            ticks.and_then(|ticks| ticks.parse::<u64>().ok())
+        };
+        let before = ran();
+        let ratio = probe(&allowed, Duration::from_millis(200)).expect("the kernel says");
+        assert!((0.0..=1.0).contains(&ratio), "{ratio}");
+        assert!(ran() > before);
+        assert_eq!(probe(&CpuSet::default(), Duration::ZERO), None);
     }
 }

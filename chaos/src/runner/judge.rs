@@ -1,20 +1,32 @@
 //! One scenario with its controls: run, tried again where a busy host spoilt it, weighed, judged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backdrop_reports::record::{Control, ScenarioRecord, SetAside, Verdict};
+use tokio::time::Instant;
 
 use super::RunError;
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::expect;
 use crate::figures::{self, Figures};
+use crate::host::steal;
 use crate::observed::{Observed, Plan};
 use crate::record;
 use crate::scenario::{ControlPlan, Expect, Load, Scenario, library};
 use crate::steady::{self, SteadyState};
 use crate::trial::{self, TrialPlan, TrialSeen, simulator_facts};
 use crate::verdict::{self, ControlFacts, ControlSeen, Facts};
+
+/// Longest wait for a quiet host before a trial is tried again.
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
+/// Time between two looks.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Length of a look: at 100 clock ticks a second, two CPUs give 200 ticks.
+const PROBE_FOR: Duration = Duration::from_secs(1);
+/// A probe wants all of its CPUs, a trial about half of them.
+const PROBE_RATIO_MAX: f64 = 2.0 * verdict::STEAL_RATIO_MAX;
 
 /// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
 pub(super) struct Judge<'a> {
@@ -96,8 +108,35 @@ impl Judge<'_> {
                 reason,
                 logs: seen.logs,
             });
+            self.wait_for_quiet().await;
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// Waits while the hypervisor takes the CPUs, a minute at most: in the same noise another attempt would be wasted.
+    async fn wait_for_quiet(&self) {
+        let placement = &self.context.placement;
+        let cpus = placement.simulator.union(&placement.service);
+        let give_up = Instant::now() + QUIET_WITHIN;
+        let mut noted = false;
+        while Instant::now() < give_up && !self.context.stop.raised() {
+            let stolen = tokio::task::block_in_place(|| steal::probe(&cpus, PROBE_FOR));
+            let Some(stolen) = stolen.filter(|stolen| *stolen > PROBE_RATIO_MAX) else {
+                return;
+            };
+            if !noted {
+                noted = true;
+                self.context.progress.note(&format!(
+                    "the hypervisor takes {:.0} % of the CPUs: waiting for a quiet moment, {} s at most",
+                    stolen * 100.0,
+                    QUIET_WITHIN.as_secs()
+                ));
+            }
+            self.context
+                .stop
+                .sleep_until(Instant::now() + PROBE_EVERY)
+                .await;
+        }
     }
 
     /// None if a person interrupted before it began.
