@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::policy::Eviction;
 use super::pool::PoolConfig;
 use crate::codec::Limits;
 
@@ -28,6 +29,8 @@ pub struct FlyweightsConfig {
     pub limits: Limits,
     /// The frame pool's.
     pub pool: PoolConfig,
+    /// Order in which textures are evicted.
+    pub eviction: Eviction,
     /// Entries of the access record; 0 is off.
     pub access_record: usize,
 }
@@ -48,6 +51,7 @@ impl Default for FlyweightsConfig {
             negative_ttl: Duration::from_secs(1),
             limits: Limits::default(),
             pool: PoolConfig::default(),
+            eviction: Eviction::default(),
             access_record: 0,
         }
     }

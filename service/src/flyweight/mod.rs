@@ -41,7 +41,6 @@ use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
 use flight::{Flight, Seat};
 use loader::Loader;
-use policy::Lru;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
@@ -53,7 +52,7 @@ pub use config::{FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
 pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
-pub use policy::{History, Policy};
+pub use policy::{Eviction, History, Policy};
 pub use reclaim::ShrinkReport;
 pub use record::AccessRecord;
 pub use texture::Texture;
@@ -68,7 +67,7 @@ const OVERTAKEN_MAX: usize = 16;
 pub struct Identity {
     /// Index of the flyweight, stable within the epoch.
     pub index: u32,
-    /// Id, version, format, size, checksum, thumbnail.
+    /// Id, version, format, size, checksum, thumbnail, tags.
     pub stored: Stored,
     _thumbnail: Option<Charge>,
 }
@@ -128,8 +127,7 @@ impl std::fmt::Debug for Flyweights {
 }
 
 impl Flyweights {
-    /// An empty catalogue with a new epoch. The order of eviction is exact LRU. Slots and the table of residents live as long as
-    /// the process, so make one.
+    /// An empty catalogue with a new epoch. Slots and the table of residents live as long as the process, so make one.
     pub fn new(
         config: FlyweightsConfig,
         store: Arc<Store>,
@@ -138,7 +136,7 @@ impl Flyweights {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
         let residents = Residents::new(
-            Box::new(Lru),
+            config.eviction.policy(),
             config.access_record,
             Arc::clone(&budget),
             Arc::clone(&metrics),
@@ -241,14 +239,14 @@ impl Flyweights {
         mut stored: Stored,
         place: Option<Place<'_>>,
     ) -> Result<Registered, CatalogueError> {
-        let (id, version) = (stored.id.clone(), stored.version);
+        let (id, version) = (Arc::clone(&stored.id), stored.version);
         let thumbnail = self
             .budget
             .try_reserve(Purpose::Thumbnails, stored.thumbnail.len() as u64)
             .ok();
         if thumbnail.is_none() {
             tracing::warn!(
-                id,
+                id = &*id,
                 "no memory for the thumbnail: this background cannot be shown degraded"
             );
             stored.thumbnail = Bytes::new();
@@ -263,7 +261,6 @@ impl Flyweights {
             old = slot.show(identity, |cell| {
                 self.residents.retired(slot, cell, EvictionReason::Replaced)
             });
-            Ok(())
         })?;
         drop(old);
         self.metrics.catalogue_entries.set(self.live() as i64);
@@ -291,10 +288,6 @@ impl Flyweights {
         match self.pin(slot) {
             Some(lease) => {
                 self.residents.touch(slot, Event::Hit);
-                self.metrics
-                    .flyweight_accesses_total
-                    .of(AccessResult::Hit)
-                    .inc();
                 Ok(Some(lease))
             }
             None => slot.version().map(|_| None),
@@ -380,10 +373,6 @@ impl Flyweights {
             },
         };
         self.residents.touch(slot, access.into());
-        self.metrics
-            .flyweight_accesses_total
-            .of(access.result())
-            .inc();
         Ok((lease, access))
     }
 
@@ -459,7 +448,7 @@ impl Flyweights {
                     return Ok(lease);
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
+                    tracing::debug!(id = &*identity.stored.id, version = identity.stored.version, %error, "load failed");
                     return Err(error);
                 }
                 None => {}
@@ -567,6 +556,12 @@ impl Flyweights {
         bytes
     }
 
+    /// Brings the metrics up to date that are not kept so on the way of a hit.
+    pub fn publish(&self) {
+        self.residents.publish();
+        self.pool.settle();
+    }
+
     /// The access record in its binary form; empty when it is off.
     pub fn accesses(&self, reset: bool) -> Vec<u8> {
         self.residents
@@ -581,7 +576,7 @@ impl Drop for Flyweights {
         for slot in self.catalogue.slots() {
             self.residents.invalidate(slot);
         }
-        self.pool.trim(u64::MAX);
+        self.pool.close();
     }
 }
 

@@ -3,16 +3,19 @@
 //! A texture *is* its block: eviction returns the block, a load takes one, and no page changes hands with the kernel. Idle blocks
 //! stay charged, as `pool_idle`: the charge changes its purpose, never its size, so nothing is counted twice. They are freed when
 //! memory presses and when a reservation needs the room. It knows no textures and no slots; who makes room is a closure.
+//!
+//! To take an idle block, and to give it back, is one short lock: that of its class. What only a reader of figures needs (that idle
+//! blocks' charges are `pool_idle`, and the metrics of blocks) is made up for when somebody reads, see [`Pool::settle`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::memory::arena::{Arena, ArenaError, Block, HUGE_PAGE};
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
-use crate::metrics::{AcquireResult, BlockState, Metrics};
+use crate::metrics::{AcquireResult, BlockState, Metrics, PopulateResult};
 
 /// Size classes in bytes. The last is exactly right for 1920×1080 RGBA (8,294,400 bytes).
 pub const CLASSES: [usize; 7] = [
@@ -38,27 +41,37 @@ impl Default for PoolConfig {
     }
 }
 
-/// A class's idle blocks with their charges.
-type Idle = Vec<(Block, Charge)>;
+/// A class's idle blocks.
+#[derive(Debug, Default)]
+struct Idle {
+    /// With their charges, which may still be as `textures`.
+    blocks: Vec<(Block, Charge)>,
+    /// Blocks taken from here, ever.
+    reused: u64,
+}
+
 type MakeRoom = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// See the file's description.
+/// See the file's description. It lives as long as the process, so make one.
 pub struct Pool {
+    /// Itself, for its blocks: to count how many refer to it would be half the cost of taking one.
+    me: OnceLock<&'static Arc<Pool>>,
     arena: Arc<Arena>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     config: PoolConfig,
     idle: [Mutex<Idle>; CLASSES.len()],
-    idle_blocks: AtomicUsize,
+    /// Idle blocks and those in use.
     blocks: AtomicUsize,
+    /// Blocks that come back are freed.
+    closed: AtomicBool,
     make_room: RwLock<Option<MakeRoom>>,
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
-            .field("idle", &self.idle_blocks)
-            .field("blocks", &self.blocks)
+            .field("counts", &self.counts())
             .finish_non_exhaustive()
     }
 }
@@ -74,7 +87,7 @@ fn alignment(bytes: usize) -> usize {
 /// The right to one block, with its bytes charged. Made without touching memory; [`Ticket::realise`] does that.
 #[derive(Debug)]
 pub struct Ticket {
-    pool: Arc<Pool>,
+    pool: &'static Arc<Pool>,
     kind: Kind,
 }
 
@@ -91,18 +104,12 @@ impl Ticket {
     pub fn realise(self) -> Result<PoolBlock, ArenaError> {
         let Ticket { pool, kind } = self;
         match kind {
-            Kind::Reused(block) => {
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Reused)
-                    .inc();
-                Ok(block)
-            }
+            Kind::Reused(block) => Ok(block),
             Kind::Grow(class, mut grown) => {
                 let mut block = pool
                     .arena
                     .allocate(CLASSES[class], alignment(CLASSES[class]))?;
-                block.populate();
+                pool.populate(&mut block);
                 grown.block = Some(block);
                 pool.metrics
                     .pool_acquires_total
@@ -113,7 +120,7 @@ impl Ticket {
             }
             Kind::Direct(bytes, charge) => {
                 let mut block = pool.arena.allocate(bytes, alignment(bytes))?;
-                block.populate();
+                pool.populate(&mut block);
                 pool.metrics
                     .pool_acquires_total
                     .of(AcquireResult::Direct)
@@ -132,7 +139,7 @@ impl Ticket {
 /// A block in use, charged as `textures`. Dropped, it becomes idle, or is freed when it was no pool block.
 #[derive(Debug)]
 pub struct PoolBlock {
-    pool: Arc<Pool>,
+    pool: &'static Arc<Pool>,
     class: Option<usize>,
     block: Option<Block>,
     charge: Option<Charge>,
@@ -179,16 +186,33 @@ impl Pool {
         metrics: Arc<Metrics>,
         config: PoolConfig,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let pool = Arc::new(Self {
+            me: OnceLock::new(),
             arena,
             budget,
             metrics,
             config,
             idle: Default::default(),
-            idle_blocks: AtomicUsize::new(0),
             blocks: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             make_room: RwLock::new(None),
-        })
+        });
+        let me: &'static Arc<Self> = Box::leak(Box::new(Arc::clone(&pool)));
+        pool.me.get_or_init(|| me);
+        pool.budget.set_settler(|| me.settle());
+        pool
+    }
+
+    fn me(&self) -> &'static Arc<Self> {
+        self.me
+            .get()
+            .unwrap_or_else(|| unreachable!("set before anybody has the pool"))
+    }
+
+    /// Frees all idle blocks, and from now on every block that comes back.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.trim(u64::MAX);
     }
 
     /// Sets what is called when a block is wanted and there is no room: it makes one texture go and says whether one went.
@@ -237,7 +261,7 @@ impl Pool {
                 && let Some(block) = class.and_then(|class| self.take_idle(class))
             {
                 return Ok(Some(Ticket {
-                    pool: Arc::clone(self),
+                    pool: self.me(),
                     kind: Kind::Reused(block),
                 }));
             }
@@ -269,7 +293,7 @@ impl Pool {
                     .is_ok() =>
             {
                 let empty = PoolBlock {
-                    pool: Arc::clone(self),
+                    pool: self.me(),
                     class: Some(class),
                     block: None,
                     charge: Some(charge),
@@ -279,9 +303,17 @@ impl Pool {
             _ => Kind::Direct(bytes, charge),
         };
         Ticket {
-            pool: Arc::clone(self),
+            pool: self.me(),
             kind,
         }
+    }
+
+    fn populate(&self, block: &mut Block) {
+        let result = match block.populate() {
+            true => PopulateResult::Populated,
+            false => PopulateResult::Refused,
+        };
+        self.metrics.pool_populates_total.of(result).inc();
     }
 
     fn evict_one(&self) -> bool {
@@ -292,23 +324,27 @@ impl Pool {
     }
 
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
-        let (block, charge) = self.idle[class].lock().pop()?;
-        self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
-        self.publish();
-        let charge = Some(charge.transfer(Purpose::Textures));
+        let (block, charge) = {
+            let mut idle = self.idle[class].lock();
+            let taken = idle.blocks.pop()?;
+            idle.reused += 1;
+            taken
+        };
         Some(PoolBlock {
-            pool: Arc::clone(self),
+            pool: self.me(),
             class: Some(class),
             block: Some(block),
-            charge,
+            // Nothing to do, unless somebody read the figures since it fell idle.
+            charge: Some(charge.transfer(Purpose::Textures)),
         })
     }
 
     fn put_idle(&self, class: usize, block: Block, charge: Charge) {
-        let charge = charge.transfer(Purpose::PoolIdle);
-        self.idle[class].lock().push((block, charge));
-        self.idle_blocks.fetch_add(1, Ordering::Relaxed);
-        self.publish();
+        self.idle[class].lock().blocks.push((block, charge));
+        // Looked at after the block was put there: either the end of the pool finds the block, or we find the end.
+        if self.closed.load(Ordering::SeqCst) {
+            self.trim(u64::MAX);
+        }
         // A load that waits for room can take this one, though nothing was released.
         self.budget.poke();
     }
@@ -318,11 +354,10 @@ impl Pool {
         let mut freed = 0;
         for class in (0..CLASSES.len()).rev() {
             while freed < bytes {
-                let Some((block, charge)) = self.idle[class].lock().pop() else {
+                let Some((block, charge)) = self.idle[class].lock().blocks.pop() else {
                     break;
                 };
                 freed += charge.bytes();
-                self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
                 self.blocks.fetch_sub(1, Ordering::Relaxed);
                 drop(block);
                 drop(charge);
@@ -341,13 +376,25 @@ impl Pool {
 
     /// Idle blocks, and all blocks of the pool.
     pub fn counts(&self) -> (usize, usize) {
-        (
-            self.idle_blocks.load(Ordering::Relaxed),
-            self.blocks.load(Ordering::Relaxed),
-        )
+        let idle = self.idle.iter().map(|idle| idle.lock().blocks.len());
+        (idle.sum(), self.blocks.load(Ordering::Relaxed))
+    }
+
+    /// Has the charges of idle blocks be `pool_idle`, and brings the metrics up to date.
+    pub fn settle(&self) {
+        for idle in &self.idle {
+            for (_, charge) in &mut idle.lock().blocks {
+                charge.transfer_to(Purpose::PoolIdle);
+            }
+        }
+        self.publish();
     }
 
     fn publish(&self) {
+        let reused: u64 = self.idle.iter().map(|idle| idle.lock().reused).sum();
+        let counter = self.metrics.pool_acquires_total.of(AcquireResult::Reused);
+        // Upwards only: of two who publish at the same time, the one who looked first may come last.
+        counter.inner().fetch_max(reused, Ordering::Relaxed);
         let (idle, blocks) = self.counts();
         self.metrics
             .pool_blocks
@@ -474,6 +521,43 @@ mod tests {
         let (pool, budget, _) = pool(64 * MIB, 2);
         drop(pool.attempt(FULL_HD).expect("fits"));
         assert_eq!((budget.used(), pool.counts()), (0, (0, 0)));
+    }
+
+    #[test]
+    fn figures_are_settled_when_they_are_read() {
+        let (pool, budget, _) = pool(64 * MIB, 256);
+        let first = take(&pool, FULL_HD).expect("room");
+        drop(take(&pool, MIB).expect("room"));
+        drop(take(&pool, MIB).expect("an idle one"));
+        pool.settle();
+        let acquires = |result| pool.metrics.pool_acquires_total.of(result).get();
+        let blocks = |state| pool.metrics.pool_blocks.of(state).get();
+        let populates = |result| pool.metrics.pool_populates_total.of(result).get();
+        let (grown, reused) = (AcquireResult::Grown, AcquireResult::Reused);
+        assert_eq!((acquires(grown), acquires(reused)), (2, 1));
+        assert_eq!((blocks(BlockState::Used), blocks(BlockState::Idle)), (1, 1));
+        let asked = populates(PopulateResult::Populated) + populates(PopulateResult::Refused);
+        assert_eq!(asked, 2, "once for each new block");
+        let by_purpose = || {
+            let by = |purpose| budget.used_by(purpose);
+            (by(Purpose::Textures), by(Purpose::PoolIdle))
+        };
+        assert_eq!(by_purpose(), (8 * MIB, MIB));
+        let again = take(&pool, MIB).expect("the settled one");
+        assert_eq!(by_purpose(), (9 * MIB, 0));
+        drop((first, again));
+        assert_eq!(by_purpose(), (0, 9 * MIB));
+    }
+
+    #[test]
+    fn a_block_that_comes_back_to_a_closed_pool_is_freed() {
+        let (pool, budget, arena) = pool(64 * MIB, 256);
+        let late = take(&pool, FULL_HD).expect("room");
+        drop(take(&pool, MIB).expect("room"));
+        pool.close();
+        assert_eq!((budget.used(), arena.ledger_bytes()), (8 * MIB, 8 * MIB));
+        drop(late);
+        assert_eq!((budget.used(), arena.ledger_bytes()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
