@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backdrop_service::codec::{PixelsRef, Size, encode_png};
 use backdrop_service::flyweight::{
-    Access, Eviction, Flyweights, FlyweightsConfig, History, Policy, Precondition,
+    Access, Chosen, Eviction, Flyweights, FlyweightsConfig, History, Policy, Precondition,
 };
 use backdrop_service::memory::arena::Arena;
 use backdrop_service::memory::budget::{Budget, BudgetConfig};
@@ -103,7 +103,7 @@ async fn a_scan_evicts_everything_under_lru_and_only_itself_under_lrfu() {
 
 /// The policy itself with nothing around it: histories, a set, and a look at all of them for each eviction.
 struct Model {
-    policy: Box<dyn Policy>,
+    policy: Chosen,
     histories: Vec<History>,
     resident: Vec<usize>,
     tick: u64,

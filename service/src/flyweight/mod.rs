@@ -52,7 +52,7 @@ pub use config::{FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
 pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
-pub use policy::{Eviction, History, Policy};
+pub use policy::{Chosen, Eviction, History, Policy};
 pub use reclaim::ShrinkReport;
 pub use record::AccessRecord;
 pub use texture::Texture;

@@ -44,8 +44,8 @@ impl Default for PoolConfig {
 /// A class's idle blocks.
 #[derive(Debug, Default)]
 struct Idle {
-    /// With their charges, which may still be as `textures`.
-    blocks: Vec<(Block, Charge)>,
+    /// Their charges may still be as `textures`.
+    blocks: Vec<Box<Held>>,
     /// Blocks taken from here, ever.
     reused: u64,
 }
@@ -87,90 +87,75 @@ fn alignment(bytes: usize) -> usize {
 /// The right to one block, with its bytes charged. Made without touching memory; [`Ticket::realise`] does that.
 #[derive(Debug)]
 pub struct Ticket {
-    pool: &'static Arc<Pool>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Reused(PoolBlock),
-    /// A place in the count and a charge, as a block without memory yet: dropped, it gives both back.
-    Grow(usize, PoolBlock),
-    Direct(usize, Charge),
+    /// An idle block, or one without memory yet: a place in the count and a charge. Dropped, it gives back what it has.
+    block: PoolBlock,
 }
 
 impl Ticket {
     /// Takes the block. A new one is faulted in here, which takes about a millisecond: not on an async worker.
-    pub fn realise(self) -> Result<PoolBlock, ArenaError> {
-        let Ticket { pool, kind } = self;
-        match kind {
-            Kind::Reused(block) => Ok(block),
-            Kind::Grow(class, mut grown) => {
-                let mut block = pool
-                    .arena
-                    .allocate(CLASSES[class], alignment(CLASSES[class]))?;
-                pool.populate(&mut block);
-                grown.block = Some(block);
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Grown)
-                    .inc();
-                pool.publish();
-                Ok(grown)
-            }
-            Kind::Direct(bytes, charge) => {
-                let mut block = pool.arena.allocate(bytes, alignment(bytes))?;
-                pool.populate(&mut block);
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Direct)
-                    .inc();
-                Ok(PoolBlock {
-                    pool,
-                    class: None,
-                    block: Some(block),
-                    charge: Some(charge),
-                })
-            }
+    pub fn realise(mut self) -> Result<PoolBlock, ArenaError> {
+        if let Some(held) = &mut self.block.held
+            && held.block.is_none()
+        {
+            self.block.pool.make(held)?;
         }
+        Ok(self.block)
     }
+}
+
+/// What a block consists of.
+#[derive(Debug)]
+struct Held {
+    /// `None`: not one of the pool's.
+    class: Option<usize>,
+    /// `None`: not made yet.
+    block: Option<Block>,
+    charge: Charge,
 }
 
 /// A block in use, charged as `textures`. Dropped, it becomes idle, or is freed when it was no pool block.
 #[derive(Debug)]
 pub struct PoolBlock {
     pool: &'static Arc<Pool>,
-    class: Option<usize>,
-    block: Option<Block>,
-    charge: Option<Charge>,
+    /// Boxed, so that to take a block and to give it back moves a pointer. Only drop takes it out.
+    held: Option<Box<Held>>,
 }
 
 impl PoolBlock {
+    fn block(&self) -> Option<&Block> {
+        self.held.as_ref()?.block.as_ref()
+    }
+
     /// The first `bytes` of it. Panics when it is shorter, which its caller has seen to.
     pub fn bytes(&self, bytes: usize) -> &[u8] {
-        &self.block.as_ref().map_or(&[][..], Block::as_slice)[..bytes]
+        &self.block().map_or(&[][..], Block::as_slice)[..bytes]
     }
 
     /// The same for writing.
     pub fn bytes_mut(&mut self, bytes: usize) -> &mut [u8] {
-        &mut self.block.as_mut().map_or(&mut [][..], Block::as_mut_slice)[..bytes]
+        let block = self.held.as_mut().and_then(|held| held.block.as_mut());
+        &mut block.map_or(&mut [][..], Block::as_mut_slice)[..bytes]
     }
 
     /// Bytes that it takes, and that are charged for it.
     pub fn size(&self) -> u64 {
-        self.charge.as_ref().map_or(0, Charge::bytes)
+        self.held.as_ref().map_or(0, |held| held.charge.bytes())
     }
 }
 
 impl Drop for PoolBlock {
     fn drop(&mut self) {
-        match (self.class, self.block.take(), self.charge.take()) {
-            (Some(class), Some(block), Some(charge)) => self.pool.put_idle(class, block, charge),
-            (Some(_), None, _) => {
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        match (held.class, &held.block) {
+            (Some(class), Some(_)) => self.pool.put_idle(class, held),
+            (Some(_), None) => {
                 self.pool.blocks.fetch_sub(1, Ordering::Relaxed);
             }
-            // Memory goes before its charge: never less charged than held.
-            (_, block, charge) => {
+            (None, _) => {
+                let Held { block, charge, .. } = *held;
+                // Memory goes before its charge: never less charged than held.
                 drop(block);
                 drop(charge);
             }
@@ -230,6 +215,15 @@ impl Pool {
         if let Some(ticket) = self.attempt(bytes)? {
             return Ok(ticket);
         }
+        // Boxed, so that whoever finds a block at once carries no room for the wait.
+        Box::pin(self.wait_for_room(bytes, wait)).await
+    }
+
+    async fn wait_for_room(
+        self: &Arc<Self>,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Ticket, ReserveError> {
         let exhausted = || {
             let available = self.budget.available(Purpose::Textures);
             ReserveError::Exhausted {
@@ -260,13 +254,10 @@ impl Pool {
             if self.budget.growth_open()
                 && let Some(block) = class.and_then(|class| self.take_idle(class))
             {
-                return Ok(Some(Ticket {
-                    pool: self.me(),
-                    kind: Kind::Reused(block),
-                }));
+                return Ok(Some(Ticket { block }));
             }
             let lacking = match self.budget.try_reserve_free(Purpose::Textures, take) {
-                Ok(charge) => return Ok(Some(self.ticket(class, take as usize, charge))),
+                Ok(charge) => return Ok(Some(self.ticket(class, charge))),
                 // Refused for another reason than room: evicting would not help.
                 Err(ReserveError::Exhausted { available, .. })
                     if available >= take || !self.budget.growth_open() =>
@@ -283,29 +274,40 @@ impl Pool {
         Ok(None)
     }
 
-    fn ticket(self: &Arc<Self>, class: Option<usize>, bytes: usize, charge: Charge) -> Ticket {
+    /// A block without memory yet: one of the pool's if there is a place left.
+    fn ticket(self: &Arc<Self>, class: Option<usize>, charge: Charge) -> Ticket {
         let fits = |blocks: usize| (blocks < self.config.blocks_max).then_some(blocks + 1);
-        let kind = match class {
-            Some(class)
-                if self
-                    .blocks
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-                    .is_ok() =>
-            {
-                let empty = PoolBlock {
-                    pool: self.me(),
-                    class: Some(class),
-                    block: None,
-                    charge: Some(charge),
-                };
-                Kind::Grow(class, empty)
-            }
-            _ => Kind::Direct(bytes, charge),
+        let counted = |_: &usize| {
+            self.blocks
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                .is_ok()
+        };
+        let held = Held {
+            class: class.filter(counted),
+            block: None,
+            charge,
         };
         Ticket {
-            pool: self.me(),
-            kind,
+            block: PoolBlock {
+                pool: self.me(),
+                held: Some(Box::new(held)),
+            },
         }
+    }
+
+    /// Takes the memory that a block's charge is for.
+    fn make(&self, held: &mut Held) -> Result<(), ArenaError> {
+        let bytes = held.charge.bytes() as usize;
+        let mut block = self.arena.allocate(bytes, alignment(bytes))?;
+        self.populate(&mut block);
+        held.block = Some(block);
+        let origin = match held.class {
+            Some(_) => AcquireResult::Grown,
+            None => AcquireResult::Direct,
+        };
+        self.metrics.pool_acquires_total.of(origin).inc();
+        self.publish();
+        Ok(())
     }
 
     fn populate(&self, block: &mut Block) {
@@ -324,23 +326,22 @@ impl Pool {
     }
 
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
-        let (block, charge) = {
+        let mut held = {
             let mut idle = self.idle[class].lock();
-            let taken = idle.blocks.pop()?;
+            let held = idle.blocks.pop()?;
             idle.reused += 1;
-            taken
+            held
         };
+        // Nothing to do, unless somebody read the figures since it fell idle.
+        held.charge.transfer_to(Purpose::Textures);
         Some(PoolBlock {
             pool: self.me(),
-            class: Some(class),
-            block: Some(block),
-            // Nothing to do, unless somebody read the figures since it fell idle.
-            charge: Some(charge.transfer(Purpose::Textures)),
+            held: Some(held),
         })
     }
 
-    fn put_idle(&self, class: usize, block: Block, charge: Charge) {
-        self.idle[class].lock().blocks.push((block, charge));
+    fn put_idle(&self, class: usize, held: Box<Held>) {
+        self.idle[class].lock().blocks.push(held);
         // Looked at after the block was put there: either the end of the pool finds the block, or we find the end.
         if self.closed.load(Ordering::SeqCst) {
             self.trim(u64::MAX);
@@ -354,9 +355,10 @@ impl Pool {
         let mut freed = 0;
         for class in (0..CLASSES.len()).rev() {
             while freed < bytes {
-                let Some((block, charge)) = self.idle[class].lock().blocks.pop() else {
+                let Some(held) = self.idle[class].lock().blocks.pop() else {
                     break;
                 };
+                let Held { block, charge, .. } = *held;
                 freed += charge.bytes();
                 self.blocks.fetch_sub(1, Ordering::Relaxed);
                 drop(block);
@@ -383,8 +385,8 @@ impl Pool {
     /// Has the charges of idle blocks be `pool_idle`, and brings the metrics up to date.
     pub fn settle(&self) {
         for idle in &self.idle {
-            for (_, charge) in &mut idle.lock().blocks {
-                charge.transfer_to(Purpose::PoolIdle);
+            for held in &mut idle.lock().blocks {
+                held.charge.transfer_to(Purpose::PoolIdle);
             }
         }
         self.publish();

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use super::cell::{Cell, Left, Pin};
-use super::policy::Policy;
+use super::policy::{Chosen, Policy};
 use super::pool::Pool;
 use super::record::{AccessRecord, Event};
 use super::slot::{Control, Slot};
@@ -68,7 +68,7 @@ pub(super) struct Residents {
     clock: AtomicU64,
     /// Accesses that were no hits.
     others: AtomicU64,
-    policy: Box<dyn Policy>,
+    policy: Chosen,
     record: Option<AccessRecord>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
@@ -76,7 +76,7 @@ pub(super) struct Residents {
 
 impl Residents {
     pub(super) fn new(
-        policy: Box<dyn Policy>,
+        policy: Chosen,
         record: usize,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,

@@ -28,6 +28,8 @@ pub fn nanoseconds(contenders: &[Contender<'_>], threads: usize) -> Vec<f64> {
     let ops: Vec<usize> = contenders
         .iter()
         .map(|contender| {
+            // Once to warm up, once to see how many operations a turn has time for.
+            turn(contender, threads, 200);
             let probe = turn(contender, threads, 200);
             let fits = TURN.as_nanos() as f64 / probe.max(1.0);
             (fits as usize).clamp(16, 4_000_000)
