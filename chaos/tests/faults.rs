@@ -4,9 +4,11 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use backdrop_chaos::host::{
     CacheHog, CacheHogSpec, Cell, CommandSpec, Hierarchy, Leaf, LimitWatch, Limits, Lowering,
@@ -26,7 +28,7 @@ fn program() -> PathBuf {
 fn cell(test: &str, bytes: u64) -> Option<(MutexGuard<'static, ()>, Hierarchy, Cell)> {
     static TURN: Mutex<()> = Mutex::new(());
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let turn = TURN.lock();
     let hierarchy = match Hierarchy::detect() {
         Ok(hierarchy) => hierarchy,
         Err(error) => {

@@ -70,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "render",
             "memory::budget",
             "memory::arena",
+            "memory::thread",
             "metrics",
             "failpoints",
             "priority",

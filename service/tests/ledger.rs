@@ -21,7 +21,7 @@ const OPERATIONS: u64 = 1_000_000;
 const TASKS: u64 = 4;
 const BACKGROUNDS: u32 = 48;
 /// Room for about half of the textures, and for a few decodes.
-const CEILING: u64 = 36 * MIB;
+const CEILING: u64 = 26 * MIB;
 
 fn picture(seed: u8) -> Vec<u8> {
     let size = Size::new(64, 48);

@@ -262,14 +262,14 @@ impl Archiver {
     }
 
     /// Keeps the thread from beginning another write, or lets it.
-    #[cfg(test)]
+    #[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
     pub(super) fn pause(&self, paused: bool) {
         self.queue.lock().paused = paused;
         self.changed.notify_all();
     }
 
     /// Waits until nothing waits and nothing is written.
-    #[cfg(test)]
+    #[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
     pub(super) fn settle(&self) {
         let mut queue = self.queue.lock();
         let busy = |queue: &mut Queue| queue.writing || !queue.items.is_empty();

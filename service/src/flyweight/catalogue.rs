@@ -19,9 +19,9 @@ use super::sync::Mutex;
 use super::{Identity, Unavailable};
 use crate::store::{checksum, valid_id};
 
-/// Slots of a chunk. One where shuttle runs, which makes a catalogue for every schedule, and slots are kept for ever.
+/// Slots of a chunk. Two where shuttle runs, which makes a catalogue for every schedule, and slots are kept for ever.
 const CHUNK: usize = if cfg!(all(test, feature = "shuttle")) {
-    1
+    2
 } else {
     256
 };

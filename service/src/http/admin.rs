@@ -371,8 +371,8 @@ impl Service {
         };
         let flyweights = Arc::clone(&self.flyweights);
         // Freeing takes milliseconds: not on a worker.
-        let report = tokio::task::spawn_blocking(move || flyweights.shrink_to(target)).await;
-        let report = report.map_err(|_| Problem::new(Kind::Internal, "the pass did not end"))?;
+        let report = aside::run(move || flyweights.shrink_to(target)).await;
+        let report = report.ok_or_else(|| Problem::new(Kind::Internal, "the pass did not end"))?;
         to_json(&ShrinkJson {
             evicted: report.evicted,
             evicted_bytes: report.evicted_bytes,

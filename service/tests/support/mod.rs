@@ -246,12 +246,12 @@ impl Service {
             "127.0.0.1:0",
             "--admin",
             "127.0.0.1:0",
-            "--log-level",
-            "warn",
             "--threads",
             "2",
         ]);
+        // A flag of the test goes before it.
         command
+            .env("BACKDROP_LOG_LEVEL", "warn")
             .arg("--data")
             .arg(dir.join("data"))
             .arg("--ready-file")

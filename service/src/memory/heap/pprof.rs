@@ -296,7 +296,8 @@ mod tests {
         assert!((bytes as f64 / 1_048_576.0 - 1.0).abs() < 0.01, "{bytes}");
         assert_eq!(objects, bytes / 12);
         let (objects, bytes) = unsampled(1, 8 << 20, 524_288);
-        assert_eq!((objects, bytes), (1, 8 << 20));
+        assert_eq!(objects, 1, "sixteen intervals long: it is always sampled");
+        assert!(bytes.abs_diff(8 << 20) <= 1, "{bytes}");
         assert_eq!(unsampled(3, 0, 524_288), (3, 0));
     }
 
