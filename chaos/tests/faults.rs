@@ -197,6 +197,7 @@ fn a_ramp_tells_its_rate_and_is_never_faster_than_asked() {
         program: program(),
         bytes: 96 * MIB,
         ramp: Duration::from_millis(300),
+        huge_pages: false,
         leaf: side,
         cpus: None,
     })

@@ -5,6 +5,7 @@
 mod support;
 
 use std::hint::black_box;
+use std::io;
 use std::sync::Arc;
 
 use backdrop_service::codec::{self, Format, Header, Limits, PixelsMut, PixelsRef, Size};
@@ -12,8 +13,8 @@ use backdrop_service::memory::Arena;
 use backdrop_service::memory::arena::{Block, HUGE_PAGE};
 use backdrop_service::metrics::{ArchiveRead, ArchiveWrite};
 use backdrop_service::render::{CpuRenderer, Renderer, ViewTransform};
-use backdrop_service::store::Stored;
 use backdrop_service::store::archive::{Archive, ArchiveConfig};
+use backdrop_service::store::{Stored, Tags};
 use support::{Figure, measure};
 use zune_jpeg::zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
@@ -58,105 +59,101 @@ fn block(data: &mut [u8], size: Size) -> PixelsMut<'_> {
     PixelsMut::new(data, size).expect("made for this size")
 }
 
-fn copying(full: &[u8]) -> Figure {
+fn copying() -> io::Result<Vec<Figure>> {
+    let full = picture(FULL);
     let mut renderer = CpuRenderer::default();
-    let (mut a, mut b) = (full.to_vec(), full.to_vec());
+    let (mut a, mut b) = (full.clone(), full.clone());
     let all = ViewTransform::full(FULL);
-    let mut ours = || renderer.resample(view(full, FULL), &all, block(black_box(&mut a), FULL));
-    let mut peer = || black_box(&mut b).copy_from_slice(black_box(full));
+    let mut ours = || renderer.resample(view(&full, FULL), &all, block(black_box(&mut a), FULL));
+    let mut peer = || black_box(&mut b).copy_from_slice(black_box(&full));
     let (ours, peer) = measure(&mut ours, Some(&mut peer));
-    let name = "resample 1080p 1:1";
-    Figure {
-        name,
-        ours,
-        peer,
-        peer_name: Some("memcpy"),
-        unit: "ms",
-        goal: Some(1.1),
-    }
+    let figure = Figure::new("resample 1080p 1:1", "ms", ours).goal(1.1);
+    Ok(vec![figure.peer("memcpy", peer.unwrap_or(f64::NAN))])
 }
 
-fn resampling(name: &'static str, full: &[u8], to: Size) -> Figure {
-    let mut renderer = CpuRenderer::default();
-    let mut out = vec![0; to.bytes() as usize];
-    let all = ViewTransform::full(FULL);
-    let (ours, _) = measure(
-        &mut || renderer.resample(view(full, FULL), &all, block(black_box(&mut out), to)),
-        None,
-    );
-    Figure {
-        name,
-        ours,
-        peer: None,
-        peer_name: None,
-        unit: "ms",
-        goal: None,
-    }
-}
-
-fn encoding(name: &'static str, data: &[u8], size: Size) -> Figure {
-    let mut file = Vec::new();
-    let mut ours = || {
-        file.clear();
-        codec::encode_jpeg(view(data, size), 80, black_box(&mut file)).expect("encodes");
+fn resampling() -> io::Result<Vec<Figure>> {
+    let full = picture(FULL);
+    let sizes = [
+        ("resample 1080p to 640x360", PREVIEW),
+        ("resample 1080p to 1280x720", Size::new(1280, 720)),
+        ("resample 1080p to 2560x1440", Size::new(2560, 1440)),
+    ];
+    let figure = |(name, to): (&str, Size)| {
+        let mut renderer = CpuRenderer::default();
+        let mut out = vec![0; to.bytes() as usize];
+        let all = ViewTransform::full(FULL);
+        let mut ours =
+            || renderer.resample(view(&full, FULL), &all, block(black_box(&mut out), to));
+        Figure::new(name, "ms", measure(&mut ours, None).0)
     };
-    let (ours, _) = measure(&mut ours, None);
-    Figure {
-        name,
-        ours,
-        peer: None,
-        peer_name: None,
-        unit: "ms",
-        goal: None,
-    }
+    Ok(sizes.into_iter().map(figure).collect())
 }
 
-fn previewing(full: &[u8]) -> Figure {
+fn encoding() -> io::Result<Vec<Figure>> {
+    let sizes = [
+        ("encode 640x360 JPEG q80", PREVIEW),
+        ("encode 1080p JPEG q80", FULL),
+    ];
+    let figure = |(name, size): (&str, Size)| {
+        let data = picture(size);
+        let mut file = Vec::new();
+        let mut ours = || {
+            file.clear();
+            codec::encode_jpeg(view(&data, size), 80, black_box(&mut file)).expect("encodes");
+        };
+        Figure::new(name, "ms", measure(&mut ours, None).0)
+    };
+    Ok(sizes.into_iter().map(figure).collect())
+}
+
+fn previewing() -> io::Result<Vec<Figure>> {
+    let full = picture(FULL);
     let mut renderer = CpuRenderer::default();
     let mut out = vec![0; PREVIEW.bytes() as usize];
     let mut file = Vec::new();
     let all = ViewTransform::full(FULL);
     let mut ours = || {
         file.clear();
-        renderer.resample(view(full, FULL), &all, block(&mut out, PREVIEW));
+        renderer.resample(view(&full, FULL), &all, block(&mut out, PREVIEW));
         codec::encode_jpeg(view(&out, PREVIEW), 80, black_box(&mut file)).expect("encodes");
     };
     let (ours, _) = measure(&mut ours, None);
-    let name = "preview 1080p to 640x360 JPEG q80";
-    Figure {
-        name,
-        ours,
-        peer: None,
-        peer_name: None,
-        unit: "ms",
-        goal: Some(8.0),
-    }
+    Ok(vec![
+        Figure::new("preview 1080p to 640x360 JPEG q80", "ms", ours).goal(8.0),
+    ])
 }
 
 type Decode = fn(&[u8], &Header, PixelsMut<'_>) -> Result<(), codec::CodecError>;
 
-fn decoding(name: &'static str, file: &[u8], decode: Decode, goal: f64) -> Figure {
-    let header = codec::probe(file, &Limits::default()).expect("a picture");
-    let (mut a, mut b) = (
-        vec![0; header.output_bytes() as usize],
-        vec![0; header.output_bytes() as usize],
-    );
-    let mut ours =
-        || decode(file, &header, block(black_box(&mut a), header.size)).expect("decodes");
-    let mut peer = || {
-        let options = DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGBA);
-        let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(file), options);
-        decoder.decode_into(black_box(&mut b)).expect("decodes");
+fn decoding() -> io::Result<Vec<Figure>> {
+    let mut file = Vec::new();
+    codec::encode_jpeg(view(&picture(FULL), FULL), 85, &mut file).map_err(io::Error::other)?;
+    eprintln!("1080p JPEG of {} kB", file.len() / 1000);
+    let header = codec::probe(&file, &Limits::default()).map_err(io::Error::other)?;
+    let ways: [(&str, Decode, f64); 2] = [
+        (
+            "decode 1080p JPEG, from the store",
+            codec::decode_trusted,
+            1.1,
+        ),
+        ("decode 1080p JPEG, an upload", codec::decode, 1.6),
+    ];
+    let figure = |(name, decode, goal): (&str, Decode, f64)| {
+        let mut a = vec![0; header.output_bytes() as usize];
+        let mut b = a.clone();
+        let mut ours =
+            || decode(&file, &header, block(black_box(&mut a), header.size)).expect("decodes");
+        let mut peer = || {
+            let options = DecoderOptions::new_fast().jpeg_set_out_colorspace(ColorSpace::RGBA);
+            let mut decoder =
+                zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(&file[..]), options);
+            decoder.decode_into(black_box(&mut b)).expect("decodes");
+        };
+        let (ours, peer) = measure(&mut ours, Some(&mut peer));
+        let figure = Figure::new(name, "ms", ours).goal(goal);
+        figure.peer("zune-jpeg alone", peer.unwrap_or(f64::NAN))
     };
-    let (ours, peer) = measure(&mut ours, Some(&mut peer));
-    Figure {
-        name,
-        ours,
-        peer,
-        peer_name: Some("zune-jpeg alone"),
-        unit: "ms",
-        goal: Some(goal),
-    }
+    Ok(ways.into_iter().map(figure).collect())
 }
 
 /// Textures in the archive that is read: more than a disk's own cache usually holds.
@@ -172,27 +169,31 @@ fn texture_block(arena: &Arc<Arena>) -> Block {
 }
 
 /// Reads that go past the page cache, each of another texture, against the decode that they save; and the writes before them.
-fn archiving(full: &[u8], file: &[u8]) -> std::io::Result<[Figure; 2]> {
+fn archiving() -> io::Result<Vec<Figure>> {
+    let full = picture(FULL);
+    let mut file = Vec::new();
+    codec::encode_jpeg(view(&full, FULL), 85, &mut file).map_err(io::Error::other)?;
     // Below the folder of the build, which lies on a disk where `/tmp` may not.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let archive = Archive::open(
         ArchiveConfig::at(dir.path(), u64::from(ARCHIVED) * (9 << 20)),
         Arc::default(),
     )
-    .map_err(std::io::Error::other)?;
-    let arena = Arena::new().map_err(std::io::Error::other)?;
+    .map_err(io::Error::other)?;
+    let arena = Arena::new().map_err(io::Error::other)?;
     let (mut source, mut target) = (texture_block(&arena), texture_block(&arena));
     let mut decoded = texture_block(&arena);
     let bytes = FULL.bytes() as usize;
-    source.as_mut_slice()[..bytes].copy_from_slice(full);
+    source.as_mut_slice()[..bytes].copy_from_slice(&full);
     let entry = |number: u32| Stored {
-        id: format!("b{}", number % ARCHIVED),
+        id: format!("b{}", number % ARCHIVED).into(),
         version: number / ARCHIVED + 1,
         format: Format::Jpeg,
         size: FULL,
         bytes: file.len() as u64,
         checksum: u64::from(number),
         thumbnail: bytes::Bytes::new(),
+        tags: Tags::default(),
     };
     let mut number = 0;
     let mut write = || {
@@ -211,54 +212,26 @@ fn archiving(full: &[u8], file: &[u8]) -> std::io::Result<[Figure; 2]> {
         let pixels = black_box(&mut target.as_mut_slice()[..bytes]);
         assert_eq!(archive.read(&entry, pixels), ArchiveRead::Hit);
     };
-    let header = codec::probe(file, &Limits::default()).map_err(std::io::Error::other)?;
+    let header = codec::probe(&file, &Limits::default()).map_err(io::Error::other)?;
     let mut decode = || {
         let pixels = block(&mut decoded.as_mut_slice()[..bytes], FULL);
-        codec::decode_trusted(black_box(file), &header, pixels).expect("decodes");
+        codec::decode_trusted(black_box(&file), &header, pixels).expect("decodes");
     };
     let (ours, peer) = measure(&mut read, Some(&mut decode));
-    let write = Figure {
-        name: "write 1080p to the archive",
-        ours: written,
-        peer: None,
-        peer_name: None,
-        unit: "ms",
-        goal: None,
-    };
-    let read = Figure {
-        name: "read 1080p back from the archive",
-        ours,
-        peer,
-        peer_name: Some("decode its JPEG"),
-        unit: "ms",
-        goal: Some(1.0),
-    };
-    Ok([write, read])
+    let read = Figure::new("read 1080p back from the archive", "ms", ours).goal(1.0);
+    Ok(vec![
+        read.peer("decode its JPEG", peer.unwrap_or(f64::NAN)),
+        Figure::new("write 1080p to the archive", "ms", written),
+    ])
 }
 
-fn main() -> std::io::Result<()> {
-    let full = picture(FULL);
-    let small = picture(PREVIEW);
-    let mut file = Vec::new();
-    codec::encode_jpeg(view(&full, FULL), 85, &mut file).map_err(std::io::Error::other)?;
-    println!("1080p JPEG of {} kB", file.len() / 1000);
-    let [write, read] = archiving(&full, &file)?;
-    support::report(&[
-        read,
-        write,
-        copying(&full),
-        resampling("resample 1080p to 640x360", &full, PREVIEW),
-        resampling("resample 1080p to 1280x720", &full, Size::new(1280, 720)),
-        resampling("resample 1080p to 2560x1440", &full, Size::new(2560, 1440)),
-        encoding("encode 640x360 JPEG q80", &small, PREVIEW),
-        encoding("encode 1080p JPEG q80", &full, FULL),
-        previewing(&full),
-        decoding(
-            "decode 1080p JPEG, from the store",
-            &file,
-            codec::decode_trusted,
-            1.1,
-        ),
-        decoding("decode 1080p JPEG, an upload", &file, codec::decode, 1.6),
+fn main() -> io::Result<()> {
+    support::run(&[
+        ("copy", copying),
+        ("resample", resampling),
+        ("encode", encoding),
+        ("preview", previewing),
+        ("decode", decoding),
+        ("archive", archiving),
     ])
 }

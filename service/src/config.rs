@@ -7,6 +7,7 @@ mod parts;
 pub mod raw;
 pub mod units;
 
+use crate::flyweight::Eviction;
 use crate::http::auth::{Role, Token};
 use crate::http::limits::HttpConfig;
 pub use raw::Raw;
@@ -82,6 +83,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Who owns decoded pixels.
     pub sharing: Sharing,
+    /// Order in which textures are evicted.
+    pub eviction: Eviction,
     /// Most sessions.
     pub sessions_max: u32,
     /// Most backgrounds.
@@ -126,6 +129,7 @@ impl Default for Config {
             ready_file: None,
             tokens: Vec::new(),
             sharing: Sharing::default(),
+            eviction: Eviction::default(),
             sessions_max: 2_000_000,
             backgrounds_max: 4096,
             memory_limit: None,
@@ -229,8 +233,9 @@ impl Config {
                 self.archive_bytes_max
             ),
             format!(
-                "sharing={:?} tokens={} tenants={tenants:?}",
+                "sharing={:?} eviction={} tokens={} tenants={tenants:?}",
                 self.sharing,
+                self.eviction.name(),
                 self.tokens.len()
             ),
             format!(

@@ -116,6 +116,10 @@ labels! {
     BlockState("state") { Idle = "idle", Used = "used", }
     /// Where a block came from.
     AcquireResult("result") { Reused = "reused", Grown = "grown", Direct = "direct", }
+    /// Whether a new block's pages could be had all at once.
+    PopulateResult("result") { Populated = "populated", Refused = "refused", }
+    /// What the kernel did for a page.
+    PageFault("kind") { Minor = "minor", Major = "major", }
     /// A watermark of the governor.
     Watermark("level") { Elevated = "elevated", Critical = "critical", }
     /// What budget bytes are reserved for.
@@ -246,6 +250,8 @@ pub struct Metrics {
     pub pool_blocks: By<BlockState, Gauge>,
     /// Blocks taken.
     pub pool_acquires_total: By<AcquireResult, Counter>,
+    /// New blocks whose pages were asked for.
+    pub pool_populates_total: By<PopulateResult, Counter>,
     /// Memory limit that the governor works with.
     pub memory_limit_bytes: Gauge,
     /// Memory usage of the cgroup with the limit.
@@ -280,6 +286,8 @@ pub struct Metrics {
     pub uploads_total: By<UploadResult, Counter>,
     /// Requests refused for load, by reason.
     pub shed_total: By<ShedReason, Counter>,
+    /// Page faults of the process.
+    pub process_page_faults_total: By<PageFault, Counter>,
     /// CPU time of the process, user and system.
     pub process_cpu_seconds_total: Counter<f64, AtomicU64>,
 }
@@ -505,6 +513,10 @@ impl Metrics {
             pool_blocks: r.gauges("pool_blocks", "Blocks of the frame pool by state"),
             pool_acquires_total: r
                 .counters("pool_acquires", "Blocks taken by where they came from"),
+            pool_populates_total: r.counters(
+                "pool_populates",
+                "New blocks by whether their pages came at once; refused ones fault page by page, in the first decode",
+            ),
             memory_limit_bytes: r.gauge(
                 "memory_limit_bytes",
                 "Memory limit that the governor works with",
@@ -548,6 +560,10 @@ impl Metrics {
                 .counters("governor_transitions", "Transitions by the state entered"),
             uploads_total: r.counters("uploads", "Uploads by result"),
             shed_total: r.counters("shed", "Requests refused for load by reason"),
+            process_page_faults_total: r.counters(
+                "process_page_faults",
+                "Page faults of the process; a rise of minor ones with the loads means that blocks are not reused, of major ones that pages come from disk",
+            ),
             process_cpu_seconds_total: r.one(
                 "process_cpu_seconds",
                 "CPU time of the process, user and system",
@@ -571,6 +587,14 @@ impl Metrics {
         self.process_cpu_seconds_total
             .inner()
             .store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Sets the page faults that the process has had so far.
+    pub fn set_process_page_faults(&self, minor: u64, major: u64) {
+        for (kind, count) in [(PageFault::Minor, minor), (PageFault::Major, major)] {
+            let counter = self.process_page_faults_total.of(kind);
+            counter.inner().store(count, Ordering::Relaxed);
+        }
     }
 
     /// The exposition in OpenMetrics text.
@@ -659,9 +683,11 @@ mod tests {
         });
         metrics.set_failpoint_triggers(&[("a.b.c", 7)]);
         metrics.set_process_cpu_seconds(1.5);
+        metrics.set_process_page_faults(8, 3);
         let text = metrics.render().expect("formats");
         assert!(text.contains("backdrop_failpoint_triggers_total{failpoint=\"a.b.c\"} 7\n"));
         assert!(text.contains("backdrop_process_cpu_seconds_total 1.5\n"));
+        assert!(text.contains("backdrop_process_page_faults_total{kind=\"major\"} 3\n"));
         assert!(text.contains("backdrop_build_info{version=\"1\",features=\"failpoints\"} 1\n"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::settle;
 use crate::admin::MemoryReport;
 use crate::host::{
-    CacheHog, CacheHogSpec, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo, UndoGuard,
+    self, CacheHog, CacheHogSpec, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo, UndoGuard,
 };
 use crate::observed::BurstSeen;
 use crate::rig::{Rig, Stop};
@@ -78,7 +78,7 @@ pub(super) async fn hog(
         Ok(bytes) => bytes,
         Err(why) => return unsized_(fault, &why),
     };
-    let Some(report) = hold(rig, bytes, ramp, time, fault).await else {
+    let Some(report) = hold(rig, (bytes, false), ramp, time, fault).await else {
         return;
     };
     fault.achieved_ratio = Some(report.achieved_ratio);
@@ -106,7 +106,7 @@ fn reached(report: &HogReport) -> String {
 /// Starts a memory hog, lets it hold until its time is over, and ends it. None if that failed, which the proof says.
 async fn hold(
     rig: &Rig,
-    bytes: u64,
+    (bytes, huge_pages): (u64, bool),
     ramp: Duration,
     (until, stop): (Instant, &Stop),
     fault: &mut record::Fault,
@@ -115,6 +115,7 @@ async fn hold(
         program: rig.program.clone(),
         bytes,
         ramp,
+        huge_pages,
         leaf: rig.hog_leaf.clone(),
         cpus: Some(rig.placement.hog.clone()),
     };
@@ -163,8 +164,16 @@ pub(super) async fn burst(
         show_bytes(wanted as u64),
         of(bound)
     );
+    // A little more than is taken, since others take some of it first.
+    let warmed = tokio::task::block_in_place(|| {
+        host::warm(&rig.program, bytes + bytes / 4, &rig.placement.hog)
+    });
+    if let Err(e) = warmed {
+        fault.proof = format!("it could not be started: {e}");
+        return;
+    }
     let ramp = Duration::from_secs_f64(bytes as f64 / wanted.max(1.0));
-    let Some(report) = hold(rig, bytes, ramp, time, fault).await else {
+    let Some(report) = hold(rig, (bytes, true), ramp, time, fault).await else {
         return;
     };
     let rate = report.rate_bytes_per_s.unwrap_or(0.0);

@@ -6,7 +6,7 @@ mod cache;
 mod child;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -34,6 +34,8 @@ pub struct MemoryHogSpec {
     pub bytes: u64,
     /// Time to reach them, linearly.
     pub ramp: Duration,
+    /// Take huge pages where there are some: small ones are filled too slowly for a steep ramp.
+    pub huge_pages: bool,
     /// Leaf it runs in and is measured by.
     pub leaf: Leaf,
     /// CPUs it is confined to.
@@ -97,6 +99,9 @@ impl MemoryHog {
         let (bytes, ramp_ms) = (spec.bytes.to_string(), spec.ramp.as_millis().to_string());
         let args = ["hog", "memory", "--bytes", &bytes, "--ramp-ms", &ramp_ms];
         command.args = args.map(Into::into).to_vec();
+        if spec.huge_pages {
+            command.args.push("--huge-pages".into());
+        }
         command.cpus = spec.cpus.clone();
         command.leaf = Some(spec.leaf.clone());
         command.oom_score_adj = Some(0);
@@ -207,6 +212,35 @@ impl MemoryHog {
             killed,
             words,
         })
+    }
+}
+
+/// Takes and gives back so much memory outside of every cell. In a virtual machine memory that nobody has used lately must first
+/// be found by the host, which takes thirty times as long as filling it: a burst of it would be the host's pace, not ours.
+pub fn warm(program: &Path, bytes: u64, cpus: &CpuSet) -> Result<(), HostError> {
+    let mut command = CommandSpec::new(program);
+    let text = bytes.to_string();
+    let args = [
+        "hog",
+        "memory",
+        "--huge-pages",
+        "--ramp-ms",
+        "1",
+        "--hold-ms",
+        "1",
+    ];
+    command.args = args.map(Into::into).to_vec();
+    command.args.push("--bytes".into());
+    command.args.push(text.into());
+    command.cpus = Some(cpus.clone());
+    let (process, stdout) = ServiceProcess::spawn_piped(&command)?;
+    let _begun = listen(stdout, |_| {})?;
+    match process.wait(ANSWER_WITHIN) {
+        Some(End::Exited(0)) => Ok(()),
+        other => Err(HostError::Helper {
+            what: "warming memory",
+            why: format!("{other:?}"),
+        }),
     }
 }
 

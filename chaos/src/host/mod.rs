@@ -35,7 +35,9 @@ pub use cgroup::{
 pub use cpu::{CpuSet, Placement};
 pub use doctor::{Check, CheckState, doctor, host_facts};
 pub use error::HostError;
-pub use hog::{CacheHog, CacheHogSpec, CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec};
+pub use hog::{
+    CacheHog, CacheHogSpec, CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec, warm,
+};
 pub use ours::{mark, state_dir, unmark_empty};
 pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess};
 pub use reaper::Reaper;

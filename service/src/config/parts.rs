@@ -29,6 +29,7 @@ impl Config {
             decode_threads: self.decode_threads,
             loads_max: self.decode_threads * 2,
             limits: Limits::with_pixels_max(self.image_pixels_max),
+            eviction: self.eviction,
             access_record: self.access_record,
             ..FlyweightsConfig::default()
         }

@@ -2,6 +2,7 @@
 
 use super::units::{ByteSize, Limit, Span};
 use super::{Config, ConfigError, LogForm, Sharing, Unsafe, read_file, tokens_in, tokens_of};
+use crate::flyweight::Eviction;
 use crate::http::limits::HttpConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ raw! {
     tokens: String = "BACKDROP_TOKENS" (hide = true, hide_env_values = true);
     /// Who owns decoded pixels: flyweight or exclusive (the naive control) [default: flyweight]
     sharing: String = "BACKDROP_SHARING" (value_name = "KIND");
+    /// Order of eviction: lru, or lrfu, which counts frequency too and survives scans [default: lru]
+    eviction: String = "BACKDROP_EVICTION" (value_name = "POLICY");
     /// Most sessions [default: 2000000]
     sessions_max: u32 = "BACKDROP_SESSIONS_MAX" (value_name = "N");
     /// Most backgrounds [default: 4096]
@@ -172,6 +175,13 @@ impl Raw {
                 ("exclusive", Sharing::Exclusive),
             ],
             config.sharing,
+        )?;
+        let evictions = Eviction::ALL.map(|eviction| (eviction.name(), eviction));
+        config.eviction = choice(
+            "eviction",
+            self.eviction.as_deref(),
+            &evictions,
+            config.eviction,
         )?;
         let forms = [("text", LogForm::Text), ("json", LogForm::Json)];
         config.log = choice("log", self.log.as_deref(), &forms, config.log)?;

@@ -12,8 +12,9 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 
 #[test]
 fn flags_stand_over_the_file_and_the_file_over_defaults() {
-    let file =
-        file("sessions-max = 7\nthreads = 3\nbody-bytes-max = \"1MiB\"\nsharing = \"exclusive\"");
+    let file = file(
+        "sessions-max = 7\nthreads = 3\nbody-bytes-max = \"1MiB\"\nsharing = \"exclusive\"\neviction = \"lrfu\"",
+    );
     let flags = Raw {
         config: Some(file.path().to_owned()),
         sessions_max: Some(9),
@@ -25,6 +26,9 @@ fn flags_stand_over_the_file_and_the_file_over_defaults() {
         (config.http.body_bytes_max, config.sharing),
         (1 << 20, Sharing::Exclusive)
     );
+    assert_eq!(config.eviction, Eviction::Lrfu);
+    assert_eq!(config.flyweights().eviction, Eviction::Lrfu);
+    assert_eq!(Config::default().eviction, Eviction::Lru);
     assert_eq!(config.backgrounds_max, Config::default().backgrounds_max);
 }
 
@@ -45,6 +49,13 @@ fn a_bad_setting_names_cause_and_mend() {
             ..Raw::default()
         })
         .contains("flyweight, exclusive")
+    );
+    assert!(
+        refused(Raw {
+            eviction: Some("fifo".into()),
+            ..Raw::default()
+        })
+        .contains("lru, lrfu")
     );
     assert!(
         refused(Raw {

@@ -110,7 +110,7 @@ impl Archiver {
 
     /// Bytes that the queue may hold: a small part of the budget, since they hold back a texture each that was to make room.
     fn bytes_max(&self) -> u64 {
-        let ceiling = self.budget.report().ceiling;
+        let ceiling = self.budget.ceiling();
         self.config
             .queue_bytes_max
             .min(ceiling / self.config.queue_share)

@@ -82,7 +82,7 @@ impl Flyweights {
                     return Ok(lease);
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(id = identity.stored.id, version = identity.stored.version, %error, "load failed");
+                    tracing::debug!(id = &*identity.stored.id, version = identity.stored.version, %error, "load failed");
                     return Err(error);
                 }
                 None => {}

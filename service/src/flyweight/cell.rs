@@ -23,8 +23,9 @@ const RETIRED: u64 = 1 << 60;
 const ARCHIVING: u64 = 1 << 59;
 const PINS: u64 = (1 << 32) - 1;
 
-/// Room for one `T`.
+/// Room for one `T`. The word and the beginning of the value share a cache line, and with no other cell.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Cell<T> {
     word: AtomicU64,
     value: UnsafeCell<Option<T>>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::policy::Eviction;
 use super::pool::PoolConfig;
 use crate::codec::Limits;
 
@@ -52,6 +53,8 @@ pub struct FlyweightsConfig {
     pub limits: Limits,
     /// The frame pool's.
     pub pool: PoolConfig,
+    /// Order in which textures are evicted.
+    pub eviction: Eviction,
     /// The way to the archive and back.
     pub archiving: ArchivingConfig,
     /// Entries of the access record; 0 is off.
@@ -74,6 +77,7 @@ impl Default for FlyweightsConfig {
             negative_ttl: Duration::from_secs(1),
             limits: Limits::default(),
             pool: PoolConfig::default(),
+            eviction: Eviction::default(),
             archiving: ArchivingConfig::default(),
             access_record: 0,
         }

@@ -47,7 +47,6 @@ use catalogue::{Catalogue, CatalogueConfig, Place};
 use cell::Pin;
 use flight::Seat;
 use loader::Loader;
-use policy::Lru;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
@@ -59,7 +58,7 @@ pub use config::{ArchivingConfig, FlyweightsConfig, FlyweightsConfigError};
 pub use key::RenditionKey;
 pub use lease::{Access, Lease, LeaseError, Source};
 pub use loader::LoadError;
-pub use policy::{History, Policy};
+pub use policy::{Chosen, Eviction, History, Policy};
 pub use reclaim::ShrinkReport;
 pub use record::AccessRecord;
 pub use texture::Texture;
@@ -74,7 +73,7 @@ const OVERTAKEN_MAX: usize = 16;
 pub struct Identity {
     /// Index of the flyweight, stable within the epoch.
     pub index: u32,
-    /// Id, version, format, size, checksum, thumbnail.
+    /// Id, version, format, size, checksum, thumbnail, tags.
     pub stored: Stored,
     _thumbnail: Option<Charge>,
 }
@@ -134,8 +133,7 @@ impl std::fmt::Debug for Flyweights {
 }
 
 impl Flyweights {
-    /// An empty catalogue with a new epoch. The order of eviction is exact LRU. Slots and the table of residents live as long as
-    /// the process, so make one.
+    /// An empty catalogue with a new epoch. Slots and the table of residents live as long as the process, so make one.
     pub fn new(
         config: FlyweightsConfig,
         store: Arc<Store>,
@@ -144,7 +142,7 @@ impl Flyweights {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
         let residents = Residents::new(
-            Box::new(Lru),
+            config.eviction.policy(),
             config.access_record,
             Arc::clone(&budget),
             Arc::clone(&metrics),
@@ -252,10 +250,10 @@ impl Flyweights {
         thumbnail: Option<Charge>,
         place: Option<Place<'_>>,
     ) -> Result<Registered, CatalogueError> {
-        let (id, version) = (stored.id.clone(), stored.version);
+        let (id, version) = (Arc::clone(&stored.id), stored.version);
         if thumbnail.is_none() {
             tracing::warn!(
-                id,
+                id = &*id,
                 "no memory for the thumbnail: this background cannot be shown degraded"
             );
             stored.thumbnail = Bytes::new();
@@ -270,7 +268,6 @@ impl Flyweights {
             old = slot.show(identity, |cell| {
                 self.residents.retired(slot, cell, EvictionReason::Replaced)
             });
-            Ok(())
         })?;
         drop(old);
         self.metrics.catalogue_entries.set(self.live() as i64);
@@ -298,10 +295,6 @@ impl Flyweights {
         match self.pin(slot) {
             Some(lease) => {
                 self.residents.touch(slot, Event::Hit);
-                self.metrics
-                    .flyweight_accesses_total
-                    .of(AccessResult::Hit)
-                    .inc();
                 Ok(Some(lease))
             }
             None => slot.version().map(|_| None),
@@ -386,13 +379,15 @@ impl Flyweights {
                 }
             },
         };
-        if access == Access::Hit {
-            self.residents.touch(slot, Event::Hit);
+        match access {
+            // Counted as it is noted.
+            Access::Hit => self.residents.touch(slot, Event::Hit),
+            // Noted when it was made.
+            Access::Miss | Access::Joined => {
+                let accesses = &self.metrics.flyweight_accesses_total;
+                accesses.of(access.result()).inc();
+            }
         }
-        self.metrics
-            .flyweight_accesses_total
-            .of(access.result())
-            .inc();
         Ok((lease, access))
     }
 
@@ -491,6 +486,12 @@ impl Flyweights {
         bytes
     }
 
+    /// Brings the metrics up to date that are not kept so on the way of a hit.
+    pub fn publish(&self) {
+        self.residents.publish();
+        self.pool.settle();
+    }
+
     /// The access record in its binary form; empty when it is off.
     pub fn accesses(&self, reset: bool) -> Vec<u8> {
         self.residents
@@ -506,6 +507,6 @@ impl Drop for Flyweights {
         for slot in self.catalogue.slots() {
             drop(slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed)));
         }
-        self.pool.trim(u64::MAX);
+        self.pool.close();
     }
 }

@@ -3,8 +3,11 @@
 //! A texture *is* its block: eviction returns the block, a load takes one, and no page changes hands with the kernel. Idle blocks
 //! stay charged, as `pool_idle`: the charge changes its purpose, never its size, so nothing is counted twice. They are freed when
 //! memory presses and when a reservation needs the room. It knows no textures and no slots; who makes room is a closure.
+//!
+//! To take an idle block, and to give it back, is one short lock: that of its class. What only a reader of figures needs (that idle
+//! blocks' charges are `pool_idle`, and the metrics of blocks) is made up for when somebody reads, see [`Pool::settle`].
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use parking_lot::Mutex;
 use crate::memory::arena::{Arena, ArenaError, Block, HUGE_PAGE};
 use crate::memory::aside;
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
-use crate::metrics::{AcquireResult, BlockState, Metrics};
+use crate::metrics::{AcquireResult, BlockState, Metrics, PopulateResult};
 
 /// Size classes in bytes. The last is exactly right for 1920×1080 RGBA (8,294,400 bytes).
 pub const CLASSES: [usize; 7] = [
@@ -39,19 +42,30 @@ impl Default for PoolConfig {
     }
 }
 
-/// A class's idle blocks with their charges.
-type Idle = Vec<(Block, Charge)>;
+/// A class's idle blocks.
+#[derive(Debug, Default)]
+struct Idle {
+    /// Their charges may still be as `textures`.
+    blocks: Vec<Box<Held>>,
+    /// Blocks taken from here, ever.
+    reused: u64,
+}
+
 type MakeRoom = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// See the file's description.
+/// See the file's description. It lives as long as the process, so make one.
 pub struct Pool {
+    /// Itself, for its blocks: to count how many refer to it would be half the cost of taking one.
+    me: OnceLock<&'static Arc<Pool>>,
     arena: Arc<Arena>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     config: PoolConfig,
     idle: [Mutex<Idle>; CLASSES.len()],
-    idle_blocks: AtomicUsize,
+    /// Idle blocks and those in use.
     blocks: AtomicUsize,
+    /// Blocks that come back are freed.
+    closed: AtomicBool,
     /// No lock: what it evicts is dropped while it runs.
     make_room: OnceLock<MakeRoom>,
 }
@@ -59,8 +73,7 @@ pub struct Pool {
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
-            .field("idle", &self.idle_blocks)
-            .field("blocks", &self.blocks)
+            .field("counts", &self.counts())
             .finish_non_exhaustive()
     }
 }
@@ -76,102 +89,85 @@ fn alignment(bytes: usize) -> usize {
 /// The right to one block, with its bytes charged. Made without touching memory; [`Ticket::realise`] does that.
 #[derive(Debug)]
 pub struct Ticket {
-    pool: Arc<Pool>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Reused(PoolBlock),
-    /// A place in the count and a charge, as a block without memory yet: dropped, it gives both back.
-    Grow(usize, PoolBlock),
-    Direct(usize, Charge),
+    /// An idle block, or one without memory yet: a place in the count and a charge. Dropped, it gives back what it has.
+    block: PoolBlock,
 }
 
 impl Ticket {
     /// Takes the block. A new one is faulted in here, which takes about a millisecond: not on an async worker.
-    pub fn realise(self) -> Result<PoolBlock, ArenaError> {
-        let Ticket { pool, kind } = self;
-        match kind {
-            Kind::Reused(block) => {
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Reused)
-                    .inc();
-                Ok(block)
-            }
-            Kind::Grow(class, mut grown) => {
-                let mut block = pool
-                    .arena
-                    .allocate(CLASSES[class], alignment(CLASSES[class]))?;
-                block.populate();
-                grown.block = Some(block);
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Grown)
-                    .inc();
-                pool.publish();
-                Ok(grown)
-            }
-            Kind::Direct(bytes, charge) => {
-                let mut block = pool.arena.allocate(bytes, alignment(bytes))?;
-                block.populate();
-                pool.metrics
-                    .pool_acquires_total
-                    .of(AcquireResult::Direct)
-                    .inc();
-                Ok(PoolBlock {
-                    pool,
-                    class: None,
-                    block: Some(block),
-                    charge: Some(charge),
-                })
-            }
+    pub fn realise(mut self) -> Result<PoolBlock, ArenaError> {
+        if let Some(held) = &mut self.block.held
+            && held.block.is_none()
+        {
+            self.block.pool.make(held)?;
         }
+        Ok(self.block)
     }
+}
+
+/// What a block consists of.
+#[derive(Debug)]
+struct Held {
+    /// `None`: not one of the pool's.
+    class: Option<usize>,
+    /// `None`: not made yet.
+    block: Option<Block>,
+    charge: Charge,
 }
 
 /// A block in use, charged as `textures`. Dropped, it becomes idle, or is freed when it was no pool block.
 #[derive(Debug)]
 pub struct PoolBlock {
-    pool: Arc<Pool>,
-    class: Option<usize>,
-    block: Option<Block>,
-    charge: Option<Charge>,
+    pool: &'static Arc<Pool>,
+    /// Boxed, so that to take a block and to give it back moves a pointer. Only drop takes it out.
+    held: Option<Box<Held>>,
 }
 
 impl PoolBlock {
+    fn block(&self) -> Option<&Block> {
+        self.held.as_ref()?.block.as_ref()
+    }
+
     /// The first `bytes` of it. Panics when it is shorter, which its caller has seen to.
     pub fn bytes(&self, bytes: usize) -> &[u8] {
-        &self.block.as_ref().map_or(&[][..], Block::as_slice)[..bytes]
+        &self.block().map_or(&[][..], Block::as_slice)[..bytes]
     }
 
     /// The same for writing.
     pub fn bytes_mut(&mut self, bytes: usize) -> &mut [u8] {
-        &mut self.block.as_mut().map_or(&mut [][..], Block::as_mut_slice)[..bytes]
+        let block = self.held.as_mut().and_then(|held| held.block.as_mut());
+        &mut block.map_or(&mut [][..], Block::as_mut_slice)[..bytes]
     }
 
     /// Whether it falls idle when it is dropped, rather than being freed.
     pub(super) fn is_pooled(&self) -> bool {
-        self.class.is_some()
+        self.held.as_ref().is_some_and(|held| held.class.is_some())
     }
 
     /// Bytes that it takes, and that are charged for it.
     pub fn size(&self) -> u64 {
-        self.charge.as_ref().map_or(0, Charge::bytes)
+        self.held.as_ref().map_or(0, |held| held.charge.bytes())
     }
 }
 
 impl Drop for PoolBlock {
     fn drop(&mut self) {
-        match (self.class, self.block.take(), self.charge.take()) {
-            (Some(class), Some(block), Some(charge)) => self.pool.put_idle(class, block, charge),
-            (Some(_), None, _) => {
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        match (held.class, &held.block) {
+            (Some(class), Some(_)) => self.pool.put_idle(class, held),
+            (Some(_), None) => {
                 self.pool.blocks.fetch_sub(1, Ordering::Relaxed);
             }
-            // A large one, which takes its time to unmap: a tuple drops in order, so memory goes before its charge.
-            (_, Some(block), charge) => aside::discard((block, charge)),
-            (_, None, charge) => drop(charge),
+            (None, _) => {
+                let Held { block, charge, .. } = *held;
+                match block {
+                    // A large one, which takes its time to unmap: a tuple drops in order, so memory goes before its charge.
+                    Some(block) => aside::discard((block, charge)),
+                    None => drop(charge),
+                }
+            }
         }
     }
 }
@@ -184,16 +180,33 @@ impl Pool {
         metrics: Arc<Metrics>,
         config: PoolConfig,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let pool = Arc::new(Self {
+            me: OnceLock::new(),
             arena,
             budget,
             metrics,
             config,
             idle: Default::default(),
-            idle_blocks: AtomicUsize::new(0),
             blocks: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             make_room: OnceLock::new(),
-        })
+        });
+        let me: &'static Arc<Self> = Box::leak(Box::new(Arc::clone(&pool)));
+        pool.me.get_or_init(|| me);
+        pool.budget.set_settler(|| me.settle());
+        pool
+    }
+
+    fn me(&self) -> &'static Arc<Self> {
+        self.me
+            .get()
+            .unwrap_or_else(|| unreachable!("set before anybody has the pool"))
+    }
+
+    /// Frees all idle blocks, and from now on every block that comes back.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.trim(u64::MAX);
     }
 
     /// Sets what is called when a block is wanted and there is no room: it makes one texture go and says whether one went.
@@ -213,6 +226,15 @@ impl Pool {
         if let Some(ticket) = self.attempt_aside(bytes).await? {
             return Ok(ticket);
         }
+        // Boxed, so that whoever finds a block at once carries no room for the wait.
+        Box::pin(self.wait_for_room(bytes, wait)).await
+    }
+
+    async fn wait_for_room(
+        self: &Arc<Self>,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Ticket, ReserveError> {
         let exhausted = || {
             let available = self.budget.available(Purpose::Textures);
             ReserveError::Exhausted {
@@ -258,10 +280,7 @@ impl Pool {
         if self.budget.growth_open()
             && let Some(block) = class.and_then(|class| self.take_idle(class))
         {
-            return Ok(Ticket {
-                pool: Arc::clone(self),
-                kind: Kind::Reused(block),
-            });
+            return Ok(Ticket { block });
         }
         let size = class.map_or_else(
             || Arena::usable_size(bytes as usize, alignment(bytes as usize)),
@@ -270,7 +289,7 @@ impl Pool {
         let charge = self
             .budget
             .try_reserve_free(Purpose::Textures, size as u64)?;
-        Ok(self.ticket(class, size, charge))
+        Ok(self.ticket(class, charge))
     }
 
     /// One try, without waiting, evicting what must go: not on an async worker. `None`: no room now.
@@ -298,29 +317,48 @@ impl Pool {
         Ok(None)
     }
 
-    fn ticket(self: &Arc<Self>, class: Option<usize>, bytes: usize, charge: Charge) -> Ticket {
+    /// A block without memory yet: one of the pool's if there is a place left.
+    fn ticket(self: &Arc<Self>, class: Option<usize>, charge: Charge) -> Ticket {
         let fits = |blocks: usize| (blocks < self.config.blocks_max).then_some(blocks + 1);
-        let kind = match class {
-            Some(class)
-                if self
-                    .blocks
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-                    .is_ok() =>
-            {
-                let empty = PoolBlock {
-                    pool: Arc::clone(self),
-                    class: Some(class),
-                    block: None,
-                    charge: Some(charge),
-                };
-                Kind::Grow(class, empty)
-            }
-            _ => Kind::Direct(bytes, charge),
+        let counted = |_: &usize| {
+            self.blocks
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+                .is_ok()
+        };
+        let held = Held {
+            class: class.filter(counted),
+            block: None,
+            charge,
         };
         Ticket {
-            pool: Arc::clone(self),
-            kind,
+            block: PoolBlock {
+                pool: self.me(),
+                held: Some(Box::new(held)),
+            },
         }
+    }
+
+    /// Takes the memory that a block's charge is for.
+    fn make(&self, held: &mut Held) -> Result<(), ArenaError> {
+        let bytes = held.charge.bytes() as usize;
+        let mut block = self.arena.allocate(bytes, alignment(bytes))?;
+        self.populate(&mut block);
+        held.block = Some(block);
+        let origin = match held.class {
+            Some(_) => AcquireResult::Grown,
+            None => AcquireResult::Direct,
+        };
+        self.metrics.pool_acquires_total.of(origin).inc();
+        self.publish();
+        Ok(())
+    }
+
+    fn populate(&self, block: &mut Block) {
+        let result = match block.populate() {
+            true => PopulateResult::Populated,
+            false => PopulateResult::Refused,
+        };
+        self.metrics.pool_populates_total.of(result).inc();
     }
 
     fn evict_one(&self) -> bool {
@@ -328,23 +366,26 @@ impl Pool {
     }
 
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
-        let (block, charge) = self.idle[class].lock().pop()?;
-        self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
-        self.publish();
-        let charge = Some(charge.transfer(Purpose::Textures));
+        let mut held = {
+            let mut idle = self.idle[class].lock();
+            let held = idle.blocks.pop()?;
+            idle.reused += 1;
+            held
+        };
+        // Nothing to do, unless somebody read the figures since it fell idle.
+        held.charge.transfer_to(Purpose::Textures);
         Some(PoolBlock {
-            pool: Arc::clone(self),
-            class: Some(class),
-            block: Some(block),
-            charge,
+            pool: self.me(),
+            held: Some(held),
         })
     }
 
-    fn put_idle(&self, class: usize, block: Block, charge: Charge) {
-        let charge = charge.transfer(Purpose::PoolIdle);
-        self.idle[class].lock().push((block, charge));
-        self.idle_blocks.fetch_add(1, Ordering::Relaxed);
-        self.publish();
+    fn put_idle(&self, class: usize, held: Box<Held>) {
+        self.idle[class].lock().blocks.push(held);
+        // Looked at after the block was put there: either the end of the pool finds the block, or we find the end.
+        if self.closed.load(Ordering::SeqCst) {
+            self.trim(u64::MAX);
+        }
         // A load that waits for room can take this one, though nothing was released.
         self.budget.poke();
     }
@@ -354,11 +395,11 @@ impl Pool {
         let mut freed = 0;
         for class in (0..CLASSES.len()).rev() {
             while freed < bytes {
-                let Some((block, charge)) = self.idle[class].lock().pop() else {
+                let Some(held) = self.idle[class].lock().blocks.pop() else {
                     break;
                 };
+                let Held { block, charge, .. } = *held;
                 freed += charge.bytes();
-                self.idle_blocks.fetch_sub(1, Ordering::Relaxed);
                 self.blocks.fetch_sub(1, Ordering::Relaxed);
                 drop(block);
                 drop(charge);
@@ -377,13 +418,25 @@ impl Pool {
 
     /// Idle blocks, and all blocks of the pool.
     pub fn counts(&self) -> (usize, usize) {
-        (
-            self.idle_blocks.load(Ordering::Relaxed),
-            self.blocks.load(Ordering::Relaxed),
-        )
+        let idle = self.idle.iter().map(|idle| idle.lock().blocks.len());
+        (idle.sum(), self.blocks.load(Ordering::Relaxed))
+    }
+
+    /// Has the charges of idle blocks be `pool_idle`, and brings the metrics up to date.
+    pub fn settle(&self) {
+        for idle in &self.idle {
+            for held in &mut idle.lock().blocks {
+                held.charge.transfer_to(Purpose::PoolIdle);
+            }
+        }
+        self.publish();
     }
 
     fn publish(&self) {
+        let reused: u64 = self.idle.iter().map(|idle| idle.lock().reused).sum();
+        let counter = self.metrics.pool_acquires_total.of(AcquireResult::Reused);
+        // Upwards only: of two who publish at the same time, the one who looked first may come last.
+        counter.inner().fetch_max(reused, Ordering::Relaxed);
         let (idle, blocks) = self.counts();
         self.metrics
             .pool_blocks
@@ -510,6 +563,43 @@ mod tests {
         let (pool, budget, _) = pool(64 * MIB, 2);
         drop(pool.attempt(FULL_HD).expect("fits"));
         assert_eq!((budget.used(), pool.counts()), (0, (0, 0)));
+    }
+
+    #[test]
+    fn figures_are_settled_when_they_are_read() {
+        let (pool, budget, _) = pool(64 * MIB, 256);
+        let first = take(&pool, FULL_HD).expect("room");
+        drop(take(&pool, MIB).expect("room"));
+        drop(take(&pool, MIB).expect("an idle one"));
+        pool.settle();
+        let acquires = |result| pool.metrics.pool_acquires_total.of(result).get();
+        let blocks = |state| pool.metrics.pool_blocks.of(state).get();
+        let populates = |result| pool.metrics.pool_populates_total.of(result).get();
+        let (grown, reused) = (AcquireResult::Grown, AcquireResult::Reused);
+        assert_eq!((acquires(grown), acquires(reused)), (2, 1));
+        assert_eq!((blocks(BlockState::Used), blocks(BlockState::Idle)), (1, 1));
+        let asked = populates(PopulateResult::Populated) + populates(PopulateResult::Refused);
+        assert_eq!(asked, 2, "once for each new block");
+        let by_purpose = || {
+            let by = |purpose| budget.used_by(purpose);
+            (by(Purpose::Textures), by(Purpose::PoolIdle))
+        };
+        assert_eq!(by_purpose(), (8 * MIB, MIB));
+        let again = take(&pool, MIB).expect("the settled one");
+        assert_eq!(by_purpose(), (9 * MIB, 0));
+        drop((first, again));
+        assert_eq!(by_purpose(), (0, 9 * MIB));
+    }
+
+    #[test]
+    fn a_block_that_comes_back_to_a_closed_pool_is_freed() {
+        let (pool, budget, arena) = pool(64 * MIB, 256);
+        let late = take(&pool, FULL_HD).expect("room");
+        drop(take(&pool, MIB).expect("room"));
+        pool.close();
+        assert_eq!((budget.used(), arena.ledger_bytes()), (8 * MIB, 8 * MIB));
+        drop(late);
+        assert_eq!((budget.used(), arena.ledger_bytes()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,16 +4,18 @@
 //! Invariant: a slot is in the set exactly while its present texture can be leased. A texture that was retired under a lease
 //! *lingers* until the last one is dropped: it is counted as pinned, and its memory is charged.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use prometheus_client::metrics::counter::Counter;
 
 use super::archiver::Archiver;
 use super::cell::{Cell, Left, Pin};
-use super::policy::Policy;
+use super::policy::{Chosen, Policy};
 use super::pool::Pool;
 use super::record::{AccessRecord, Event};
 use super::slot::{Control, Slot};
@@ -21,7 +23,7 @@ use super::sync::{Flaw, Mutex, planted};
 use super::texture::Texture;
 use crate::failpoints;
 use crate::memory::budget::Budget;
-use crate::metrics::{EvictionReason, Label, Metrics, ShrinkResult};
+use crate::metrics::{AccessResult, EvictionReason, Label, Metrics, ShrinkResult};
 
 /// What a pass did. Sizes in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,19 +57,29 @@ pub struct ShrinkReport {
 struct Resident {
     slot: &'static Slot,
     bytes: u64,
+    /// Rank with which it stands in the queue; an entry with another one is an old one.
+    queued: u64,
 }
+
+/// Who may be next to go: ranks, as they were when they were queued, with the slots' indices; the lowest on top.
+type Queue = BinaryHeap<Reverse<(u64, u32)>>;
 
 /// See the file's description.
 #[derive(Debug)]
 pub(super) struct Residents {
     set: Mutex<BTreeMap<u32, Resident>>,
+    /// Locked after the set only.
+    queue: Mutex<Queue>,
     count: AtomicU64,
     bytes: AtomicU64,
     /// Textures that linger, and their bytes. They change under the set's lock.
     lingering: AtomicU64,
     lingering_bytes: AtomicU64,
+    /// Numbers the accesses: the last number is how many there were.
     clock: AtomicU64,
-    policy: Box<dyn Policy>,
+    /// Accesses that were no hits.
+    others: AtomicU64,
+    policy: Chosen,
     record: Option<AccessRecord>,
     pub(super) archiver: RwLock<Option<Arc<Archiver>>>,
     pub(super) budget: Arc<Budget>,
@@ -76,18 +88,20 @@ pub(super) struct Residents {
 
 impl Residents {
     pub(super) fn new(
-        policy: Box<dyn Policy>,
+        policy: Chosen,
         record: usize,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             set: Mutex::default(),
+            queue: Mutex::default(),
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             lingering: AtomicU64::new(0),
             lingering_bytes: AtomicU64::new(0),
             clock: AtomicU64::new(0),
+            others: AtomicU64::new(0),
             policy,
             record: (record > 0).then(|| AccessRecord::new(record)),
             archiver: RwLock::default(),
@@ -108,13 +122,25 @@ impl Residents {
         self.record.as_ref()
     }
 
-    /// Notes an access: its place in the order, and in the record if there is one.
+    /// Notes an access: its place in the order, and in the record if there is one. A hit is counted here and nowhere else; without
+    /// a record the clock does it along the way, since one more counter would cost a hit a fifth of its time.
     pub(super) fn touch(&self, slot: &Slot, event: Event) {
+        let hit = event == Event::Hit;
         let tick = match &self.record {
-            Some(record) => record.push(slot.index, event, self.count()),
-            None => self.clock.fetch_add(1, Ordering::Relaxed) + 1,
+            Some(record) => {
+                if hit {
+                    self.hits_total().inc();
+                }
+                record.push(slot.index, event, self.count())
+            }
+            None => {
+                if !hit {
+                    self.others.fetch_add(1, Ordering::Relaxed);
+                }
+                self.clock.fetch_add(1, Ordering::Relaxed) + 1
+            }
         };
-        slot.history.touch(tick);
+        self.policy.touch(&slot.history, tick, self.count());
     }
 
     /// Notes what is no access to a texture, which leaves the order as it is.
@@ -134,7 +160,16 @@ impl Residents {
         let bytes = texture.bytes();
         let mut set = self.set.lock();
         let pin = slot.install(control, texture)?;
-        set.insert(slot.index, Resident { slot, bytes });
+        let queued = self.policy.rank(&slot.history);
+        set.insert(
+            slot.index,
+            Resident {
+                slot,
+                bytes,
+                queued,
+            },
+        );
+        self.enqueue(&set, queued, slot.index);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.note(slot, Event::Loaded);
@@ -161,7 +196,18 @@ impl Residents {
         Some(resident.bytes)
     }
 
-    fn publish(&self) {
+    fn hits_total(&self) -> &Counter {
+        self.metrics.flyweight_accesses_total.of(AccessResult::Hit)
+    }
+
+    /// Brings the metrics up to date.
+    pub(super) fn publish(&self) {
+        if self.record.is_none() {
+            let accesses = self.clock.load(Ordering::Relaxed);
+            let hits = accesses.saturating_sub(self.others.load(Ordering::Relaxed));
+            // Upwards only: of two who publish at the same time, the one who looked first may come last.
+            self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
+        }
         self.metrics
             .flyweight_resident_textures
             .set(self.count() as i64);
@@ -248,6 +294,47 @@ impl Residents {
             .is_some()
     }
 
+    fn enqueue(&self, set: &BTreeMap<u32, Resident>, rank: u64, index: u32) {
+        let mut queue = self.queue.lock();
+        queue.push(Reverse((rank, index)));
+        // Entries of textures that left otherwise than by their turn stay behind; now and then they are cleared away.
+        if queue.len() > 2 * set.len() + 64 {
+            *queue = set
+                .values()
+                .map(|resident| Reverse((resident.queued, resident.slot.index)))
+                .collect();
+        }
+    }
+
+    /// The texture of the lowest rank of those that are neither pinned nor on their way to the archive; it stays in the set and the
+    /// queue. Exact, without looking at all of them: no access lowers a rank, so whose rank is what it was when it was queued, and is
+    /// the lowest queued, has the lowest of all.
+    fn next_victim(&self, set: &mut BTreeMap<u32, Resident>) -> Option<Resident> {
+        let mut queue = self.queue.lock();
+        let mut passed_over = Vec::new();
+        let victim = loop {
+            let Some(entry @ Reverse((rank, index))) = queue.pop() else {
+                break None;
+            };
+            let Some(resident) = set.get_mut(&index).filter(|there| there.queued == rank) else {
+                continue;
+            };
+            let present = self.policy.rank(&resident.slot.history);
+            if present != rank {
+                resident.queued = present;
+                queue.push(Reverse((present, index)));
+                continue;
+            }
+            passed_over.push(entry);
+            let look = resident.slot.cell().map(Cell::look);
+            if look.is_some_and(|look| look.pins == 0 && !look.archiving) {
+                break Some(*resident);
+            }
+        };
+        queue.extend(passed_over);
+        victim
+    }
+
     /// Evicts the one texture whose turn it is. False when all are under a lease.
     ///
     /// The one whose turn it is may go to the archive, which gives its memory back only when it is written; the next one then
@@ -257,16 +344,7 @@ impl Residents {
         let mut may_archive = true;
         // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
         for _ in 0..set.len() + 64 {
-            let unpinned = set.values().filter(|resident| {
-                resident
-                    .slot
-                    .cell()
-                    .map(Cell::look)
-                    .is_some_and(|look| look.pins == 0 && !look.archiving)
-            });
-            let Some(&victim) =
-                unpinned.min_by_key(|resident| self.policy.rank(&resident.slot.history))
-            else {
+            let Some(victim) = self.next_victim(&mut set) else {
                 drop(set);
                 match self.withdraw_one() {
                     // It was leased again meanwhile, which made another one's turn.
@@ -378,7 +456,7 @@ impl Residents {
             false => ShrinkResult::Short,
         };
         self.metrics.flyweight_shrinks_total.of(result).inc();
-        log(&report, target, reason, self.policy.name());
+        log(&report, target, reason, self.policy.eviction().name());
         report
     }
 

@@ -21,7 +21,7 @@ use super::sync::{Flaw, Ordering, any_planted, plant};
 use super::*;
 use crate::codec::{Format, Size};
 use crate::memory::budget::BudgetConfig;
-use crate::store::StoreConfig;
+use crate::store::{StoreConfig, Tags};
 
 const SIZE: Size = Size::new(8, 2);
 const TEXTURE: u64 = 512 << 10;
@@ -74,13 +74,14 @@ struct World {
 
 fn stored(version: u32) -> Stored {
     Stored {
-        id: "beach".to_owned(),
+        id: "beach".into(),
         version,
         format: Format::Png,
         size: SIZE,
         bytes: 0,
         checksum: 0,
         thumbnail: Bytes::new(),
+        tags: Tags::default(),
     }
 }
 

@@ -55,14 +55,16 @@ impl Control {
     }
 }
 
+/// What a hit reads and writes lies in one cache line, and no two slots share one.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Slot {
-    pub(super) index: u32,
-    pub(super) history: History,
-    pub(super) control: Mutex<Control>,
-    status: AtomicU64,
-    identity: ArcSwapOption<Identity>,
     active: Active<Texture>,
+    pub(super) history: History,
+    status: AtomicU64,
+    pub(super) index: u32,
+    identity: ArcSwapOption<Identity>,
+    pub(super) control: Mutex<Control>,
 }
 
 impl Slot {

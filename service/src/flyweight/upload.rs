@@ -13,7 +13,7 @@ use super::loader::LoadError;
 use super::{CatalogueError, Flyweights, OVERTAKEN_MAX, Registered};
 use crate::codec::{self, CodecError};
 use crate::memory::budget::Purpose;
-use crate::store::{Damaged, StoreError, Stored, checksum, valid_id};
+use crate::store::{Damaged, StoreError, Stored, Tags, checksum, valid_id};
 
 /// What a writer wants to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,12 +117,23 @@ impl Flyweights {
         image: Bytes,
         wanted: Precondition,
     ) -> Result<Registered, UploadError> {
+        self.upload_tagged(id, image, Tags::default(), wanted).await
+    }
+
+    /// The same with tags, which belong to the version as its picture does: a later upload brings its own.
+    pub async fn upload_tagged(
+        self: &Arc<Self>,
+        id: &str,
+        image: Bytes,
+        tags: Tags,
+        wanted: Precondition,
+    ) -> Result<Registered, UploadError> {
         if !valid_id(id) {
             return Err(CatalogueError::BadId(id.to_owned()).into());
         }
         self.check_precondition(id, wanted)?;
         let inspected = self.loader.inspect(&image).await?;
-        let (flyweights, id) = (Arc::clone(self), id.to_owned());
+        let (flyweights, id) = (Arc::clone(self), Arc::<str>::from(id));
         // From here on in a task of its own: a caller that goes away must not leave the disk ahead of the catalogue.
         let keep = async move {
             let _turn = flyweights.turn(&id).await;
@@ -136,6 +147,7 @@ impl Flyweights {
                 bytes: image.len() as u64,
                 checksum: checksum(&image),
                 thumbnail: inspected.thumbnail.into(),
+                tags,
             };
             flyweights.keep(stored, image, place).await
         };
@@ -151,7 +163,7 @@ impl Flyweights {
         image: Bytes,
         place: Place<'_>,
     ) -> Result<Registered, UploadError> {
-        let (id, version) = (stored.id.clone(), stored.version);
+        let (id, version) = (Arc::clone(&stored.id), stored.version);
         let store = &self.loader.store;
         let kept = store.put(&stored, image).await;
         let bytes = stored.thumbnail.len() as u64;
@@ -236,7 +248,7 @@ impl Flyweights {
             let live = self.list(None, usize::MAX);
             let live = live.iter().map(|identity| {
                 let stored = &identity.stored;
-                (stored.id.clone(), (stored.version, stored.checksum))
+                (stored.id.to_string(), (stored.version, stored.checksum))
             });
             let (archive, live) = (Arc::clone(archive), live.collect());
             // Best effort: what stays is never read, it only takes place.
@@ -257,10 +269,10 @@ impl Flyweights {
             }
         }
         for stored in found.live {
-            let id = stored.id.clone();
+            let id = Arc::clone(&stored.id);
             match self.insert_or_replace(stored) {
                 Ok(_) => report.live += 1,
-                Err(error) => report.refused.push((id, error)),
+                Err(error) => report.refused.push((id.to_string(), error)),
             }
         }
         self.prune_archive().await;

@@ -157,13 +157,28 @@ fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
     Ok(respond::json(json))
 }
 
-/// User and system time from the text of `/proc/self/stat`. The name in it may hold spaces and parentheses.
-fn cpu_seconds(stat: &str) -> Option<f64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some((user + system) as f64 / TICKS_PER_SECOND)
+/// What the process has used so far.
+#[derive(Debug, PartialEq)]
+struct Used {
+    minor_faults: u64,
+    major_faults: u64,
+    /// User and system time.
+    cpu_seconds: f64,
+}
+
+impl Used {
+    /// Reads the text of `/proc/self/stat`. The name in it may hold spaces and parentheses.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, fields) = stat.rsplit_once(')')?;
+        // The first one here is the third of the manual.
+        let fields: Vec<&str> = fields.split_ascii_whitespace().take(13).collect();
+        let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
+        Some(Self {
+            minor_faults: number(10)?,
+            major_faults: number(12)?,
+            cpu_seconds: (number(14)? + number(15)?) as f64 / TICKS_PER_SECOND,
+        })
+    }
 }
 
 async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem> {
@@ -252,15 +267,15 @@ impl Service {
     }
 
     fn exposition(&self) -> Result<Answer, Problem> {
-        if let Some(seconds) = std::fs::read_to_string("/proc/self/stat")
-            .ok()
-            .as_deref()
-            .and_then(cpu_seconds)
-        {
-            self.metrics.set_process_cpu_seconds(seconds);
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        if let Some(used) = Used::parse(&stat) {
+            self.metrics.set_process_cpu_seconds(used.cpu_seconds);
+            self.metrics
+                .set_process_page_faults(used.minor_faults, used.major_faults);
         }
         self.metrics.set_failpoint_triggers(&failpoints::triggers());
         self.flyweights.pinned_bytes();
+        self.flyweights.publish();
         let text = self
             .metrics
             .render()
@@ -445,9 +460,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_read_past_any_name() {
+    fn cpu_time_and_faults_are_read_past_any_name() {
         let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 4 0 100 0 0";
-        assert_eq!(cpu_seconds(stat), Some(4.0));
-        assert_eq!(cpu_seconds("nonsense"), None);
+        let used = Used {
+            minor_faults: 7,
+            major_faults: 9,
+            cpu_seconds: 4.0,
+        };
+        assert_eq!(Used::parse(stat), Some(used));
+        assert_eq!(Used::parse("nonsense"), None);
+        assert_eq!(Used::parse("7 (cut off) R 1 2 3"), None);
     }
 }

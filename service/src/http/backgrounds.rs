@@ -5,7 +5,7 @@ use super::auth::Caller;
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
-use super::{Service, query_number, query_value};
+use super::{Service, query_number, query_value, query_values};
 use crate::codec::CodecError;
 use crate::flyweight::{
     CatalogueError, Identity, LoadError, Precondition, RemoveError, UploadError, WorkerError,
@@ -13,7 +13,7 @@ use crate::flyweight::{
 use crate::memory::State;
 use crate::memory::budget::{Purpose, ReserveError};
 use crate::metrics::UploadResult;
-use crate::store::{StoreError, checksum_text, valid_id};
+use crate::store::{StoreError, Tags, checksum_text, valid_id};
 use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH,
@@ -27,8 +27,10 @@ use std::sync::Arc;
 const LIST_LIMIT: usize = 100;
 /// Most entries of one page.
 const LIST_LIMIT_MAX: usize = 10_000;
-/// Most bytes that one entry of the list takes while it is made: at most 250 of JSON, the rest the value it is made from.
-const LIST_ENTRY_BYTES: usize = 512;
+/// Most bytes that one entry of the list takes while it is made: its JSON and the value that is made from.
+const LIST_ENTRY_BYTES: usize = 1024;
+/// Most bytes of an entry's JSON, its tags apart: each of these takes its own length and three more.
+const LIST_ENTRY_JSON_BYTES: usize = 272;
 /// Most bytes of a list without entries.
 const LIST_BYTES: usize = 256;
 
@@ -42,6 +44,7 @@ struct Metadata<'a> {
     format: &'static str,
     bytes: u64,
     checksum: String,
+    tags: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<String>,
 }
@@ -58,6 +61,7 @@ impl<'a> Metadata<'a> {
             format: stored.format.name(),
             bytes: stored.bytes,
             checksum: checksum_text(stored.checksum),
+            tags: stored.tags.sorted(),
             epoch: epoch.map(|epoch| epoch.to_string()),
         }
     }
@@ -71,7 +75,7 @@ struct Page<'a> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    let mut json = Vec::with_capacity(LIST_ENTRY_BYTES);
+    let mut json = Vec::with_capacity(LIST_ENTRY_JSON_BYTES);
     write_json(&mut json, value)?;
     Ok(json)
 }
@@ -226,10 +230,10 @@ pub async fn put(
     service: &Service,
     caller: Caller,
     id: &str,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Incoming,
 ) -> Result<Answer, Problem> {
-    let outcome = upload(service, caller, id, headers, body).await;
+    let outcome = upload(service, caller, id, parts, body).await;
     let result = outcome
         .as_ref()
         .map_or_else(result_of, |_| UploadResult::Ok);
@@ -241,12 +245,14 @@ async fn upload(
     service: &Service,
     caller: Caller,
     id: &str,
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Incoming,
 ) -> Result<Answer, Problem> {
     caller.needs_catalogue()?;
     let id = checked_id(id)?;
-    let wanted = precondition(headers)?;
+    let wanted = precondition(&parts.headers)?;
+    let tags = Tags::of(query_values(parts.uri.query().unwrap_or_default(), "tag"))
+        .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
     if service.memory.state() == State::Critical {
         return Err(Kind::MemoryCritical.into());
     }
@@ -271,7 +277,8 @@ async fn upload(
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
     let image = respond::charged(received.bytes, received.charge);
     let uploading = async {
-        let registered = service.flyweights.upload(id, image, wanted).await;
+        let flyweights = &service.flyweights;
+        let registered = flyweights.upload_tagged(id, image, tags, wanted).await;
         registered.map_err(|error| upload_problem(service, &error))
     };
     let registered = service.in_time(uploading).await?;
@@ -427,10 +434,12 @@ pub async fn list(service: &Service, parts: &Parts) -> Result<Answer, Problem> {
         next: identities
             .last()
             .filter(|_| more)
-            .map(|identity| identity.stored.id.as_str()),
+            .map(|identity| &*identity.stored.id),
     };
     // A background may have come since the count: the buffer grows then, by less than what the values leave free.
-    let mut json = Vec::with_capacity(LIST_BYTES + entries * LIST_ENTRY_BYTES / 2);
+    let tags = identities.iter().map(|identity| &identity.stored.tags);
+    let tag_bytes: usize = tags.map(Tags::json_bytes).sum();
+    let mut json = Vec::with_capacity(LIST_BYTES + entries * LIST_ENTRY_JSON_BYTES + tag_bytes);
     write_json(&mut json, &page)?;
     if let Some(charge) = &mut charge {
         let kept = charge.bytes().min(json.capacity() as u64);
@@ -442,10 +451,15 @@ pub async fn list(service: &Service, parts: &Parts) -> Result<Answer, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{TAG_BYTES_MAX, TAGS_MAX};
 
     #[test]
     fn the_longest_entry_of_a_list_takes_no_more_than_is_reserved() {
         let id = "x".repeat(64);
+        let tags: Vec<String> = (0..TAGS_MAX)
+            .map(|number| format!("{number}{}", "x".repeat(TAG_BYTES_MAX - 1)))
+            .collect();
+        let most = Tags::of(tags.iter().map(String::as_str)).expect("well formed");
         let longest = Metadata {
             id: &id,
             flyweight: u32::MAX,
@@ -455,11 +469,15 @@ mod tests {
             format: "webp",
             bytes: u64::MAX,
             checksum: checksum_text(u64::MAX),
+            tags: most.sorted(),
             epoch: None,
         };
         let json = to_json(&longest).expect("json").len();
-        assert!(json <= LIST_ENTRY_BYTES / 2, "{json}");
-        let made_from = size_of::<Metadata<'_>>() + longest.checksum.len() + size_of::<Arc<()>>();
+        assert!(json <= LIST_ENTRY_JSON_BYTES + most.json_bytes(), "{json}");
+        let made_from = size_of::<Metadata<'_>>()
+            + longest.checksum.len()
+            + longest.tags.capacity() * size_of::<&str>()
+            + size_of::<Arc<()>>();
         assert!(json + made_from <= LIST_ENTRY_BYTES, "{made_from}");
         let page = Page {
             epoch: u64::MAX.to_string(),

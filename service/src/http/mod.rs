@@ -171,9 +171,7 @@ impl Service {
             Route::SessionView => session::patch_view(self, caller, part, body).await,
             // Its deadline is handed down, so that a late frame is told apart by what was late.
             Route::SessionFrame => frame::preview(self, caller, part, parts).await,
-            Route::BackgroundPut => {
-                backgrounds::put(self, caller, part, &parts.headers, body).await
-            }
+            Route::BackgroundPut => backgrounds::put(self, caller, part, &parts, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {
                 let deleting = backgrounds::delete(self, caller, part, &parts.headers);
@@ -221,9 +219,14 @@ fn allowed(path: &str) -> HeaderValue {
 
 /// One parameter of a query string. Values hold nothing that is percent-encoded: ids and numbers.
 pub(crate) fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
+    query_values(query, key).next()
+}
+
+/// All values that a query string gives for a key, in its order.
+pub(crate) fn query_values<'a>(query: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     query
         .split('&')
-        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+        .filter_map(move |pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
 /// A number out of a query string.

@@ -155,6 +155,7 @@ pub struct BudgetReport {
 }
 
 type Reclaimer = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
+type Settler = Arc<dyn Fn() + Send + Sync>;
 
 /// The books. Cheap to share; all methods take `&self`.
 pub struct Budget {
@@ -166,6 +167,7 @@ pub struct Budget {
     staying: Lane,
     passing: Lane,
     reclaimer: RwLock<Option<Reclaimer>>,
+    settler: RwLock<Option<Settler>>,
     waits: AtomicU64,
     sheds: AtomicU64,
 }
@@ -203,6 +205,7 @@ impl Budget {
             staying: Lane::default(),
             passing: Lane::default(),
             reclaimer: RwLock::new(None),
+            settler: RwLock::new(None),
             waits: AtomicU64::new(0),
             sheds: AtomicU64::new(0),
         })
@@ -251,6 +254,24 @@ impl Budget {
         *self.reclaimer.write() = Some(Arc::new(reclaimer));
     }
 
+    /// Sets what is called, outside every lock, before charges are read by purpose: whoever puts transfers off makes up for them in
+    /// it. It must neither reserve nor read by purpose.
+    pub fn set_settler(&self, settler: impl Fn() + Send + Sync + 'static) {
+        *self.settler.write() = Some(Arc::new(settler));
+    }
+
+    fn settle(&self) {
+        let settler = self.settler.read().clone();
+        if let Some(settler) = settler {
+            settler();
+        }
+    }
+
+    /// The present ceiling, in bytes.
+    pub fn ceiling(&self) -> u64 {
+        self.ledger.lock().ceiling
+    }
+
     /// Bytes charged now.
     pub fn used(&self) -> u64 {
         self.ledger.lock().used
@@ -258,6 +279,7 @@ impl Budget {
 
     /// Bytes charged now for one purpose.
     pub fn used_by(&self, purpose: Purpose) -> u64 {
+        self.settle();
         self.ledger.lock().by_purpose[purpose as usize]
     }
 
@@ -268,6 +290,7 @@ impl Budget {
 
     /// All figures at one instant.
     pub fn report(&self) -> BudgetReport {
+        self.settle();
         let ledger = self.ledger.lock();
         BudgetReport {
             ceiling: ledger.ceiling,
@@ -573,6 +596,12 @@ impl Charge {
 
     /// The same bytes under another purpose. Never refused: nothing is allocated by it.
     pub fn transfer(mut self, purpose: Purpose) -> Charge {
+        self.transfer_to(purpose);
+        self
+    }
+
+    /// The same in place.
+    pub fn transfer_to(&mut self, purpose: Purpose) {
         if purpose != self.purpose {
             let mut ledger = self.budget.ledger.lock();
             ledger.sub(self.purpose, self.bytes);
@@ -580,7 +609,6 @@ impl Charge {
             drop(ledger);
             self.purpose = purpose;
         }
-        self
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod archive;
 mod lock;
 pub mod origin;
+mod tags;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Format, Size};
 use archive::Archive;
 use origin::{Kind, Origin};
+pub use tags::{TAG_BYTES_MAX, TAGS_MAX, TagError, Tags};
 
 /// Settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +50,12 @@ impl StoreConfig {
     }
 }
 
-/// What is kept of one version of a background beside its bytes.
+/// What is kept of one version of a background beside its bytes. Immutable once it is shown; a copy shares id, thumbnail and tags
+/// with the original.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Id, already validated by [`valid_id`].
-    pub id: String,
+    pub id: Arc<str>,
     /// Version, from 1.
     pub version: u32,
     /// Format by signature.
@@ -65,6 +68,8 @@ pub struct Stored {
     pub checksum: u64,
     /// Small JPEG that is always at hand.
     pub thumbnail: Bytes,
+    /// Words that its uploader put on it.
+    pub tags: Tags,
 }
 
 /// The sidecar file: [`Stored`] as JSON.
@@ -79,15 +84,30 @@ struct Sidecar {
     bytes: u64,
     checksum: String,
     thumbnail: String,
+    /// Not in the files of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
 }
 
 const SIDECAR_SCHEMA: u32 = 1;
 
 impl Stored {
+    /// The same with one more tag. The original stays as it is, and all but the new tag is shared with it.
+    ///
+    /// # Errors
+    /// A tag that is not well formed, or one too many.
+    pub fn with_tag(&self, tag: &str) -> Result<Self, TagError> {
+        let tags = self.tags.with(tag)?;
+        Ok(Self {
+            tags,
+            ..self.clone()
+        })
+    }
+
     fn to_sidecar(&self) -> Result<Vec<u8>, StoreError> {
         let sidecar = Sidecar {
             schema: SIDECAR_SCHEMA,
-            id: self.id.clone(),
+            id: self.id.to_string(),
             version: self.version,
             format: self.format.name().to_owned(),
             width: self.size.width,
@@ -95,6 +115,7 @@ impl Stored {
             bytes: self.bytes,
             checksum: checksum_text(self.checksum),
             thumbnail: to_hex(&self.thumbnail),
+            tags: self.tags.sorted().into_iter().map(str::to_owned).collect(),
         };
         serde_json::to_vec(&sidecar).map_err(|cause| self.corrupt(cause.to_string()))
     }
@@ -105,19 +126,20 @@ impl Stored {
             return None;
         }
         Some(Self {
-            id: sidecar.id,
+            id: sidecar.id.into(),
             version: sidecar.version,
             format: Format::from_name(&sidecar.format)?,
             size: Size::new(sidecar.width, sidecar.height),
             bytes: sidecar.bytes,
             checksum: u64::from_str_radix(&sidecar.checksum, 16).ok()?,
             thumbnail: from_hex(&sidecar.thumbnail)?.into(),
+            tags: Tags::of(sidecar.tags.iter().map(String::as_str)).ok()?,
         })
     }
 
     fn corrupt(&self, what: String) -> StoreError {
         StoreError::Corrupt {
-            id: self.id.clone(),
+            id: self.id.to_string(),
             version: self.version,
             what,
         }

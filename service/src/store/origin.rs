@@ -114,7 +114,7 @@ impl Origin {
             Backend::Volatile(images) => {
                 images
                     .lock()
-                    .insert((entry.id.clone(), entry.version), image);
+                    .insert((entry.id.to_string(), entry.version), image);
                 return Ok(());
             }
         };
@@ -313,7 +313,7 @@ impl Origin {
             .map_err(|error| error.to_string())?;
         let text = text.bytes().await.map_err(|error| error.to_string())?;
         let entry = Stored::from_sidecar(&text).ok_or("sidecar cannot be read")?;
-        if entry.id != id || entry.version != version {
+        if *entry.id != *id || entry.version != version {
             return Err(format!(
                 "sidecar names {} version {}",
                 entry.id, entry.version
@@ -398,19 +398,20 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checksum;
+    use super::super::{Tags, checksum};
     use super::*;
     use crate::codec::{Format, Size};
 
     fn entry(id: &str, version: u32, image: &[u8]) -> Stored {
         Stored {
-            id: id.to_owned(),
+            id: id.into(),
             version,
             format: Format::Png,
             size: Size::new(4, 2),
             bytes: image.len() as u64,
             checksum: checksum(image),
             thumbnail: Bytes::from_static(b"\xff\xd8thumb"),
+            tags: Tags::of(["beach", "warm"]).expect("well formed"),
         }
     }
 

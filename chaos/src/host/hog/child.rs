@@ -45,6 +45,9 @@ pub enum HogCommand {
         /// Time to hold them; 0 until SIGTERM.
         #[arg(long, default_value_t = 0)]
         hold_ms: u64,
+        /// Take huge pages where there are some: for steep ramps.
+        #[arg(long)]
+        huge_pages: bool,
     },
     /// Page cache: reads a file over and over, then waits for SIGTERM.
     Cache {
@@ -118,7 +121,11 @@ impl HogCommand {
                 bytes,
                 ramp_ms,
                 hold_ms,
-            } => hog_memory(&stop, bytes, Duration::from_millis(ramp_ms), hold(hold_ms)),
+                huge_pages,
+            } => {
+                let ramp = Duration::from_millis(ramp_ms);
+                hog_memory(&stop, (bytes, huge_pages), ramp, hold(hold_ms))
+            }
             Self::Cache { file, passes } => hog_cache(&stop, &file, passes),
             Self::Cpu {
                 threads,
@@ -140,7 +147,7 @@ fn planned(bytes: u64, ramp: Duration, elapsed: Duration) -> u64 {
 
 fn hog_memory(
     stop: &sys::StopSignal,
-    bytes: u64,
+    (bytes, huge_pages): (u64, bool),
     ramp: Duration,
     hold: Option<Duration>,
 ) -> Result<(), HostError> {
@@ -150,7 +157,7 @@ fn hog_memory(
     };
     let length = usize::try_from(bytes)
         .map_err(|_| failed(format!("{bytes} bytes do not fit an address space")))?;
-    let mut region = sys::Region::map(length.max(1))
+    let mut region = sys::Region::map(length.max(1), huge_pages)
         .map_err(|e| failed(format!("mapping {bytes} bytes: {e}")))?;
     // Before the first page: a hog that is killed at once has yet begun.
     say(HogState::Ramping, 0, 0, Duration::ZERO);

@@ -154,11 +154,11 @@ async fn a_restart_finds_everything_under_a_new_epoch_and_versions_go_on() {
         .flyweights
         .list(None, 10)
         .iter()
-        .map(|identity| identity.stored.id.clone())
+        .map(|identity| identity.stored.id.to_string())
         .collect();
     assert_eq!(ids, ["beach", "forest", "gone"]);
     assert_eq!(
-        world.flyweights.list(Some("beach"), 1)[0].stored.id,
+        &*world.flyweights.list(Some("beach"), 1)[0].stored.id,
         "forest"
     );
 }

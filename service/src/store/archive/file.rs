@@ -138,7 +138,7 @@ pub(super) struct Name {
 impl Name {
     pub(super) fn of(entry: &Stored) -> Self {
         Self {
-            id: entry.id.clone(),
+            id: entry.id.to_string(),
             version: entry.version,
             checksum: entry.checksum,
         }

@@ -161,7 +161,7 @@ impl Archive {
             Ok(result) => result,
             Err(cause) => {
                 *self.paused_until.lock() = Some(Instant::now() + self.config.pause);
-                tracing::warn!(id = entry.id, version = entry.version, %cause, pause = ?self.config.pause, "archive write failed");
+                tracing::warn!(id = &*entry.id, version = entry.version, %cause, pause = ?self.config.pause, "archive write failed");
                 match cause.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                         ArchiveWrite::DiskFull
@@ -256,7 +256,7 @@ impl Archive {
 
     /// Removes a file that cannot be read: the next eviction writes it anew.
     fn give_up(&self, entry: &Stored, born: u64, flaw: &Flaw) {
-        tracing::warn!(id = entry.id, version = entry.version, %flaw, "archived texture cannot be read");
+        tracing::warn!(id = &*entry.id, version = entry.version, %flaw, "archived texture cannot be read");
         // The file first: as long as the index holds it, nobody writes it anew.
         self.unlink(&Name::of(entry), ArchiveRemoval::Damaged);
         self.index.lock().remove_born(&entry.id, born);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::codec::{Format, Size};
+use crate::store::Tags;
 
 /// A size whose pixels do not fill their last page.
 const ODD: Size = Size::new(321, 77);
@@ -15,13 +16,14 @@ const ODD_FILE: u64 = 26 * 4096;
 
 fn entry(id: &str, version: u32, size: Size) -> Stored {
     Stored {
-        id: id.to_owned(),
+        id: id.into(),
         version,
         format: Format::Png,
         size,
         bytes: 1,
         checksum: u64::from(version) << 32 | id.len() as u64,
         thumbnail: Bytes::new(),
+        tags: Tags::default(),
     }
 }
 
