@@ -420,6 +420,22 @@ fn process(layout: Layout) -> Layout {
         )
         .panel(
             Draft::lines(
+                "New blocks",
+                "ops",
+                "New blocks per second, by whether the kernel gave their pages at once. Refused ones fault page by page in their first decode.",
+            )
+            .query("{{result}}", rate_by("result", "pool_populates_total")),
+        )
+        .panel(
+            Draft::lines(
+                "Page faults",
+                "ops",
+                "Page faults of the service per second. Minor ones that rise with the loads: blocks are not reused. Major ones: pages come from disk.",
+            )
+            .query("{{kind}}", rate_by("kind", "process_page_faults_total")),
+        )
+        .panel(
+            Draft::lines(
                 "Failpoints",
                 "ops",
                 "Triggers per second of each failpoint. Only a build with the feature `failpoints` has them.",

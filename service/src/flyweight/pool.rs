@@ -46,6 +46,10 @@ impl Default for PoolConfig {
 #[derive(Debug, Default)]
 struct Idle {
     /// Their charges may still be as `textures`.
+    #[expect(
+        clippy::vec_box,
+        reason = "a block keeps its box while it is in use: only a pointer moves"
+    )]
     blocks: Vec<Box<Held>>,
     /// Blocks taken from here, ever.
     reused: u64,

@@ -171,7 +171,7 @@ impl Service {
             Route::SessionView => session::patch_view(self, caller, part, body).await,
             // Its deadline is handed down, so that a late frame is told apart by what was late.
             Route::SessionFrame => frame::preview(self, caller, part, parts).await,
-            Route::BackgroundPut => backgrounds::put(self, caller, part, &parts, body).await,
+            Route::BackgroundPut => backgrounds::put(self, caller, part, parts, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {
                 let deleting = backgrounds::delete(self, caller, part, &parts.headers);
