@@ -65,7 +65,7 @@ pub struct RunArgs {
     pub cache_dir: PathBuf,
     /// Times that a scenario or control is run at most while a busy host (the simulator starved, CPUs taken by the hypervisor)
     /// leaves it inconclusive; before another attempt it waits up to a minute for quiet CPUs. Every attempt is in the record.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub attempts: u32,
     /// Where no cgroup can be had: accept kills by the emulating watchdog as if they were the kernel's.
     #[arg(long)]
