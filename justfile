@@ -39,7 +39,7 @@ sim *args:
 report run="reports/out/latest" *args:
     cargo run --release --locked --bin report -- render "$@"
 
-# Every test of the workspace, with and without the optional features
+# The tests of the workspace, with and without the optional features; `just schedules` has those of interleavings
 [group('verify')]
 test *args:
     cargo test --workspace --locked "$@"
@@ -62,9 +62,9 @@ lint:
     cargo clippy --workspace --test word --features backdrop-service/loom --locked -- -D warnings
     cargo clippy --workspace --lib --profile test --features backdrop-service/shuttle --locked -- -D warnings
 
-# lint, licences and sources of dependencies (cargo-deny), then every test and schedule
+# lint, licences and sources of dependencies (cargo-deny), the bench's own workspace, then every test and schedule
 [group('verify')]
-check: lint _deny test schedules
+check: lint _deny _peers test schedules
 
 # Benchmarks beside moka, quick_cache and foyer; `just bench hit` runs what has that in its name. Needs 5 GiB of memory
 [group('verify')]
@@ -100,6 +100,10 @@ picture run="reports/out/latest":
 _deny:
     command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
     cargo deny check licenses bans sources
+
+[private]
+_peers:
+    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" cargo clippy --locked --manifest-path service/benches/peers/Cargo.toml -- -D warnings
 
 # The runner's binaries: the service three times (plain, with failpoints, with the controls' switches).
 [private]

@@ -1,5 +1,6 @@
 //! The runner's own HTTP: public and admin listener of the service, one short connection per request, every one bounded.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -348,10 +349,7 @@ pub struct MemoryReport {
     /// What is in use beside the budget and cannot be given back.
     #[serde(default)]
     pub baseline_bytes: u64,
-    /// Fastest growth of foreign usage that it promises to survive, bytes per second; none where the service does not say.
-    #[serde(default)]
-    pub reaction_bound_bytes_per_s: Option<f64>,
-    /// The same with what it is computed from; none where the service does not say.
+    /// Fastest growth of foreign usage that it promises to survive; none where the service does not say.
     #[serde(default)]
     pub reaction: Option<ReactionReport>,
     /// Budget.
@@ -369,10 +367,15 @@ impl MemoryReport {
     /// The fastest growth of foreign usage that the service promises to survive, bytes per second.
     #[must_use]
     pub fn reaction_bound(&self) -> Option<f64> {
-        let computed = self.reaction.as_ref().map(|r| r.rate_bytes_per_second);
-        self.reaction_bound_bytes_per_s
-            .or(computed)
-            .filter(|bound| *bound > 0.0)
+        let bound = self.reaction.as_ref().map(|r| r.rate_bytes_per_second);
+        bound.filter(|bound| *bound > 0.0)
+    }
+
+    /// What the budget holds for sessions, for each one there is; none without sessions.
+    #[must_use]
+    pub fn bytes_per_session(&self) -> Option<f64> {
+        let charged = *self.budget.by_purpose.get("sessions")?;
+        (self.sessions.count > 0).then(|| charged as f64 / self.sessions.count as f64)
     }
 }
 
@@ -389,6 +392,9 @@ pub struct BudgetReport {
     /// Most that may be charged now.
     #[serde(default)]
     pub ceiling_bytes: u64,
+    /// Bytes charged for each purpose.
+    #[serde(default)]
+    pub by_purpose: BTreeMap<String, u64>,
 }
 
 /// Textures of `/debug/memory`.
@@ -408,7 +414,4 @@ pub struct SessionsReport {
     /// Sessions.
     #[serde(default)]
     pub count: u64,
-    /// Bytes of the table per session.
-    #[serde(default)]
-    pub bytes_per_session: f64,
 }

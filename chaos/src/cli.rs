@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::host::Helper;
+use crate::host::Subprocess;
 
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
 ///
@@ -37,7 +37,7 @@ pub enum Command {
     },
     /// Subcommands that the runner starts itself as.
     #[command(flatten)]
-    Helper(Helper),
+    Subprocess(Subprocess),
 }
 
 /// What to run and where.
@@ -45,7 +45,7 @@ pub enum Command {
 pub struct RunArgs {
     /// Scenarios by name or path of a .toml file; without one, the suite.
     pub names: Vec<String>,
-    /// Suite to run when no scenario is named: `default` or `smoke`.
+    /// Suite to run when no scenario is named; `list` shows them.
     #[arg(long, default_value = "default")]
     pub suite: String,
     /// Seed of every schedule; drawn if absent.

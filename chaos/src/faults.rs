@@ -24,6 +24,9 @@ mod memory;
 
 pub use memory::floor_bytes;
 
+/// How long before a burst its memory is made to be at hand.
+const WARM_AHEAD: Duration = Duration::from_secs(3);
+
 /// The clock of one trial's faults.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -112,6 +115,18 @@ pub async fn run(
     stop: Stop,
 ) -> record::Fault {
     let mut fault = planned(&plan);
+    if matches!(plan.kind, FaultKind::Burst { .. }) {
+        if !stop
+            .sleep_until(clock.start + plan.at.saturating_sub(WARM_AHEAD))
+            .await
+        {
+            return fault;
+        }
+        if let Err(why) = tokio::task::block_in_place(|| memory::warm(&rig)) {
+            fault.proof = why;
+            return fault;
+        }
+    }
     if !stop.sleep_until(clock.start + plan.at).await {
         return fault;
     }

@@ -65,8 +65,8 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
             Ok(0)
         }
         Command::Doctor { clean } => doctor(clean),
-        Command::Helper(helper) => {
-            helper.run()?;
+        Command::Subprocess(subprocess) => {
+            subprocess.run()?;
             Ok(0)
         }
     }

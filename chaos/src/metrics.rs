@@ -135,13 +135,17 @@ macro_rules! scrape {
             pub fn of(unix_ms: u64, exposition: &Exposition) -> Self {
                 Self { unix_ms, $($field: { let $e = exposition; $value },)* }
             }
+
+            /// Every figure with its name.
+            #[cfg(test)]
+            fn figures(&self) -> Vec<(&'static str, Option<f64>)> {
+                vec![$((stringify!($field), self.$field),)*]
+            }
         }
     };
 }
 
 scrape! {
-    /// Limit the service sees, bytes.
-    limit_bytes = |e| e.sum("memory_limit_bytes");
     /// Pressure as the governor sees it, bytes.
     pressure_bytes = |e| e.sum("memory_pressure_bytes");
     /// Elevated watermark, bytes.
@@ -152,8 +156,6 @@ scrape! {
     budget_ceiling_bytes = |e| e.sum("memory_budget_ceiling_bytes");
     /// Charged to the budget, bytes.
     budget_used_bytes = |e| e.sum("memory_budget_used_bytes");
-    /// Charged for sessions, bytes.
-    sessions_bytes = |e| e.sum_where("memory_budget_used_bytes", "purpose", &["sessions"]);
     /// Resident to jemalloc, bytes.
     allocator_resident_bytes = |e| e.sum("memory_allocator_resident_bytes");
     /// Resident textures, bytes.
@@ -188,8 +190,6 @@ scrape! {
     shed = |e| e.sum("shed_total");
     /// Distance between ledger and allocator, bytes.
     drift_bytes = |e| e.sum("memory_arena_drift_bytes");
-    /// Sessions.
-    sessions = |e| e.sum("sessions");
     /// Textures read back from the archive.
     archive_hits = |e| e.sum_where("archive_reads_total", "result", &["hit"]);
     /// Reads of the archive that found a damaged file.
@@ -206,8 +206,6 @@ scrape! {
     archive_failures_injected = |e| e.sum_where(
         "failpoint_triggers_total", "failpoint", &["store.archive.disk_full", "store.archive.write_error"]
     );
-    /// CPU time of the service, seconds.
-    cpu_s = |e| e.sum("process_cpu_seconds_total");
 }
 
 impl Scrape {
@@ -262,10 +260,51 @@ mod tests {
         assert_eq!(e.sum("absent"), None);
         let s = Scrape::of(7, &e);
         assert_eq!(
-            (s.hits, s.misses, s.sessions, s.limit_bytes),
-            (Some(12.0), Some(5.0), Some(12.0), None)
+            (s.hits, s.misses, s.pressure_bytes),
+            (Some(12.0), Some(5.0), None)
         );
         assert_eq!(s.accesses(), Some(17.0));
+    }
+
+    /// What the service writes, with 1 for every value; it is of a build without failpoints.
+    fn golden() -> Exposition {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../service/tests/golden/metrics.txt"
+        );
+        let shape = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<String> = shape.lines().map(|line| format!("{line} 1\n")).collect();
+        Exposition::parse(&lines.concat())
+    }
+
+    #[test]
+    fn every_figure_is_found_in_what_the_service_writes() {
+        const OF_FAILPOINTS: [&str; 3] = [
+            "failpoint_triggers",
+            "load_failures_injected",
+            "archive_failures_injected",
+        ];
+        let scrape = Scrape::of(7, &golden());
+        let figures = scrape.figures();
+        for name in OF_FAILPOINTS {
+            assert!(figures.contains(&(name, None)), "{name} is no such figure");
+        }
+        // Zero is what a metric without the label gives.
+        let missing: Vec<_> = figures
+            .into_iter()
+            .filter(|(name, _)| !OF_FAILPOINTS.contains(name))
+            .filter(|(_, value)| value.is_none_or(|value| value < 1.0))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let of_two_labels = [
+            ("evictions", scrape.evictions),
+            ("hits", scrape.hits),
+            ("archive_damaged", scrape.archive_damaged),
+            ("archive_write_errors", scrape.archive_write_errors),
+        ];
+        for (name, value) in of_two_labels {
+            assert_eq!(value, Some(2.0), "{name}");
+        }
     }
 
     #[test]

@@ -182,10 +182,10 @@ pub async fn at_the_end(rig: &Rig) {
     let bytes = |b: &[Background]| b.iter().map(|b| b.width * b.height * 4).sum();
     notes.probes.catalogue_pixel_bytes = catalogue.as_deref().map(bytes);
     match memory {
-        Ok(memory) if memory.sessions.count > 0 => {
-            notes.probes.bytes_per_session = Some(memory.sessions.bytes_per_session)
+        Ok(memory) => {
+            let most = notes.probes.bytes_per_session.take();
+            notes.probes.bytes_per_session = most.or(memory.bytes_per_session());
         }
-        Ok(_) => {}
         Err(e) => tracing::debug!("no memory report: {e}"),
     }
     match accesses {

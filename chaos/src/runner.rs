@@ -24,9 +24,6 @@ mod judge;
 
 use judge::Judge;
 
-/// Exit code after SIGINT or SIGTERM.
-const INTERRUPTED: u8 = 130;
-
 /// Why a run could not be.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -133,7 +130,7 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     // The last handle of the undo log deletes its file; the folder stays if another runner has one in it.
     drop(context);
     let _ = std::fs::remove_dir(state_dir());
-    Ok(if interrupted { INTERRUPTED } else { run.exit })
+    Ok(run.exit)
 }
 
 fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, RunError> {

@@ -354,7 +354,7 @@ async fn side_probes(rig: Arc<Rig>, plan: TrialPlan, start: Instant, stop: Stop)
             && let Some(service) = rig.service()
             && let Ok(memory) = service.admin.memory().await
         {
-            rig.notes.lock().probes.bytes_per_session = Some(memory.sessions.bytes_per_session);
+            rig.notes.lock().probes.bytes_per_session = memory.bytes_per_session();
         }
     };
     tokio::join!(errors, sessions);

@@ -371,7 +371,7 @@ pub struct ProcessFigures {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum LoadEvent {
-    /// A phase began: `setup`, `load`, `drain`, `readback`, `done`.
+    /// A phase began: `setup`, `warmup`, `load`, `drain`, `readback`, `done`.
     Phase {
         /// Name of the phase.
         phase: String,

@@ -197,3 +197,47 @@ fn what_a_writer_was_told_has_happened_has_happened() {
         );
     }
 }
+
+#[test]
+fn a_frame_that_the_caller_has_is_not_sent_again_until_view_or_picture_change() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/beach", version_png(1)).ok();
+    let session = session(&mut client, "beach");
+    let path = format!("/v1/sessions/{session}/frame?width=48&height=32&format=rgba");
+    let first = client.get(&path).ok().header("etag").to_owned();
+    let known = format!("\"else\", {first}");
+    let renders = || service.metric("backdrop_renders_total{result=\"ok\"}");
+
+    let before = renders();
+    let again = client.send("GET", &path, &[("if-none-match", &known)], b"");
+    assert_eq!((again.status, again.header("etag")), (304, &*first));
+    assert!(again.body.is_empty());
+    assert_eq!(renders(), before, "nothing was drawn");
+    let larger = client.send(
+        "GET",
+        &path.replace("width=48", "width=64"),
+        &[("if-none-match", &known)],
+        b"",
+    );
+    assert_eq!(larger.ok().body.len(), 64 * 32 * 4);
+
+    client
+        .send(
+            "PATCH",
+            &format!("/v1/sessions/{session}/view"),
+            &[("content-type", "application/json")],
+            json!({"alpha": 0.5}).to_string().as_bytes(),
+        )
+        .ok();
+    let faded = client.send("GET", &path, &[("if-none-match", &known)], b"");
+    let faded = faded.ok().header("etag").to_owned();
+    assert_ne!(faded, first);
+
+    client.put("/v1/backgrounds/beach", version_png(2)).ok();
+    let replaced = client.send("GET", &path, &[("if-none-match", &faded)], b"");
+    let replaced = replaced.ok();
+    assert_eq!(replaced.header("backdrop-version"), "2");
+    assert_ne!(replaced.header("etag"), faded);
+}

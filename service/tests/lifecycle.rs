@@ -243,14 +243,43 @@ fn settings_come_from_file_environment_and_flags() {
     let dir = scratch();
     let file = dir.path().join("service.toml");
     std::fs::write(&file, "sessions-max = 5\nbackgrounds-max = 7\n").expect("written");
+    // The level is a flag: the helper sets its variable to less than what a start says.
     let arguments = [
         "--config",
         file.to_str().expect("text"),
         "--sessions-max",
         "9",
+        "--log-level",
+        "info",
     ];
-    let service = Service::start_with(dir.path(), &arguments, &[("BACKDROP_LOG", "json")]);
+    let mut service = Service::start_with(dir.path(), &arguments, &[("BACKDROP_LOG", "json")]);
     assert_eq!(service.metric("backdrop_sessions_capacity"), 9.0);
+    let mut client = service.client();
+    let picture = png(8, 8, [1; 3]);
+    for number in 0..7 {
+        client
+            .put(&format!("/v1/backgrounds/wall-{number}"), &picture)
+            .ok();
+    }
+    client
+        .put("/v1/backgrounds/wall-7", &picture)
+        .is_problem(409, "catalogue_full");
+
+    drop(client);
+    service.signal("TERM");
+    assert_eq!(service.wait().code(), Some(0));
+    let log = service.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["fields"]["message"] == "ready"),
+        "{log}"
+    );
+    assert!(lines.iter().all(|line| line["level"].is_string()), "{log}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Who may know what: goose stays behind `attack.rs`, `unsafe` in `host.rs`, and the pure parts know no sockets.
+//! Who may know what: goose stays behind `attack.rs`, `unsafe` in `host.rs`, and the pure parts know no sockets. Of
+//! ours the crate imports the record's types alone.
 
 use std::path::{Path, PathBuf};
 
@@ -87,4 +88,16 @@ fn every_part_knows_only_what_it_may() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// It meets the service over HTTP, and the runner starts it as a process.
+#[test]
+fn the_simulator_depends_on_reports_alone() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(path).expect("a manifest");
+    let ours: Vec<&str> = manifest
+        .lines()
+        .filter(|line| line.contains("backdrop-") && !line.starts_with("name = "))
+        .collect();
+    assert_eq!(ours, ["backdrop-reports = { path = \"../reports\" }"]);
 }

@@ -20,6 +20,8 @@ use crate::verdict::HOG_RATIO_MIN;
 
 /// Bytes of one texture of the drawn backgrounds, as the frame pool hands them out: 1920 × 1080 × 4 in a block of 8 MiB.
 const TEXTURE_BYTES: u64 = 8 * units::MIB;
+/// Memory that the host keeps while a burst's is warmed.
+const WARM_SPARE: u64 = 512 * units::MIB;
 /// How often the file of page cache is read; pages read twice are active.
 const CACHE_PASSES: u32 = 3;
 
@@ -136,6 +138,25 @@ async fn hold(
     report.ok()
 }
 
+/// Has the host's memory for a burst at hand before its time: under a hypervisor a page costs far more at its first use.
+///
+/// # Errors
+/// There is not as much free, or its process failed; in words.
+pub(super) fn warm(rig: &Rig) -> Result<(), String> {
+    // More than a burst takes, since others take some of it first.
+    let bytes = rig.limit_bytes + rig.limit_bytes / 4;
+    let free = host::available_memory().unwrap_or(0);
+    if free < bytes + WARM_SPARE {
+        return Err(format!(
+            "the host has {} of memory left, too little to have {} at hand",
+            show_bytes(free),
+            show_bytes(bytes)
+        ));
+    }
+    host::warm(&rig.program, bytes, &rig.placement.hog)
+        .map_err(|e| format!("memory could not be had at hand: {e}"))
+}
+
 /// The same, as fast as was asked for.
 pub(super) async fn burst(
     rig: &Rig,
@@ -164,14 +185,6 @@ pub(super) async fn burst(
         show_bytes(wanted as u64),
         of(bound)
     );
-    // A little more than is taken, since others take some of it first.
-    let warmed = tokio::task::block_in_place(|| {
-        host::warm(&rig.program, bytes + bytes / 4, &rig.placement.hog)
-    });
-    if let Err(e) = warmed {
-        fault.proof = format!("it could not be started: {e}");
-        return;
-    }
     let ramp = Duration::from_secs_f64(bytes as f64 / wanted.max(1.0));
     let Some(report) = hold(rig, (bytes, true), ramp, time, fault).await else {
         return;
@@ -200,7 +213,7 @@ async fn reaction_bound(rig: &Rig) -> Result<f64, String> {
     memory
         .reaction_bound()
         .ok_or_else(|| {
-            "the service does not state its `reaction_bound_bytes_per_s` in /debug/memory, so the burst has no rate"
+            "the service does not state its `reaction.rate_bytes_per_second` in /debug/memory, so the burst has no rate"
                 .to_owned()
         })
 }

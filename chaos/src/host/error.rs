@@ -80,7 +80,7 @@ pub enum HostError {
     },
     /// A helper process did not do its work.
     #[error("{what}: {why}")]
-    Helper {
+    Subprocess {
         /// Which.
         what: &'static str,
         /// Why.

@@ -65,8 +65,6 @@ pub struct HogReport {
 #[derive(Debug, Default)]
 struct Heard {
     reported: AtomicU64,
-    /// Largest distance of the child behind its ramp, bytes.
-    lag_max: AtomicU64,
     /// Highest anonymous memory seen from outside, bytes.
     achieved: AtomicU64,
     holding: AtomicBool,
@@ -128,7 +126,7 @@ impl MemoryHog {
             || "it runs but says nothing".to_owned(),
             |end| format!("it ended: {end:?}"),
         );
-        HostError::Helper {
+        HostError::Subprocess {
             what: "memory hog",
             why: end,
         }
@@ -160,12 +158,6 @@ impl MemoryHog {
     #[must_use]
     pub fn reported_bytes(&self) -> u64 {
         self.heard.reported.load(Ordering::Acquire)
-    }
-
-    /// Largest distance behind the ramp so far, by its own word, bytes: a hog that waits for reclaim lags.
-    #[must_use]
-    pub fn lag_bytes_max(&self) -> u64 {
-        self.heard.lag_max.load(Ordering::Acquire)
     }
 
     /// Bytes per second of the ramp so far, or of all of it, by its own word; none before its first step.
@@ -233,11 +225,13 @@ pub fn warm(program: &Path, bytes: u64, cpus: &CpuSet) -> Result<(), HostError> 
     command.args.push("--bytes".into());
     command.args.push(text.into());
     command.cpus = Some(cpus.clone());
+    // Outside of every limit: if the host itself runs short, this one goes.
+    command.oom_score_adj = Some(1000);
     let (process, stdout) = ServiceProcess::spawn_piped(&command)?;
     let _begun = listen(stdout, |_| {})?;
     match process.wait(ANSWER_WITHIN) {
         Some(End::Exited(0)) => Ok(()),
-        other => Err(HostError::Helper {
+        other => Err(HostError::Subprocess {
             what: "warming memory",
             why: format!("{other:?}"),
         }),
@@ -265,8 +259,6 @@ impl Heard {
         }
         self.reported.store(word.bytes, Ordering::Release);
         self.elapsed_us.store(word.elapsed_us, Ordering::Release);
-        self.lag_max
-            .fetch_max(word.planned.saturating_sub(word.bytes), Ordering::AcqRel);
         self.achieved
             .fetch_max(measure(leaf, pid), Ordering::AcqRel);
     }
@@ -291,7 +283,7 @@ fn listen(
     let started = std::thread::Builder::new()
         .name("hog-ear".to_owned())
         .spawn(work);
-    started.map_err(|e| HostError::Helper {
+    started.map_err(|e| HostError::Subprocess {
         what: "hog",
         why: format!("no thread to hear it: {e}"),
     })?;
@@ -384,7 +376,7 @@ impl CpuHog {
         command.oom_score_adj = Some(0);
         let (process, stdout) = ServiceProcess::spawn_piped(&command)?;
         let begun = listen(stdout, |_| {})?;
-        let silent = |_| HostError::Helper {
+        let silent = |_| HostError::Subprocess {
             what: "CPU hog",
             why: format!("it did not begin: {:?}", process.try_wait()),
         };

@@ -33,7 +33,7 @@ pub use cgroup::{
     Lowering, Removed, Swap,
 };
 pub use cpu::{CpuSet, Placement};
-pub use doctor::{Check, CheckState, doctor, host_facts};
+pub use doctor::{Check, CheckState, available_memory, doctor, host_facts};
 pub use error::HostError;
 pub use hog::{
     CacheHog, CacheHogSpec, CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec, warm,
@@ -47,7 +47,7 @@ pub use undo::{Leftover, Undo, UndoGuard, UndoLog, UndoReport, leftovers};
 
 /// Subcommands that the runner starts itself as; a command line flattens them in, hidden.
 #[derive(Debug, clap::Subcommand)]
-pub enum Helper {
+pub enum Subprocess {
     /// Hog memory or CPU until the time is up or SIGTERM comes.
     #[command(hide = true)]
     Hog {
@@ -60,7 +60,7 @@ pub enum Helper {
     Reaper(reaper::ReaperCommand),
 }
 
-impl Helper {
+impl Subprocess {
     /// Runs to the end; blocks.
     pub fn run(self) -> Result<(), HostError> {
         match self {

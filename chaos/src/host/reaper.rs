@@ -88,7 +88,7 @@ pub struct Reaper {
 impl Reaper {
     /// Starts `program reaper …` (the runner's own binary) in a session of its own.
     pub fn start(program: &Path, log: &UndoLog) -> Result<Self, HostError> {
-        let missing = || HostError::Helper {
+        let missing = || HostError::Subprocess {
             what: "reaper",
             why: "own start time cannot be read".to_owned(),
         };

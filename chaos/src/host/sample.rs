@@ -108,7 +108,6 @@ struct Ledger {
     rows_max: usize,
     rows: Vec<HostSample>,
     peaks: Peaks,
-    window: Peaks,
     /// Maxima since the last kept row.
     service_held_max: u64,
     hog_usage_max: u64,
@@ -122,7 +121,6 @@ impl Ledger {
             rows_max: config.rows_max.max(2),
             rows: Vec::new(),
             peaks: Peaks::default(),
-            window: Peaks::default(),
             service_held_max: 0,
             hog_usage_max: 0,
             last_t: None,
@@ -147,10 +145,8 @@ impl Ledger {
         let gap = self
             .last_t
             .map_or(Duration::ZERO, |last| t.saturating_sub(last));
-        for peaks in [&mut self.peaks, &mut self.window] {
-            peaks.take(&cell, &service, &hog);
-            peaks.gap_max = peaks.gap_max.max(gap);
-        }
+        self.peaks.take(&cell, &service, &hog);
+        self.peaks.gap_max = self.peaks.gap_max.max(gap);
         self.last_t = Some(t);
         self.service_held_max = self.service_held_max.max(service.held());
         self.hog_usage_max = self.hog_usage_max.max(hog.usage);
@@ -187,7 +183,6 @@ impl Ledger {
 
     fn fail(&mut self) {
         self.peaks.failed += 1;
-        self.window.failed += 1;
     }
 }
 
@@ -279,12 +274,6 @@ impl Sampler {
     #[must_use]
     pub fn peaks(&self) -> Peaks {
         self.shared.ledger.lock().peaks
-    }
-
-    /// Maxima since the last call of this (or the start), for windows of a run.
-    #[must_use]
-    pub fn take_window(&self) -> Peaks {
-        std::mem::take(&mut self.shared.ledger.lock().window)
     }
 
     /// The newest row.
@@ -440,24 +429,6 @@ mod tests {
             .map(|r| (r.unix_ms, r.service.anon, r.service_held_max))
             .collect();
         assert_eq!(rows, [(0, 1, 1), (100, 4, 99)]);
-    }
-
-    #[test]
-    fn a_window_forgets_what_was_before() {
-        let mut ledger = ledger(100);
-        ledger.take(&reading(0, 50, 7), None);
-        let first = std::mem::take(&mut ledger.window);
-        ledger.take(&reading(10, 20, 3), None);
-        assert_eq!((first.service_held, first.hog_usage), (50, 7));
-        assert_eq!(
-            (
-                ledger.window.service_held,
-                ledger.window.hog_usage,
-                ledger.window.samples
-            ),
-            (20, 3, 1)
-        );
-        assert_eq!(ledger.peaks.service_held, 50);
     }
 
     proptest! {

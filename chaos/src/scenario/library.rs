@@ -51,7 +51,7 @@ pub struct Suite {
 pub const SUITES: &[Suite] = &[
     Suite {
         name: "default",
-        title: "what `run` does when nothing is named; about seven minutes",
+        title: "what `run` does when nothing is named; about six minutes",
         scenarios: &[
             "million-switch",
             "exclusive-control",

@@ -57,7 +57,7 @@ pub struct Scenario {
 /// Which build of the service is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BuildKind {
-    /// Release build without features: all figures come from this one.
+    /// Release build without features, what users run.
     Plain,
     /// With failpoints compiled in.
     Failpoints,

@@ -113,12 +113,4 @@ impl<'a> PixelsMut<'a> {
             size: self.size,
         }
     }
-
-    /// The same picture for a shorter borrow.
-    pub fn reborrow(&mut self) -> PixelsMut<'_> {
-        PixelsMut {
-            data: self.data,
-            size: self.size,
-        }
-    }
 }

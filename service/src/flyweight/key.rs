@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::codec::encode::QUALITY;
+
 /// Sizes are multiples of this, at least one of it.
 pub const STEP: u32 = 16;
-/// Least and highest quality that are told apart.
-pub const QUALITY: std::ops::RangeInclusive<u8> = 30..=95;
 
 /// A normalised key. Made by [`RenditionKey::new`] only, so that no other form exists.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -155,11 +155,8 @@ impl Flyweights {
             config.pool.clone(),
         );
         pool.set_make_room(|| residents.evict_one());
-        let weak = Arc::downgrade(&pool);
-        budget.set_reclaimer(move |bytes| {
-            weak.upgrade()
-                .map_or(0, |pool| residents.reclaim(&pool, bytes))
-        });
+        let trimmed = Arc::clone(&pool);
+        budget.set_reclaimer(move |bytes| residents.reclaim(&trimmed, bytes));
         let readback = residents.start_archiving(&store, &config.archiving)?;
         let loader = Loader {
             store,

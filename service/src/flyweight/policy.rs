@@ -3,7 +3,7 @@
 //! What a policy remembers of a slot lies in the slot's [`History`] and outlives the texture, so that a background that comes back
 //! is no stranger. Accesses are numbered by one clock, and that number, the *tick*, is the only time there is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is remembered of a slot's use. It outlives the texture: slots stay when pixels go.
 #[derive(Debug, Default)]
@@ -20,7 +20,8 @@ impl History {
 
     /// Notes an access at `tick`.
     fn use_at(&self, tick: u64) {
-        // Two accesses may store in the other order; they then lie nanoseconds apart, and either order is a true one.
+        // Two accesses may store in the other order. They then happened at the same time, as long as a thread may be kept waiting
+        // between its tick and this line; to compare before the store would make every hit dearer for that.
         self.last_used.store(tick, Ordering::Relaxed);
     }
 }
@@ -32,7 +33,7 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// Notes an access at `tick` of the shared clock, with `resident` textures in memory. Neither lock nor allocation: this is on the
     /// path of a hit.
     fn touch(&self, history: &History, tick: u64, resident: u64);
-    /// Rank of a texture with this history. No access lowers it.
+    /// Rank of a texture with this history. An access raises it, but for one that was kept waiting while others noted theirs.
     fn rank(&self, history: &History) -> u64;
 }
 
@@ -68,7 +69,7 @@ impl Eviction {
 }
 
 /// One of the policies, without the indirect call of a trait object, which would be a noticeable part of a hit.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Chosen {
     /// Least recently used.
     Lru(Lru),
@@ -100,7 +101,8 @@ impl Policy for Chosen {
     }
 }
 
-/// Least recently used first. Exact: every access takes a tick of one clock, and the true minimum is evicted.
+/// Least recently used first. Exact, as far as accesses at the same time have an order: every access takes a tick of one clock, and
+/// the true minimum is evicted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lru;
 
@@ -126,9 +128,14 @@ impl Policy for Lru {
 /// weigh as much as all of them do. With half-life `h`, an access at tick `t` makes of score `r`
 /// `max(r, t) + h * log2(1 + 2^(-|r - t| / h))`; the logarithm comes out of a table, and `h` is a power of two, so that this takes
 /// shifts and additions only.
-#[derive(Debug, Clone)]
+///
+/// When the cache shrinks, so does the half-life, and what was popular before would be ahead by more than anything can now reach.
+/// So a rank counts no more of a lead over the latest access than the present half-life can bring about.
+#[derive(Debug)]
 pub struct Lrfu {
     gain: Box<[u64; GAINS]>,
+    /// Binary logarithm of the half-life at the latest access to anything.
+    half_life_log2: AtomicU32,
 }
 
 /// Half-life in accesses, for each resident texture, before it is rounded up to a power of two. Chosen by measurement: half of it
@@ -149,7 +156,11 @@ impl Default for Lrfu {
             let half_lives = (step as f64 + 0.5) / f64::from(STEPS);
             *gain = ((1.0 + (-half_lives).exp2()).log2() * f64::from(1u32 << FRACTION)) as u64;
         }
-        Self { gain }
+        let half_life_log2 = AtomicU32::new(Self::half_life_log2(0));
+        Self {
+            gain,
+            half_life_log2,
+        }
     }
 }
 
@@ -160,6 +171,11 @@ impl Lrfu {
         (resident.clamp(8, 1 << 24) * HALF_LIFE)
             .next_power_of_two()
             .ilog2()
+    }
+
+    /// Most ticks that a score can be ahead of the latest access: with one at every tick the weights sum up to 1.44 half-lives.
+    fn lead_max(half_life_log2: u32) -> u64 {
+        (u64::from(half_life_log2) + 1) << half_life_log2
     }
 
     fn add(&self, score: u64, tick: u64, half_life_log2: u32) -> u64 {
@@ -179,14 +195,22 @@ impl Policy for Lrfu {
 
     fn touch(&self, history: &History, tick: u64, resident: u64) {
         history.use_at(tick);
-        let score = history.score.load(Ordering::Relaxed);
-        let score = self.add(score, tick, Self::half_life_log2(resident));
+        let half_life_log2 = Self::half_life_log2(resident);
+        if self.half_life_log2.load(Ordering::Relaxed) != half_life_log2 {
+            self.half_life_log2.store(half_life_log2, Ordering::Relaxed);
+        }
+        let before = history.score.load(Ordering::Relaxed);
+        let score = self.add(before, tick, half_life_log2);
+        let (set, seen) = (Ordering::Relaxed, Ordering::Relaxed);
         // Of two accesses at the same moment one may be lost: a little less weight, once.
-        history.score.store(score, Ordering::Relaxed);
+        let _ = history.score.compare_exchange(before, score, set, seen);
     }
 
     fn rank(&self, history: &History) -> u64 {
-        history.score.load(Ordering::Relaxed)
+        let half_life_log2 = self.half_life_log2.load(Ordering::Relaxed);
+        let latest = history.last_used();
+        let score = history.score.load(Ordering::Relaxed);
+        score.min(latest.saturating_add(Self::lead_max(half_life_log2)))
     }
 }
 
@@ -235,6 +259,18 @@ mod tests {
             policy.rank(&much_later) > policy.rank(&popular),
             "popular no more"
         );
+    }
+
+    #[test]
+    fn what_was_popular_in_a_larger_cache_fades_at_the_pace_of_a_smaller_one() {
+        let (policy, old) = (Lrfu::default(), History::default());
+        for tick in 1..=50_000 {
+            policy.touch(&old, tick, 5_000);
+        }
+        let (log2, new) = (Lrfu::half_life_log2(8), History::default());
+        assert!(policy.rank(&old) > 50_000 + Lrfu::lead_max(log2));
+        policy.touch(&new, 50_001 + Lrfu::lead_max(log2), 8);
+        assert!(policy.rank(&old) < policy.rank(&new));
     }
 
     /// The sum of weights itself, at the time of the latest access.

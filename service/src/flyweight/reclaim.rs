@@ -134,10 +134,15 @@ impl Residents {
                 record.push(slot.index, event, self.count())
             }
             None => {
-                if !hit {
-                    self.others.fetch_add(1, Ordering::Relaxed);
-                }
-                self.clock.fetch_add(1, Ordering::Relaxed) + 1
+                // Who sees this access on the clock sees that it was no hit.
+                let order = match hit {
+                    true => Ordering::Relaxed,
+                    false => {
+                        self.others.fetch_add(1, Ordering::Relaxed);
+                        Ordering::Release
+                    }
+                };
+                self.clock.fetch_add(1, order) + 1
             }
         };
         self.policy.touch(&slot.history, tick, self.count());
@@ -203,7 +208,7 @@ impl Residents {
     /// Brings the metrics up to date.
     pub(super) fn publish(&self) {
         if self.record.is_none() {
-            let accesses = self.clock.load(Ordering::Relaxed);
+            let accesses = self.clock.load(Ordering::Acquire);
             let hits = accesses.saturating_sub(self.others.load(Ordering::Relaxed));
             // Upwards only: of two who publish at the same time, the one who looked first may come last.
             self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
@@ -307,11 +312,13 @@ impl Residents {
     }
 
     /// The texture of the lowest rank of those that are neither pinned nor on their way to the archive; it stays in the set and the
-    /// queue. Exact, without looking at all of them: no access lowers a rank, so whose rank is what it was when it was queued, and is
+    /// queue. Exact, without looking at all of them: an access raises a rank, so whose rank is what it was when it was queued, and is
     /// the lowest queued, has the lowest of all.
     fn next_victim(&self, set: &mut BTreeMap<u32, Resident>) -> Option<Resident> {
         let mut queue = self.queue.lock();
         let mut passed_over = Vec::new();
+        // Each goes back once at most, unless it is used again meanwhile: by then its turn is as good as any other's.
+        let mut requeues = 2 * set.len() + 64;
         let victim = loop {
             let Some(entry @ Reverse((rank, index))) = queue.pop() else {
                 break None;
@@ -320,7 +327,8 @@ impl Residents {
                 continue;
             };
             let present = self.policy.rank(&resident.slot.history);
-            if present != rank {
+            if present != rank && requeues > 0 {
+                requeues -= 1;
                 resident.queued = present;
                 queue.push(Reverse((present, index)));
                 continue;

@@ -38,8 +38,6 @@ pub struct FramesConfig {
     pub side_max: u32,
     /// Longest wait for memory before a frame is shed.
     pub reserve_wait: Duration,
-    /// What a shed caller is told to wait.
-    pub retry_after: Duration,
     /// Buffers that a thread keeps between frames, in bytes; what a larger frame took is given back after it.
     pub keep_bytes: u64,
     /// Added to the niceness of the drawing threads: switches come first.
@@ -53,7 +51,6 @@ impl Default for FramesConfig {
             queue_max: 256,
             side_max: 4096,
             reserve_wait: Duration::from_millis(250),
-            retry_after: Duration::from_secs(1),
             keep_bytes: 4 * 1024 * 1024,
             nice: 5,
         }
@@ -177,8 +174,6 @@ pub enum FrameError {
     Shed {
         /// What was short.
         reason: ShedReason,
-        /// When to come back.
-        retry_after: Duration,
     },
     /// The flyweight was removed.
     #[error("the background is gone")]
@@ -360,10 +355,7 @@ impl Frames {
     }
 
     fn shed(&self, reason: ShedReason) -> FrameError {
-        FrameError::Shed {
-            reason,
-            retry_after: self.config.retry_after,
-        }
+        FrameError::Shed { reason }
     }
 
     fn count(&self, outcome: Result<Frame, FrameError>) -> Result<Frame, FrameError> {

@@ -133,7 +133,6 @@ struct TransitionJson {
 struct ShrinkBody {
     to_bytes: Option<u64>,
     by_bytes: Option<u64>,
-    bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -359,7 +358,7 @@ impl Service {
     async fn shrink(&self, body: &[u8]) -> Result<Answer, Problem> {
         let body: ShrinkBody = serde_json::from_slice(body)
             .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
-        let target = match (body.to_bytes, body.by_bytes.or(body.bytes)) {
+        let target = match (body.to_bytes, body.by_bytes) {
             (Some(to), None) => to,
             (None, Some(by)) => self.flyweights.held_bytes().saturating_sub(by),
             _ => {

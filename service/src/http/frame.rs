@@ -6,15 +6,16 @@ use super::respond::{self, Answer};
 use super::session::id_of;
 use super::{Service, query_number, query_value};
 use crate::codec::Size;
-use crate::flyweight::{Entry, Texture};
+use crate::flyweight::{Entry, Identity, RenditionKey, Texture};
 use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
 use crate::metrics::ShedReason;
 use crate::sessions::{NO_FLYWEIGHT, Session};
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
 use std::sync::Arc;
 use std::time::Instant;
+use xxhash_rust::xxh3::Xxh3;
 
 const BACKGROUND: HeaderName = HeaderName::from_static("backdrop-background");
 const FLYWEIGHT: HeaderName = HeaderName::from_static("backdrop-flyweight");
@@ -94,8 +95,9 @@ fn view_of(session: &Session) -> View {
     let crop = [crop.x, crop.y, crop.width, crop.height].map(f64::from);
     let offset = session.view.uv_offset().map(f64::from);
     let alpha = f64::from(session.view.alpha()) / 255.0;
-    // What a session stores is in range; rounding at an edge is no reason to refuse a frame.
-    View::from_fractions(crop, f64::from(session.view.scale()), offset, alpha).unwrap_or_default()
+    let view = View::from_fractions(crop, f64::from(session.view.scale()), offset, alpha);
+    debug_assert!(view.is_ok(), "what a session stores is in range");
+    view.unwrap_or_default()
 }
 
 fn problem_of(error: FrameError) -> Problem {
@@ -112,7 +114,7 @@ fn problem_of(error: FrameError) -> Problem {
                  no size of frame helps"
             ),
         ),
-        FrameError::Shed { reason, .. } => match reason {
+        FrameError::Shed { reason } => match reason {
             ShedReason::Budget => Kind::BudgetExhausted,
             ShedReason::Governor => Kind::MemoryCritical,
             ShedReason::Queue => Kind::QueueFull,
@@ -170,6 +172,44 @@ impl Shown {
     }
 }
 
+/// Names what a frame shows, by its rendition's key, the source's checksum and the view. Weak: another renderer may round otherwise.
+fn tag_of(
+    identity: &Identity,
+    version: u32,
+    request: &FrameRequest,
+) -> Result<HeaderValue, Problem> {
+    let stored = &identity.stored;
+    let (format, quality) = match request.format {
+        FrameFormat::Jpeg { quality } => ("jpeg", quality),
+        FrameFormat::Png => ("png", u8::MAX),
+        FrameFormat::Rgba => ("rgba", u8::MAX),
+    };
+    let Size { width, height } = request.size;
+    let id = Arc::clone(&stored.id);
+    let key = RenditionKey::new(id, version, width, height, format, quality);
+    let view = &request.view;
+    let mut hasher = Xxh3::new();
+    hasher.update(&key.hash64().to_le_bytes());
+    hasher.update(&stored.checksum.to_le_bytes());
+    let corners = [view.crop_origin, view.crop_size].concat();
+    for number in corners.into_iter().chain([view.scale]) {
+        hasher.update(&number.to_le_bytes());
+    }
+    for offset in view.uv_offset {
+        hasher.update(&offset.to_le_bytes());
+    }
+    hasher.update(&[view.alpha]);
+    HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.digest()))
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+}
+
+/// Whether the caller says that it has this frame already.
+fn has_already(parts: &Parts, tag: &HeaderValue) -> bool {
+    let known = parts.headers.get(IF_NONE_MATCH);
+    let known = known.and_then(|known| known.to_str().ok());
+    known.is_some_and(|known| known.split(',').any(|known| known.trim() == *tag))
+}
+
 /// Answers a preview.
 ///
 /// # Errors
@@ -202,6 +242,15 @@ pub async fn preview(
         Entry::Gone => return Err(Kind::Gone.into()),
         Entry::Unknown => return Err(Kind::BackgroundNotFound.into()),
     };
+    // A texture of the session's own may be of an older version than the catalogue's.
+    if shown.owned.is_none() {
+        let tag = tag_of(&identity, identity.stored.version, &request)?;
+        if has_already(parts, &tag) {
+            let mut answer = respond::empty(StatusCode::NOT_MODIFIED);
+            answer.headers_mut().insert(ETAG, tag);
+            return Ok(answer);
+        }
+    }
     let frame = shown.draw(service, &request).await.map_err(problem_of)?;
     let content_type = HeaderValue::from_static(frame.content_type);
     let (index, version, access) = (frame.index, frame.version, frame.access);
@@ -213,8 +262,15 @@ pub async fn preview(
     headers.insert(FLYWEIGHT, HeaderValue::from(index));
     headers.insert(VERSION, HeaderValue::from(version));
     headers.insert(CACHE, HeaderValue::from_static(access.name()));
-    if access == Access::Degraded {
-        headers.insert(DEGRADED, HeaderValue::from_static("thumbnail"));
+    match access {
+        Access::Degraded => {
+            headers.insert(DEGRADED, HeaderValue::from_static("thumbnail"));
+        }
+        // Replaced meanwhile: what is known of the source is of another version than the pixels.
+        _ if version != identity.stored.version => {}
+        _ => {
+            headers.insert(ETAG, tag_of(&identity, version, &request)?);
+        }
     }
     Ok(answer)
 }

@@ -291,6 +291,11 @@ impl Budget {
     /// All figures at one instant.
     pub fn report(&self) -> BudgetReport {
         self.settle();
+        self.unsettled_report()
+    }
+
+    /// The same at no cost for the pool, whose blocks may have fallen idle and still count as textures. Their sum is right.
+    pub fn unsettled_report(&self) -> BudgetReport {
         let ledger = self.ledger.lock();
         BudgetReport {
             ceiling: ledger.ceiling,

@@ -107,11 +107,6 @@ impl GovernorConfig {
             Err(GovernorConfigError::Slack)
         }
     }
-
-    /// Ceiling before anything was measured.
-    pub fn initial_ceiling(&self, limit: u64) -> u64 {
-        share(limit, self.ceiling).saturating_sub(share(limit, 0.10))
-    }
 }
 
 /// How hard memory presses.

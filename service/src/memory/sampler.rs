@@ -459,7 +459,7 @@ impl Sampler {
 
     fn assemble(&mut self, shared: &Shared) -> Sample {
         let reading = &self.snapshot.reading;
-        let books = shared.budget.report();
+        let books = shared.budget.unsettled_report();
         let growth = books.used.saturating_sub(self.charged);
         self.charged = books.used;
         Sample {

@@ -76,7 +76,7 @@ impl CacheHog {
                 holding.fetch_or(word.state == HogState::Holding, Ordering::AcqRel);
             }
         })?;
-        let silent = |_| HostError::Helper {
+        let silent = |_| HostError::Subprocess {
             what: "cache hog",
             why: format!("it did not begin: {:?}", process.try_wait()),
         };

@@ -151,7 +151,7 @@ fn hog_memory(
     ramp: Duration,
     hold: Option<Duration>,
 ) -> Result<(), HostError> {
-    let failed = |why: String| HostError::Helper {
+    let failed = |why: String| HostError::Subprocess {
         what: "memory hog",
         why,
     };
@@ -226,7 +226,7 @@ fn hog_cpu(
     cpus: Option<&str>,
     hold: Option<Duration>,
 ) -> Result<(), HostError> {
-    let failed = |why: String| HostError::Helper {
+    let failed = |why: String| HostError::Subprocess {
         what: "CPU hog",
         why,
     };
