@@ -24,6 +24,7 @@ pub mod runner;
 pub mod scenario;
 pub mod service;
 pub mod steady;
+pub mod targets;
 pub mod trial;
 pub mod units;
 pub mod verdict;

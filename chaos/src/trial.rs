@@ -23,6 +23,7 @@ use crate::progress::Line;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
 use crate::scenario::{FaultKind, FaultPlan, Load, Target};
 use crate::service::ServiceSpec;
+use crate::targets::Announced;
 use crate::units;
 use crate::verdict::Simulator as SimulatorFacts;
 
@@ -193,6 +194,7 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
+    let _announced = Announced::new(&context.dir, spec.admin, &plan.name);
     let service = rig
         .start_service(&spec, READY_MAX)
         .await

@@ -25,7 +25,7 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// Something measured, and our median.
+    /// Something measured, and our value.
     pub fn new(name: impl Into<String>, unit: &'static str, ours: f64) -> Self {
         Self {
             name: name.into(),
@@ -37,7 +37,7 @@ impl Figure {
         }
     }
 
-    /// What it is compared with, measured in turns with ours.
+    /// What it is compared with. The benchmark says whether the two were measured in turns.
     #[must_use]
     pub fn peer(mut self, name: impl Into<String>, value: f64) -> Self {
         self.peer = Some((name.into(), value));

@@ -108,7 +108,7 @@ pub fn hit() -> io::Result<Vec<Figure>> {
             figure("moka", times[2]),
             figure("foyer", foyer),
         ];
-        // Each as the design demands it: quick_cache alone on one thread, the two others on two.
+        // The goals: no slower than quick_cache on one thread, half the time of the two others on two.
         figures.extend(
             peers
                 .into_iter()

@@ -36,7 +36,7 @@ pub fn foyer_policies() -> [(&'static str, EvictionConfig); 4] {
         ("foyer lru", LruConfig::default().into()),
         ("foyer lfu", LfuConfig::default().into()),
         ("foyer s3fifo", S3FifoConfig::default().into()),
-        ("foyer sieve", SieveConfig::default().into()),
+        ("foyer sieve", SieveConfig.into()),
     ]
 }
 

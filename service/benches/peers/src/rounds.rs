@@ -1,5 +1,6 @@
 //! Rounds: each contender in its turn, on one thread or several at once, and the median over the rounds.
 
+use std::io;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,24 @@ pub fn nanoseconds(contenders: &[Contender<'_>], threads: usize) -> Vec<f64> {
         }
     }
     times.into_iter().map(median).collect()
+}
+
+/// Medians of what two sides count or time themselves, ours and the peer's: each has its turn in every round.
+pub fn in_turns<const N: usize>(
+    rounds: usize,
+    mut ours: impl FnMut() -> io::Result<[f64; N]>,
+    mut peer: impl FnMut() -> io::Result<[f64; N]>,
+) -> io::Result<([f64; N], [f64; N])> {
+    let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        mine.push(ours()?);
+        theirs.push(peer()?);
+    }
+    Ok((medians(&mine), medians(&theirs)))
+}
+
+fn medians<const N: usize>(turns: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|at| median(turns.iter().map(|turn| turn[at]).collect()))
 }
 
 /// One turn: all threads start together, the slowest one counts.

@@ -20,7 +20,7 @@ pub fn bytes_per_session() -> io::Result<Vec<Figure>> {
         sessions_max: SESSIONS,
     };
     let sessions = Sessions::new(config, Arc::clone(&budget), Arc::new(Metrics::default()));
-    let mut creation = sessions.creation(TenantId(0));
+    let mut creation = sessions.creation(TenantId(0), None);
     for user in 0..u64::from(SESSIONS) {
         creation
             .create(user, NO_FLYWEIGHT)

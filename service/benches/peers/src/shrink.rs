@@ -15,6 +15,8 @@ const TEXTURES: usize = 512;
 const PINNED: usize = TEXTURES / 10;
 const TARGET: u64 = 1024 * MIB;
 const ROUNDS: usize = 3;
+/// Time that resident memory has to fall, far beyond what it takes.
+const FALLS_WITHIN: Duration = Duration::from_secs(30);
 
 struct Pass {
     report: ShrinkReport,
@@ -38,12 +40,29 @@ fn look_up(world: &World, indices: &[u32], stop: &AtomicBool, longest: &AtomicU6
     }
 }
 
-/// Milliseconds from `started` until resident memory is below `bytes`.
-fn watch(started: Instant, bytes: u64, stop: &AtomicBool) -> f64 {
-    while resident_bytes() > bytes && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(1));
+#[allow(
+    clippy::disallowed_methods,
+    reason = "spans of a measurement, and the interval of a bounded poll"
+)]
+fn pause(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+/// Milliseconds from `started` until resident memory is at `bytes` or below; an error when that takes longer than
+/// [`FALLS_WITHIN`].
+fn watch(started: Instant, bytes: u64) -> io::Result<f64> {
+    loop {
+        let resident = resident_bytes();
+        if resident <= bytes {
+            return Ok(ms_since(started));
+        }
+        if started.elapsed() > FALLS_WITHIN {
+            let seconds = FALLS_WITHIN.as_secs();
+            let what = format!("{resident} bytes resident {seconds} s later, expected {bytes}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+        }
+        pause(1);
     }
-    ms_since(started)
 }
 
 fn pass(world: &World, indices: &[u32]) -> io::Result<Pass> {
@@ -58,22 +77,24 @@ fn pass(world: &World, indices: &[u32]) -> io::Result<Pass> {
     let pinned = pinned?;
     let (stop, longest) = (AtomicBool::new(false), AtomicU64::new(0));
     let micros = |longest: &AtomicU64| longest.swap(0, Ordering::Relaxed) as f64 / 1e3;
-    let (full, expected) = (resident_bytes(), world.flyweights.held_bytes() - TARGET);
+    let freed = world.flyweights.held_bytes().saturating_sub(TARGET);
+    // A little of what is freed may be in use again by the bookkeeping itself.
+    let fallen = resident_bytes().saturating_sub(freed) + 16 * MIB;
     std::thread::scope(|scope| {
         scope.spawn(|| look_up(world, indices, &stop, &longest));
         // As long as a pass takes, without one.
-        std::thread::sleep(Duration::from_millis(50));
+        pause(50);
         longest.store(0, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(200));
+        pause(200);
         let lookup_max_at_rest = micros(&longest);
         let started = Instant::now();
-        // A little of what is freed may be in use again by the bookkeeping itself.
-        let (fallen, stop) = (full - expected + 16 * MIB, &stop);
-        let watching = scope.spawn(move || watch(started, fallen, stop));
+        let watching = scope.spawn(move || watch(started, fallen));
         let report = world.flyweights.shrink_to(TARGET);
         let lookup_max = micros(&longest);
-        let fallen_after = watching.join().expect("a benchmark's thread");
+        let watched = watching.join();
+        // Whatever came of it: the scope waits for the lookups to end.
         stop.store(true, Ordering::Relaxed);
+        let fallen_after = watched.expect("a benchmark's thread")?;
         let lost = pinned.iter().filter(|lease| {
             let found = world.flyweights.try_lease(lease.index());
             !matches!(found, Ok(Some(found)) if std::ptr::eq(found.pixels().row(0), lease.pixels().row(0)))

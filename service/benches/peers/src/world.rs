@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backdrop_service::codec::{PixelsRef, Size, encode_jpeg};
+use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size, encode_jpeg};
 use backdrop_service::flyweight::{Flyweights, FlyweightsConfig, Lease, Precondition};
 use backdrop_service::memory::arena::Arena;
 use backdrop_service::memory::budget::{Budget, BudgetConfig};
@@ -24,7 +24,6 @@ pub struct World {
     pub runtime: Runtime,
     pub flyweights: Arc<Flyweights>,
     pub budget: Arc<Budget>,
-    pub arena: Arc<Arena>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -60,14 +59,13 @@ impl World {
             },
             Arc::new(store.map_err(failed)?),
             Arc::clone(&budget),
-            Arc::clone(&arena),
+            arena,
             Arc::clone(&metrics),
         )?;
         Ok(Self {
             runtime,
             flyweights,
             budget,
-            arena,
             metrics,
         })
     }
@@ -146,6 +144,15 @@ pub fn photograph(size: Size) -> io::Result<Bytes> {
     let mut file = Vec::new();
     encode_jpeg(pixels, 85, &mut file).map_err(failed)?;
     Ok(file.into())
+}
+
+/// The pixels of a file in a buffer of their own, as each naive way loads them.
+pub fn decode(file: &[u8]) -> io::Result<Vec<u8>> {
+    let header = codec::probe(file, &Limits::default()).map_err(failed)?;
+    let mut pixels = vec![0; header.output_bytes() as usize];
+    let out = PixelsMut::new(&mut pixels, header.size).expect("made for this size");
+    codec::decode_trusted(file, &header, out).map_err(failed)?;
+    Ok(pixels)
 }
 
 /// Milliseconds since then.

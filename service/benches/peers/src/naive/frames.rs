@@ -1,4 +1,4 @@
-//! Row 4: a frame's block from the pool, against a fresh buffer for each frame.
+//! A frame's block from the pool, against a fresh buffer for each frame.
 
 use std::hint::black_box;
 use std::io;
@@ -58,11 +58,17 @@ pub fn run() -> io::Result<Vec<Figure>> {
     let ((faults, requests), (naive_faults, naive_requests)) = (count(&pooled)?, count(&naive)?);
     let name = "fresh Vec per frame";
     Ok(vec![
-        Figure::new("row 4: take and give back a frame", "ns", taken[0]).peer(name, taken[1]),
-        Figure::new("row 4: the same, each page touched", "ns", touched[0]).peer(name, touched[1]),
-        Figure::new("row 4: page faults per frame", "faults", faults).peer(name, naive_faults),
+        Figure::new("frame buffer: take and give back", "ns", taken[0]).peer(name, taken[1]),
         Figure::new(
-            "row 4: requests to the allocator per frame",
+            "frame buffer: the same, each page touched",
+            "ns",
+            touched[0],
+        )
+        .peer(name, touched[1]),
+        Figure::new("frame buffer: page faults per frame", "faults", faults)
+            .peer(name, naive_faults),
+        Figure::new(
+            "frame buffer: requests to the allocator per frame",
             "requests",
             requests,
         )

@@ -1,4 +1,4 @@
-//! Row 7: a lookup by id without a lock and one load however many ask, against a map behind a mutex that is filled by whoever
+//! A lookup by id without a lock and one load however many ask, against a map behind a mutex that is filled by whoever
 //! finds nothing.
 
 use std::collections::HashMap;
@@ -8,17 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use backdrop_service::codec::{self, Limits, PixelsMut};
 use backdrop_service::flyweight::Texture;
 use backdrop_service::store::Stored;
 use parking_lot::Mutex;
 
-use crate::rounds::{Contender, Random, nanoseconds};
+use crate::rounds::{Contender, Random, in_turns, nanoseconds};
 use crate::support::Figure;
-use crate::world::{FULL_HD, MIB, SMALL, World, id, ms_since, photograph};
+use crate::world::{FULL_HD, MIB, SMALL, World, decode, id, ms_since, photograph};
 
 const KEYS: usize = 256;
 const CALLERS: usize = 16;
+/// Turns of each side, where a turn starts from nothing.
+const ROUNDS: usize = 7;
 
 fn hits(world: &World, indices: &[u32]) -> io::Result<Vec<Figure>> {
     let ids: Vec<String> = (0..KEYS).map(id).collect();
@@ -52,7 +53,7 @@ fn hits(world: &World, indices: &[u32]) -> io::Result<Vec<Figure>> {
     ];
     let figure = |threads| {
         let times = nanoseconds(&contenders, threads);
-        let name = format!("row 7: hit by id, {threads} thread(s)");
+        let name = format!("lookup: hit by id, {threads} thread(s)");
         Figure::new(name, "ns", times[0]).peer("Mutex<HashMap<String, Arc>>", times[1])
     };
     Ok(vec![figure(1), figure(2), figure(16)])
@@ -69,30 +70,33 @@ fn first_write() -> io::Result<Figure> {
         ..known.stored.clone()
     };
     let entries: Vec<Stored> = (1..ENTRIES).map(entry).collect();
-    let naive: Mutex<HashMap<String, Stored>> = Mutex::default();
-    let started = Instant::now();
-    for entry in &entries {
-        let missing = !naive.lock().contains_key(&*entry.id);
-        if missing {
-            naive.lock().insert(entry.id.to_string(), entry.clone());
+    let each_us = |started: Instant| ms_since(started) * 1e3 / entries.len() as f64;
+    let ours = || {
+        let (world, entries) = (World::of(8 * MIB)?, entries.clone());
+        let started = Instant::now();
+        for entry in entries {
+            let shown = world.flyweights.insert_or_replace(entry);
+            shown.map_err(io::Error::other)?;
         }
-    }
-    let naive_us = ms_since(started) * 1e3 / entries.len() as f64;
-    let count = entries.len() as f64;
-    let started = Instant::now();
-    for entry in entries {
-        world
-            .flyweights
-            .insert_or_replace(entry)
-            .map_err(io::Error::other)?;
-    }
-    let ours_us = ms_since(started) * 1e3 / count;
-    Ok(Figure::new("row 7: first write of an id", "µs", ours_us).peer("Mutex<HashMap>", naive_us))
+        io::Result::Ok([each_us(started)])
+    };
+    let naive = || {
+        let map: Mutex<HashMap<String, Stored>> = Mutex::default();
+        let entries = entries.clone();
+        let started = Instant::now();
+        for entry in entries {
+            map.lock().entry(entry.id.to_string()).or_insert(entry);
+        }
+        let each = each_us(started);
+        black_box(&map);
+        io::Result::Ok([each])
+    };
+    let ([ours], [naive]) = in_turns(ROUNDS, ours, naive)?;
+    Ok(Figure::new("lookup: first write of an id", "µs", ours).peer("Mutex<HashMap>", naive))
 }
 
 /// Loads, and milliseconds until all have it, for callers that come at once and find nothing.
-fn cold_naive() -> io::Result<(f64, f64)> {
-    let file = photograph(FULL_HD)?;
+fn cold_naive(file: &[u8]) -> io::Result<[f64; 2]> {
     let map: Mutex<HashMap<String, Arc<Vec<u8>>>> = Mutex::default();
     let (loads, barrier) = (AtomicUsize::new(0), Barrier::new(CALLERS));
     let get = || {
@@ -101,10 +105,7 @@ fn cold_naive() -> io::Result<(f64, f64)> {
         }
         // Not under the lock: a decode there would stop every other lookup.
         loads.fetch_add(1, Ordering::Relaxed);
-        let header = codec::probe(&file, &Limits::default()).expect("a picture");
-        let mut pixels = vec![0; header.output_bytes() as usize];
-        let out = PixelsMut::new(&mut pixels, header.size).expect("made for this size");
-        codec::decode_trusted(&file, &header, out).expect("decodes");
+        let pixels = decode(file).expect("decodes");
         Arc::clone(
             map.lock()
                 .entry("beach".to_owned())
@@ -120,10 +121,11 @@ fn cold_naive() -> io::Result<(f64, f64)> {
             });
         }
     });
-    Ok((loads.load(Ordering::Relaxed) as f64, ms_since(started)))
+    let took = ms_since(started);
+    Ok([loads.load(Ordering::Relaxed) as f64, took])
 }
 
-fn cold_ours() -> io::Result<(f64, f64)> {
+fn cold_ours() -> io::Result<[f64; 2]> {
     let world = World::of(64 * MIB)?;
     let index = world.upload(1, FULL_HD)?[0];
     let loads = || world.metric("backdrop_flyweight_loads_total{result=\"ok\"}");
@@ -140,7 +142,7 @@ fn cold_ours() -> io::Result<(f64, f64)> {
         }
     });
     let took = ms_since(started);
-    Ok((loads()? - before, took))
+    Ok([loads()? - before, took])
 }
 
 pub fn run() -> io::Result<Vec<Figure>> {
@@ -149,12 +151,14 @@ pub fn run() -> io::Result<Vec<Figure>> {
     world.warm(&indices)?;
     let mut figures = hits(&world, &indices)?;
     figures.push(first_write()?);
-    let ((loads, ms), (naive_loads, naive_ms)) = (cold_ours()?, cold_naive()?);
+    let file = photograph(FULL_HD)?;
+    let (cold, naive_cold) = in_turns(ROUNDS, cold_ours, || cold_naive(&file))?;
+    let ([loads, ms], [naive_loads, naive_ms]) = (cold, naive_cold);
     let naive = "look, load, insert";
     figures.push(
-        Figure::new("row 7: loads for 16 callers of a cold id", "loads", loads)
+        Figure::new("lookup: loads for 16 callers of a cold id", "loads", loads)
             .peer(naive, naive_loads),
     );
-    figures.push(Figure::new("row 7: time until all 16 have it", "ms", ms).peer(naive, naive_ms));
+    figures.push(Figure::new("lookup: time until all 16 have it", "ms", ms).peer(naive, naive_ms));
     Ok(figures)
 }

@@ -1,8 +1,8 @@
-//! The claims of the article on flyweights, each as the naive way beside Backdrop's, in the same process.
+//! The naive way beside Backdrop's, by subject and in the same process.
 
 pub mod frames;
-pub mod heap;
-pub mod index;
+pub mod lookup;
 pub mod metadata;
-pub mod pauses;
+pub mod objects;
+pub mod previews;
 pub mod sharing;

@@ -1,4 +1,8 @@
-//! Row 14: where the time of a preview goes: buffers that are kept, against buffers made for each frame.
+//! Where the time of a preview goes: buffers that are kept, against buffers made for each frame.
+//!
+//! The naive way stands for a server that decodes the picture once for each session, holds that copy, and makes a frame with calls
+//! that return a new buffer each, as most imaging libraries do: one to resample, one to encode. Both sides use the same renderer
+//! and encoder, and neither decodes within a frame.
 
 use std::hint::black_box;
 use std::io;
@@ -8,21 +12,18 @@ use backdrop_service::codec::{PixelsMut, PixelsRef, Size, encode_jpeg};
 use backdrop_service::render::{CpuRenderer, Renderer, ViewTransform};
 
 use crate::counters::{Heap, page_faults};
+use crate::rounds::in_turns;
 use crate::support::Figure;
-use crate::world::{FULL_HD, MIB, World, ms_since};
+use crate::world::{FULL_HD, MIB, World, decode, ms_since, photograph};
 
 const PREVIEW: Size = Size::new(640, 360);
-const FRAMES: usize = 300;
+const QUALITY: u8 = 80;
+/// Turns of each side, and frames of a turn.
+const ROUNDS: usize = 5;
+const FRAMES: usize = 150;
 
-/// What was counted over the frames of one way.
-struct Counted {
-    requests: f64,
-    faults: f64,
-    median_ms: f64,
-    p99_ms: f64,
-}
-
-fn count(mut frame: impl FnMut()) -> io::Result<Counted> {
+/// Of one turn: requests to the allocator and page faults per frame, median and 99th percentile of a frame in milliseconds.
+fn turn(frame: &mut dyn FnMut()) -> io::Result<[f64; 4]> {
     (0..10).for_each(|_| frame());
     let mut times = Vec::with_capacity(FRAMES);
     let (heap, faults) = (Heap::read()?, page_faults());
@@ -33,16 +34,28 @@ fn count(mut frame: impl FnMut()) -> io::Result<Counted> {
     }
     let (faults, (requests, _)) = (page_faults() - faults, Heap::read()?.since(&heap));
     times.sort_by(f64::total_cmp);
-    Ok(Counted {
-        requests: requests as f64 / FRAMES as f64,
-        faults: faults as f64 / FRAMES as f64,
-        median_ms: times[FRAMES / 2],
-        p99_ms: times[FRAMES * 99 / 100],
-    })
+    let per_frame = |count: u64| count as f64 / FRAMES as f64;
+    Ok([
+        per_frame(requests),
+        per_frame(faults),
+        times[FRAMES / 2],
+        times[FRAMES * 99 / 100],
+    ])
 }
 
-fn reference(data: &[u8]) -> PixelsRef<'_> {
-    PixelsRef::new(data, PREVIEW).expect("made for this size")
+fn resample(
+    renderer: &mut CpuRenderer,
+    picture: PixelsRef<'_>,
+    view: &ViewTransform,
+    out: &mut [u8],
+) {
+    let out = PixelsMut::new(out, PREVIEW).expect("made for this size");
+    renderer.resample(picture, view, out);
+}
+
+fn encode(data: &[u8], file: &mut Vec<u8>) {
+    let pixels = PixelsRef::new(data, PREVIEW).expect("made for this size");
+    encode_jpeg(pixels, QUALITY, file).expect("encodes");
 }
 
 pub fn run() -> io::Result<Vec<Figure>> {
@@ -52,47 +65,32 @@ pub fn run() -> io::Result<Vec<Figure>> {
     let all = ViewTransform::full(FULL_HD);
     let mut renderer = CpuRenderer::default();
     let (mut out, mut file) = (vec![0; PREVIEW.bytes() as usize], Vec::new());
-    let ours = count(|| {
-        let lease = world
-            .flyweights
-            .try_lease(index)
-            .ok()
-            .flatten()
-            .expect("resident");
+    let mut ours = || {
+        let lease = world.flyweights.try_lease(index).ok().flatten();
+        let lease = lease.expect("resident");
+        resample(&mut renderer, lease.pixels(), &all, &mut out);
         file.clear();
-        let pixels = PixelsMut::new(&mut out, PREVIEW).expect("made for this size");
-        renderer.resample(lease.pixels(), &all, pixels);
-        encode_jpeg(reference(&out), 80, black_box(&mut file)).expect("encodes");
-    })?;
-    // The naive way copies the picture to work on it, and makes its buffers anew.
-    let naive = count(|| {
-        let lease = world
-            .flyweights
-            .try_lease(index)
-            .ok()
-            .flatten()
-            .expect("resident");
-        let rows = (0..FULL_HD.height).map(|y| lease.pixels().row(y));
-        let own = rows.collect::<Vec<_>>().concat();
-        drop(lease);
+        encode(&out, &mut file);
+        black_box(&file);
+    };
+    let own = decode(&photograph(FULL_HD)?)?;
+    let mut naive = || {
         let picture = PixelsRef::new(&own, FULL_HD).expect("made for this size");
-        let (mut out, mut file) = (vec![0; PREVIEW.bytes() as usize], Vec::new());
-        let pixels = PixelsMut::new(&mut out, PREVIEW).expect("made for this size");
-        CpuRenderer::default().resample(picture, &all, pixels);
-        encode_jpeg(reference(&out), 80, &mut file).expect("encodes");
-        black_box(file);
-    })?;
-    let name = "fresh buffers and an own copy per frame";
+        let mut out = vec![0; PREVIEW.bytes() as usize];
+        resample(&mut CpuRenderer::default(), picture, &all, &mut out);
+        let mut file = Vec::new();
+        encode(&out, &mut file);
+        black_box(&file);
+    };
+    let (ours, naive) = in_turns(ROUNDS, || turn(&mut ours), || turn(&mut naive))?;
+    let figure = |at: usize, name: &str, unit| {
+        Figure::new(name, unit, ours[at])
+            .peer("own copy per session, fresh buffers per frame", naive[at])
+    };
     Ok(vec![
-        Figure::new(
-            "row 14: requests to the allocator per preview",
-            "requests",
-            ours.requests,
-        )
-        .peer(name, naive.requests),
-        Figure::new("row 14: page faults per preview", "faults", ours.faults)
-            .peer(name, naive.faults),
-        Figure::new("row 14: preview, median", "ms", ours.median_ms).peer(name, naive.median_ms),
-        Figure::new("row 14: preview, 99th percentile", "ms", ours.p99_ms).peer(name, naive.p99_ms),
+        figure(0, "preview: requests to the allocator", "requests"),
+        figure(1, "preview: page faults", "faults"),
+        figure(2, "preview: median", "ms"),
+        figure(3, "preview: 99th percentile", "ms"),
     ])
 }

@@ -1,16 +1,16 @@
-//! Row 1: pixels shared and loaded once, against a decoded copy for every user.
+//! Pixels shared and loaded once, against a decoded copy for every user. One pass of each side, the naive one first.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use backdrop_service::codec::{self, Limits, PixelsMut, Size};
+use backdrop_service::codec::Size;
 use backdrop_service::metrics::Metrics;
 use backdrop_service::sessions::{Sessions, SessionsConfig, TenantId};
 
 use crate::counters::Heap;
 use crate::support::{Figure, median};
-use crate::world::{FULL_HD, MIB, World, id, ms_since, photograph};
+use crate::world::{FULL_HD, MIB, World, decode, id, ms_since, photograph};
 
 const BACKGROUNDS: usize = 16;
 const FEW: usize = 64;
@@ -27,15 +27,11 @@ struct Own {
 }
 
 fn own(user: u64, file: &[u8]) -> io::Result<Own> {
-    let header = codec::probe(file, &Limits::default()).map_err(io::Error::other)?;
-    let mut pixels = vec![0; header.output_bytes() as usize];
-    let out = PixelsMut::new(&mut pixels, header.size).expect("made for this size");
-    codec::decode_trusted(file, &header, out).map_err(io::Error::other)?;
     Ok(Own {
         user,
         background: id(user as usize % BACKGROUNDS),
-        pixels,
-        size: header.size,
+        pixels: decode(file)?,
+        size: FULL_HD,
         crop: [0.0, 0.0, 1.0, 1.0],
         alpha: 1.0,
     })
@@ -101,27 +97,27 @@ pub fn run() -> io::Result<Vec<Figure>> {
     let naive = "own decoded copy per user";
     Ok(vec![
         Figure::new(
-            "row 1: bytes per user, 64 users on 16 backgrounds",
+            "sharing: bytes per user, 64 users on 16 backgrounds",
             "bytes",
             few_bytes,
         )
         .peer(naive, naive_bytes),
         Figure::new(
-            "row 1: bytes per user, 100,000 users on 16 backgrounds",
+            "sharing: bytes per user, 100,000 users on 16 backgrounds",
             "bytes",
             many_bytes,
         )
         .peer("own decoded copy per user, as measured at 64", naive_bytes),
         Figure::new(
-            "row 1: time until a further user has its background",
+            "sharing: time until a further user has its background",
             "ms",
             each_ms,
         )
         .peer(naive, naive_ms),
-        Figure::new("row 1: first load of a background", "ms", median(firsts))
+        Figure::new("sharing: first load of a background", "ms", median(firsts))
             .peer(naive, naive_ms),
         Figure::new(
-            "row 1: the same id is the same instance",
+            "sharing: the same id is the same instance",
             "1 = yes",
             f64::from(u8::from(shared)),
         )
