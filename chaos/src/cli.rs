@@ -8,7 +8,7 @@ use crate::host::Subprocess;
 
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
 ///
-/// Exit code of `run`: 0 held, 1 deviated, 2 inconclusive, 255 error, 130 interrupted.
+/// Exit code of `run`: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 error.
 #[derive(Debug, Parser)]
 #[command(name = "backdrop-chaos", version)]
 pub struct Cli {

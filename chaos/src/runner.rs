@@ -56,6 +56,12 @@ pub enum RunError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A folder of photographs without any.
+    #[error("--backgrounds {path} holds no file; name a folder of JPEG, PNG or WebP pictures", path = path.display())]
+    NoPictures {
+        /// Which.
+        path: PathBuf,
+    },
     /// The record could not be written.
     #[error("writing the record: {0}")]
     Report(#[from] backdrop_reports::error::ReportError),
@@ -70,6 +76,9 @@ pub enum RunError {
 /// The run could not be, or its record could not be written.
 pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     let scenarios = scenarios(&args)?;
+    if let Some(dir) = &args.backgrounds {
+        holds_files(dir)?;
+    }
     let program = own_program()?;
     let (hierarchy, lacking) = detect(&program)?;
     let host = host::host_facts(&hierarchy, lacking.as_ref());
@@ -131,6 +140,21 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     drop(context);
     let _ = std::fs::remove_dir(state_dir());
     Ok(run.exit)
+}
+
+/// Whether the folder can be read and is not empty. Which of its files are pictures is for the simulator to say.
+fn holds_files(dir: &Path) -> Result<(), RunError> {
+    let entries = std::fs::read_dir(dir).map_err(|source| RunError::Io {
+        path: dir.to_owned(),
+        source,
+    })?;
+    let mut files = entries.flatten().filter(|entry| entry.path().is_file());
+    match files.next() {
+        Some(_) => Ok(()),
+        None => Err(RunError::NoPictures {
+            path: dir.to_owned(),
+        }),
+    }
 }
 
 fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, RunError> {

@@ -349,6 +349,24 @@ fn what_cannot_run_is_an_error() {
     let output = bench.command().output().unwrap();
     assert_eq!(output.status.code(), Some(255));
     assert!(String::from_utf8_lossy(&output.stderr).contains("small.toml:5:9"));
+    let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
+    let empty = bench.dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (dir, why) in [
+        (&empty, "holds no file"),
+        (&empty.join("none"), "No such file"),
+    ] {
+        let output = bench
+            .command()
+            .arg("--backgrounds")
+            .arg(dir)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains(why), "{words}");
+    }
+    assert!(!bench.dir.path().join("out").exists(), "nothing was begun");
 }
 
 #[test]

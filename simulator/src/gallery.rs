@@ -422,9 +422,15 @@ mod tests {
         fs::write(photos.path().join("tree.JPG"), &original).unwrap();
         fs::write(photos.path().join("notes.txt"), "no picture").unwrap();
         fs::write(photos.path().join("liar.png"), "no picture either").unwrap();
+        let cut = &original[..original.len() / 2];
+        fs::write(photos.path().join("cut.jpg"), cut).unwrap();
         let gallery = Gallery::photographs(photos.path(), cache.path(), 3).unwrap();
         assert_eq!(gallery.len(), 3);
-        assert_eq!(gallery.skipped.len(), 1);
+        let skipped = &gallery.skipped;
+        assert!(
+            skipped.len() == 2 && skipped[0].contains("cut off"),
+            "{skipped:?}"
+        );
         for number in 0..3 {
             assert_eq!(
                 read_code(&gallery.file(number).unwrap()),

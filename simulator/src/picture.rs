@@ -15,6 +15,9 @@ use crate::code::Crop;
 /// Pixels that a picture may have; larger ones are refused from their header.
 const PIXELS_MAX: usize = 100_000_000;
 
+/// Bytes from the end of a file in which a whole JPEG ends; cameras may write something behind it.
+const TAIL_BYTES: usize = 64 << 10;
+
 /// A picture, RGB8 sRGB, row-major, width * height * 3 bytes, no row padding.
 #[derive(Debug, Clone)]
 pub struct Rgb {
@@ -89,9 +92,18 @@ pub fn encode(picture: &Rgb, quality: u8) -> Result<Vec<u8>, PictureError> {
     Ok(out)
 }
 
+/// Whether a JPEG has its end marker (EOI, ITU T.81 B.1.1.3) where a whole one has it. The decoder fills what is missing with grey.
+fn is_whole(jpeg: &[u8]) -> bool {
+    let tail = &jpeg[jpeg.len().saturating_sub(TAIL_BYTES)..];
+    tail.windows(2).any(|marker| marker == [0xff, 0xd9])
+}
+
 /// Decodes any of the three formats.
 pub fn decode(bytes: &[u8]) -> Result<Rgb, PictureError> {
     match bytes {
+        [0xff, 0xd8, ..] if !is_whole(bytes) => {
+            Err(PictureError::Decode("it is cut off".to_owned()))
+        }
         [0xff, 0xd8, ..] => decode_jpeg(bytes, ColorSpace::RGB).map(|(data, width, height)| Rgb {
             data,
             width,

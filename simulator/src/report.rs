@@ -386,7 +386,11 @@ fn starvation(report: &LoadReport) -> String {
         ),
         None => String::new(),
     };
-    format!("it sent too late, its figures say nothing{cause}")
+    format!(
+        "{:.1} % of its sends came too late, {:.0} % may, so its figures say nothing{cause}; take a quieter host, fewer sessions or a longer period",
+        report.paced_sends().judged_late_ratio() * 100.0,
+        SendFigures::LATE_RATIO_MAX * 100.0
+    )
 }
 
 fn truth(out: &mut String, report: &LoadReport) {

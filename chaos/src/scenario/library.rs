@@ -63,7 +63,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "flyweight",
-        title: "the cache and the governor in depth; about eleven minutes",
+        title: "the cache and the governor in depth; about nine minutes",
         scenarios: &[
             "cold-herd",
             "hot-update",
@@ -71,7 +71,6 @@ pub const SUITES: &[Suite] = &[
             "pinned-flood",
             "limit-shrink",
             "page-cache",
-            "burst",
         ],
     },
     Suite {
