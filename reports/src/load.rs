@@ -365,6 +365,9 @@ pub struct ProcessFigures {
     /// the kernel does not say.
     #[serde(default)]
     pub host_steal_ratio: Option<f64>,
+    /// Idle CPUs were kept from sleeping during the load, so that none woke late.
+    #[serde(default)]
+    pub cpus_awake: bool,
 }
 
 /// One line of `--events`: newline-delimited JSON while the simulator runs.

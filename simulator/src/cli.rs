@@ -158,6 +158,10 @@ pub struct LoadArgs {
     /// Run on these CPUs only, as 0,2-3
     #[arg(long, value_parser = cpu_list)]
     pub cpus: Option<CpuList>,
+    /// Let idle CPUs sleep: by default they are kept polling during the load (/dev/cpu_dma_latency, needs root), since a
+    /// CPU that wakes late makes sends and answers late that are not
+    #[arg(long)]
+    pub cpus_may_sleep: bool,
     /// Never upload: the backgrounds must be there
     #[arg(long)]
     pub no_upload: bool,

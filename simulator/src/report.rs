@@ -26,6 +26,8 @@ pub struct Load {
     pub goose: GooseFigures,
     /// The monitor's.
     pub monitored: Monitored,
+    /// Idle CPUs were kept from sleeping.
+    pub cpus_awake: bool,
     /// HTTP requests and connections of the measured load.
     pub requests: u64,
     /// Connections opened, and the most open at one time.
@@ -54,7 +56,7 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
         },
         goose: load.goose,
         truth: shared.truth.lock().conclude(),
-        simulator: process(&load.monitored),
+        simulator: process(&load.monitored, load.cpus_awake),
         ended_early: shared.stop.reason().map(|reason| match reason {
             StopReason::Interrupted => "interrupted".to_owned(),
             StopReason::ServiceGone => format!(
@@ -144,7 +146,7 @@ fn median(histogram: &Total) -> u64 {
     }
 }
 
-fn process(monitored: &Monitored) -> ProcessFigures {
+fn process(monitored: &Monitored, cpus_awake: bool) -> ProcessFigures {
     let wall = monitored.wall.as_secs_f64();
     ProcessFigures {
         cpu_s: monitored.cpu.as_secs_f64(),
@@ -157,6 +159,7 @@ fn process(monitored: &Monitored) -> ProcessFigures {
         rss_peak_bytes: host::rss_peak_bytes(),
         bytes_per_session: BYTES_PER_SESSION as f64,
         host_steal_ratio: monitored.steal,
+        cpus_awake,
     }
 }
 
@@ -361,6 +364,10 @@ fn simulator(report: &LoadReport) -> String {
             ratio * 100.0
         );
     }
+    text.push_str(match process.cpus_awake {
+        true => ", CPUs were kept awake",
+        false => ", CPUs could sleep",
+    });
     text
 }
 

@@ -19,7 +19,7 @@ use crate::client::{Target, TargetError};
 use crate::cohort::Cohort;
 use crate::gallery::{Gallery, GalleryError};
 use crate::herd::Herds;
-use crate::host::{self, HostError};
+use crate::host::{self, Awake, HostError};
 use crate::monitor::{self, LatencyLog};
 use crate::population::{self, PopulationError};
 use crate::progress::{Progress, grouped};
@@ -366,6 +366,14 @@ async fn attack(
         plan.gateways,
         load.schedule_hash,
     ));
+    let awake = match plan.args.cpus_may_sleep {
+        true => None,
+        false => Awake::keep()
+            .inspect_err(|error| {
+                progress.say(&format!("CPUs may sleep, and wake late: {error}"));
+            })
+            .ok(),
+    };
     let (done, is_done) = watch::channel(false);
     let monitor = tokio::spawn(monitor::watch(
         shared.clone(),
@@ -376,6 +384,8 @@ async fn attack(
     let before = shared.target.requests();
     let goose = attack::run(shared).await;
     done.send_replace(true);
+    load.cpus_awake = awake.is_some();
+    drop(awake);
     load.requests = shared.target.requests() - before;
     load.monitored = monitor
         .await

@@ -81,6 +81,7 @@ pub fn doctor() -> Vec<Check> {
         user(),
         oom_score(),
         cpus(),
+        wake_latency(),
         memory(),
         huge_pages(),
         kernel(),
@@ -192,6 +193,22 @@ fn cpus() -> Check {
             "CPUs",
             error.to_string(),
             "sched_getaffinity must be allowed",
+        ),
+    }
+}
+
+/// Whether the simulator can keep idle CPUs from sleeping.
+fn wake_latency() -> Check {
+    const NAME: &str = "wake latency";
+    match std::fs::File::options()
+        .write(true)
+        .open("/dev/cpu_dma_latency")
+    {
+        Ok(_) => Check::good(NAME, "idle CPUs are kept awake while a load is measured"),
+        Err(error) => Check::weak(
+            NAME,
+            format!("/dev/cpu_dma_latency: {error}: idle CPUs sleep, and wake late"),
+            "run as root; without it more sends are late, above all on a virtual machine, and more runs inconclusive",
         ),
     }
 }

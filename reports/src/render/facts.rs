@@ -250,6 +250,11 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
         Tone::Plain,
     ));
     if let Some(load) = &trial.load {
+        facts.push(
+            Fact::new("CPUs kept awake", yes_no(load.simulator.cpus_awake), Tone::Plain).titled(
+                "Whether idle CPUs were kept from sleeping during the load; one that sleeps wakes late, above all on a virtual machine",
+            ),
+        );
         let truth = &load.truth;
         let found = truth.lost + truth.stale + truth.wrong + truth.torn;
         let count = |v: u64| show(v as f64, Unit::Count).short;
