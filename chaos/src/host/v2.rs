@@ -193,12 +193,13 @@ pub fn set_limit(
         files::write(&high, to)?;
         watch.accepted(to);
         let fell = wait_for_usage(path, to, (begun, lowering), watch);
-        if let Ok(true) = fell {
-            steps = 1;
-            files::write(&max, to)?;
-        }
-        // Left in place it would throttle the service at its own limit.
+        let written = match fell {
+            Ok(true) => files::write(&max, to),
+            _ => Ok(()),
+        };
+        // Left in place it would throttle the service at its own limit, whatever came of the other one.
         files::write(&high, "max")?;
+        written?;
         if !fell? {
             let usage = files::read_number(&path.join("memory.current"))?;
             return Err(HostError::LimitHeld {
@@ -208,6 +209,7 @@ pub fn set_limit(
                 usage,
             });
         }
+        steps = 1;
     } else {
         files::write(&max, to)?;
         watch.accepted(to);
