@@ -161,6 +161,10 @@ pub struct LoadArgs {
     /// Never upload: the backgrounds must be there
     #[arg(long)]
     pub no_upload: bool,
+    /// Leave the backgrounds that this run uploaded in the catalogue, for a look at them or for the next run; else they are deleted
+    /// at its end
+    #[arg(long)]
+    pub keep_backgrounds: bool,
     /// How progress is shown
     #[arg(long, default_value = "auto")]
     pub progress: Progress,
