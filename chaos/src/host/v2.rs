@@ -88,21 +88,24 @@ fn no_smaller_ancestor(path: &Path, limit: u64) -> Result<(), HostError> {
 #[derive(Debug)]
 pub struct CellFiles {
     usage: KernelFile,
-    limit: KernelFile,
+    max: KernelFile,
+    /// The lower one while a limit comes down.
+    high: Option<KernelFile>,
 }
 
 impl CellFiles {
     pub fn open(path: &Path) -> Result<Self, HostError> {
-        let (usage, limit) = (path.join("memory.current"), path.join("memory.max"));
         Ok(Self {
-            usage: KernelFile::open(usage)?,
-            limit: KernelFile::open(limit)?,
+            usage: KernelFile::open(path.join("memory.current"))?,
+            max: KernelFile::open(path.join("memory.max"))?,
+            high: KernelFile::open_optional(path.join("memory.high"))?,
         })
     }
 
     pub fn stats(&self) -> Result<CellStats, HostError> {
+        let high = self.high.as_ref().map_or(Ok(u64::MAX), KernelFile::number)?;
         Ok(CellStats {
-            limit: self.limit.number()?,
+            limit: self.max.number()?.min(high),
             usage: self.usage.number()?,
         })
     }
