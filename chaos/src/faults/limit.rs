@@ -233,6 +233,5 @@ mod tests {
             &mut fault,
         );
         assert!(!fault.acted);
-        assert!(!fault.acted);
     }
 }
