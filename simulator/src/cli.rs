@@ -35,8 +35,6 @@ itself was too slow), 64 asked for wrongly, 69 the service is away, 130 interrup
 #[command(
     name = "backdrop-simulator",
     version,
-    about,
-    long_about,
     after_help = EXAMPLES,
     max_term_width = 110,
     args_override_self = true

@@ -87,7 +87,7 @@ fn leave_twin(listener: &TcpListener, data: &Path) {
     if File::create_new(data.join("twin")).is_err() {
         return;
     }
-    let (ours_to_close, held) = std::io::pipe().expect("a pipe");
+    let (reader, held) = std::io::pipe().expect("a pipe");
     // The end that only this process has: it is closed by its death.
     std::mem::forget(held);
     let listener = listener.try_clone().expect("a second handle");
@@ -95,7 +95,7 @@ fn leave_twin(listener: &TcpListener, data: &Path) {
         .args(std::env::args().skip(1))
         .env(WORDS, TWIN)
         .stdin(OwnedFd::from(listener))
-        .stdout(ours_to_close)
+        .stdout(reader)
         .stderr(Stdio::null())
         .spawn()
         .expect("a twin");
