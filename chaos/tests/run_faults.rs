@@ -25,13 +25,20 @@ fn fault(name: &str, rest: &str) -> String {
 fn with_flags(scenario: &str, service: &str, simulator: &str) -> String {
     scenario
         .replacen("build = \"plain\"", "build = \"failpoints\"", 1)
-        .replacen("memory_limit", &format!("args = [{service}]\nmemory_limit"), 1)
+        .replacen(
+            "memory_limit",
+            &format!("args = [{service}]\nmemory_limit"),
+            1,
+        )
         .replacen("sessions", &format!("args = [{simulator}]\nsessions"), 1)
 }
 
 fn says_how_it_was_limited(test: &str, scenario: &ScenarioRecord) {
     if scenario.evidence.cgroup == "emulated" {
-        tell(test, "no memory cgroup can be made here: the limit was a watchdog's, not the kernel's");
+        tell(
+            test,
+            "no memory cgroup can be made here: the limit was a watchdog's, not the kernel's",
+        );
     }
 }
 
@@ -56,7 +63,10 @@ fn a_kill_a_failpoint_and_hogs_act_are_proven_and_undone() {
             "spins",
             "kind = \"cpu_hog\"\nthreads = 1\nat = \"4s\"\nfor = \"2s\"",
         ),
-        fault("dies", "kind = \"kill\"\nat = \"7s\"\nrestart_within = \"20s\""),
+        fault(
+            "dies",
+            "kind = \"kill\"\nat = \"7s\"\nrestart_within = \"20s\"",
+        ),
     ];
     let bench = Bench::new(&with_flags(&faulty(&faults.concat()), "", ""));
     let (code, record) = bench.run();
@@ -157,7 +167,10 @@ fn faults_that_are_ended_or_not_noticed_never_let_a_run_hold() {
             "kind = \"cpu_hog\"\nthreads = 1\nat = \"4s\"\nfor = \"2s\"",
         ),
         // Somebody else has the port too, so that no client is refused.
-        fault("unseen", "kind = \"kill\"\nat = \"7s\"\nrestart_within = \"20s\""),
+        fault(
+            "unseen",
+            "kind = \"kill\"\nat = \"7s\"\nrestart_within = \"20s\"",
+        ),
     ];
     let alone = "[control.target]\nargs = [\"--alone\"]\n";
     let scenario = format!("{}{alone}", faulty(&faults.concat()));
@@ -170,7 +183,10 @@ fn faults_that_are_ended_or_not_noticed_never_let_a_run_hold() {
         assert!(proof.contains("then it was killed"), "{proof}");
     }
     let proof = &named(scenario, "unseen").proof;
-    assert!(proof.contains("process gone, connections still answered"), "{proof}");
+    assert!(
+        proof.contains("process gone, connections still answered"),
+        "{proof}"
+    );
     nothing_left(&record);
 }
 
@@ -266,4 +282,3 @@ fn a_burst_against_a_bound_that_nobody_states_names_what_is_missing() {
     }
     nothing_left(&record);
 }
-

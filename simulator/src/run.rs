@@ -433,7 +433,14 @@ async fn tidy(shared: &Shared, progress: &mut Progress) {
     if shared.stop.reason() != Some(StopReason::ServiceGone) {
         population::delete_all(shared).await;
         let (librarian, gallery) = (&shared.librarian, &shared.gallery);
-        take_back(&shared.plan, librarian, gallery, &shared.revisions, progress).await;
+        take_back(
+            &shared.plan,
+            librarian,
+            gallery,
+            &shared.revisions,
+            progress,
+        )
+        .await;
     }
 }
 

@@ -33,7 +33,14 @@ async fn a_run_takes_its_backgrounds_away_and_no_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_replaced_meanwhile_is_theirs() {
     let fake = Fake::start(Bug::None).await;
-    let flags = ["--sessions", "60", "--hot-update-every", "0s", "--duration", "3s"];
+    let flags = [
+        "--sessions",
+        "60",
+        "--hot-update-every",
+        "0s",
+        "--duration",
+        "3s",
+    ];
     let plan = plan(Scenario::Mixed, &fake, &flags);
     let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
         under_load(&fake).await;

@@ -103,7 +103,10 @@ impl CellFiles {
     }
 
     pub fn stats(&self) -> Result<CellStats, HostError> {
-        let high = self.high.as_ref().map_or(Ok(u64::MAX), KernelFile::number)?;
+        let high = self
+            .high
+            .as_ref()
+            .map_or(Ok(u64::MAX), KernelFile::number)?;
         Ok(CellStats {
             limit: self.max.number()?.min(high),
             usage: self.usage.number()?,

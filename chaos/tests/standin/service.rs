@@ -117,7 +117,9 @@ pub fn twin() {
             asked = request.path == "/healthz";
             if asked {
                 // Before the answer: whoever has it may want the port.
-                socket.shutdown(Shutdown::Both).expect("no longer listening");
+                socket
+                    .shutdown(Shutdown::Both)
+                    .expect("no longer listening");
             }
             ("200 OK", "text/plain", "ok".into())
         });

@@ -124,7 +124,10 @@ impl Poacher {
     }
 
     fn look(&mut self) {
-        if let Some((pid, _)) = self.held.take_if(|(_, since)| since.elapsed() > STOPPED_FOR) {
+        if let Some((pid, _)) = self
+            .held
+            .take_if(|(_, since)| since.elapsed() > STOPPED_FOR)
+        {
             signal(pid, libc::SIGCONT);
         }
         for (pid, kind) in hogs() {

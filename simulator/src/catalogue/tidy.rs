@@ -25,18 +25,21 @@ impl Librarian {
         let numbers = created.iter().map(|(number, _)| *number);
         let left: &Mutex<BTreeSet<u16>> = &Mutex::new(numbers.collect());
         let parts = created.chunks(created.len().div_ceil(UPLOADS_AT_ONCE).max(1));
-        let removing = stream::iter(parts).for_each_concurrent(UPLOADS_AT_ONCE, |part| async move {
-            let mut lane = self.lane();
-            for &(number, version) in part {
-                if self.remove(&mut lane, gallery.id(number), version).await {
-                    left.lock().remove(&number);
+        let removing =
+            stream::iter(parts).for_each_concurrent(UPLOADS_AT_ONCE, |part| async move {
+                let mut lane = self.lane();
+                for &(number, version) in part {
+                    if self.remove(&mut lane, gallery.id(number), version).await {
+                        left.lock().remove(&number);
+                    }
                 }
-            }
-        });
+            });
         // Whether it came to its end shows in what is left.
         let _ = tokio::time::timeout(within, removing).await;
         let left = left.lock();
-        left.iter().map(|number| gallery.id(*number).to_owned()).collect()
+        left.iter()
+            .map(|number| gallery.id(*number).to_owned())
+            .collect()
     }
 
     /// Deletes this version of a background; whether there is none of the id now.
