@@ -83,6 +83,7 @@ pub fn run(args: &[String]) {
 }
 
 /// Starts a process that has the same listener and waits for our death. Only the first life on a data folder has one.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn leave_twin(listener: &TcpListener, data: &Path) {
     if File::create_new(data.join("twin")).is_err() {
         return;
