@@ -16,7 +16,7 @@ chaos *args:
     #!/usr/bin/env bash
     set -euo pipefail
     # Only a run needs the service and the simulator.
-    if [[ "${1:-}" == run && " $* " != *" --help "* ]]; then
+    if [[ "${1:-}" == run && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
         {{ just_executable() }} _binaries
     else
         cargo build --release --locked --workspace --quiet --bin backdrop-chaos

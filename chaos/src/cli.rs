@@ -6,11 +6,30 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::host::Subprocess;
 
+/// What `--help` ends with.
+const EXAMPLES: &str = "\
+Examples (`just chaos` builds what is missing and hands everything on):
+  just chaos run                         the default suite, about six minutes
+  just chaos run --suite smoke           the short one
+  just chaos run overflow memory-hog     two scenarios by name
+  just chaos explain overflow            what one does, expects, and is controlled by
+  just chaos doctor                      whether this host can do it, and what to mend";
+
+/// What `run --help` ends with.
+const RUN_EXAMPLES: &str = "\
+Examples:
+  just chaos run --suite smoke
+  just chaos run overflow --seed 7                    the schedules of a run that a report names
+  just chaos run my.toml --backgrounds ~/Pictures     a scenario of your own; those in chaos/scenarios show the form
+
+A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, summary.md and logs;
+OUT/latest links to the newest.
+Exit code: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 the run itself failed or was asked
+for wrongly.";
+
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
-///
-/// Exit code of `run`: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 error.
 #[derive(Debug, Parser)]
-#[command(name = "backdrop-chaos", version)]
+#[command(name = "backdrop-chaos", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -21,6 +40,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run scenarios and judge them.
+    ///
+    /// Each scenario starts the service under a memory limit, puts a load on it, injects faults, and checks what it expects. Then its
+    /// controls run: the same with a protection switched off, which must fail as stated; one that does not makes the scenario
+    /// inconclusive. Ctrl-C undoes everything and writes what there is.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Name all scenarios and suites.
     List,
@@ -43,34 +67,37 @@ pub enum Command {
 /// What to run and where.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Scenarios by name or path of a .toml file; without one, the suite.
+    /// Scenarios by name (`list` has them) or path of a .toml file; without one, the suite.
+    #[arg(value_name = "SCENARIO")]
     pub names: Vec<String>,
-    /// Suite to run when no scenario is named; `list` shows them.
-    #[arg(long, default_value = "default")]
+    /// Suite to run when no scenario is named; `list` has them.
+    #[arg(long, value_name = "NAME", default_value = "default")]
     pub suite: String,
-    /// Seed of every schedule; drawn if absent.
-    #[arg(long)]
+    /// Seed of every schedule; drawn if absent, and told in the report.
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Folder of photographs to use instead of drawn backgrounds; copies are stamped, originals left alone.
-    #[arg(long)]
+    /// Folder of photographs (JPEG, PNG, WebP) to use instead of drawn backgrounds; copies are stamped, originals left alone.
+    #[arg(long, value_name = "DIR")]
     pub backgrounds: Option<PathBuf>,
     /// Folder that run folders are made in.
-    #[arg(long, default_value = "reports/out")]
+    #[arg(long, value_name = "DIR", default_value = "reports/out")]
     pub out: PathBuf,
-    /// Folder of the service builds and the simulator.
-    #[arg(long, default_value = "target/chaos")]
+    /// Folder of the service's builds and the simulator, where `just chaos` puts them.
+    #[arg(long, value_name = "DIR", default_value = "target/chaos")]
     pub bin_dir: PathBuf,
-    /// Folder that drawn backgrounds are kept in.
-    #[arg(long, default_value = "target/backgrounds")]
+    /// Folder that drawn backgrounds are kept in from run to run.
+    #[arg(long, value_name = "DIR", default_value = "target/backgrounds")]
     pub cache_dir: PathBuf,
-    /// Times that a scenario or control is run at most while a busy host (the simulator starved, CPUs taken by the hypervisor)
-    /// leaves it inconclusive; before another attempt it waits up to a minute for quiet CPUs. Every attempt is in the record.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
+    /// Times that a scenario or control is run at most while a busy host leaves it inconclusive.
+    ///
+    /// A host is busy where the simulator was starved or a hypervisor took the CPUs. Before another attempt the run waits up to a
+    /// minute for quiet CPUs. Every attempt is in the record.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub attempts: u32,
-    /// Where no cgroup can be had: accept kills by the emulating watchdog as if they were the kernel's.
+    /// Where no memory cgroup can be had: take kills by the emulating watchdog for the kernel's.
     #[arg(long)]
     pub allow_emulated: bool,
-    /// Keep the service's data folders.
+    /// Keep the service's data folders, below `data` in the run's folder.
     #[arg(long)]
     pub keep_data: bool,
 }

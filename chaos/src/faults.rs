@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::Method;
 use tokio::time::Instant;
 
-use crate::host::{CpuHog, CpuHogSpec, CpuSet, HogReport, HostError, Undo};
+use crate::host::{CpuHog, CpuHogSpec, CpuSet, Ending, HogReport, HostError, Undo, UndoGuard};
 use crate::probes::BeforeKill;
 use crate::rig::{Rig, Stop};
 use crate::scenario::{Amount, FaultKind, FaultPlan, Place, Press, Rate};
@@ -212,27 +212,37 @@ async fn cpu_hog(
         fault.achieved_ratio = Some(report.achieved_ratio);
         fault.acted = report.achieved_ratio >= HOG_RATIO_MIN && !report.killed;
         fault.proof = format!(
-            "it ran or wanted to run {:.0} % of the time and got {:.0} % of its CPUs",
+            "it ran or wanted to run {:.0} % of the time and got {:.0} % of its CPUs{}",
             report.achieved_ratio * 100.0,
-            share * 100.0
+            share * 100.0,
+            fate(&report)
         );
+    }
+}
+
+/// What became of a hog before its time, for its proof.
+fn fate(report: &HogReport) -> &'static str {
+    if report.killed {
+        ", then it was killed"
+    } else {
+        ""
     }
 }
 
 /// A hog that was stopped and seen gone needs no undo; one that was not is undone by its guard.
 fn settle(
-    guard: Result<crate::host::UndoGuard, HostError>,
+    guard: Result<UndoGuard, HostError>,
     report: &Result<HogReport, HostError>,
     fault: &mut record::Fault,
 ) {
     match report {
         Ok(_) => {
-            let settled = guard.and_then(crate::host::UndoGuard::settled);
+            let settled = guard.and_then(UndoGuard::settled);
             fault.undone = settled.is_ok();
         }
         Err(e) => {
             fault.proof = format!("it could not be ended: {e}");
-            fault.undone = guard.and_then(crate::host::UndoGuard::undo).is_ok();
+            fault.undone = guard.and_then(UndoGuard::undo).is_ok();
         }
     }
 }
@@ -271,11 +281,14 @@ async fn failpoint_fault(
                 .problem_code()
                 .unwrap_or_else(|| "no code".to_owned());
             fault.proof = format!("the service answered {} {code}", answer.status);
-            fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
+            fault.undone = guard.and_then(UndoGuard::settled).is_ok();
             return;
         }
         Err(e) => {
             fault.proof = e.to_string();
+            // It may have been armed all the same.
+            let undo = || guard.and_then(UndoGuard::undo);
+            fault.undone = tokio::task::block_in_place(undo).is_ok();
             return;
         }
     }
@@ -286,7 +299,7 @@ async fn failpoint_fault(
     let off = admin.send(Method::DELETE, &path, "", Bytes::new()).await;
     fault.undone = off.is_ok_and(|a| a.ok()) && !admin.failpoint_active(name).await.unwrap_or(true);
     if fault.undone {
-        fault.undone = guard.and_then(crate::host::UndoGuard::settled).is_ok();
+        fault.undone = guard.and_then(UndoGuard::settled).is_ok();
     }
     fault.acted = triggers.is_some_and(|n| n > 0);
     fault.proof = triggers.map_or_else(
@@ -311,13 +324,23 @@ async fn kill(
     let intended = rig.intend_end();
     let killed_at = Instant::now();
     let _ = service.process.kill();
-    let end = tokio::task::block_in_place(|| service.process.wait(Duration::from_secs(10)));
+    let wait = || service.process.wait(Duration::from_secs(10));
+    let _ = tokio::task::block_in_place(wait);
     rig.bury(&service);
     let refused = service.public.get("/healthz").await.is_err();
-    fault.acted = end.is_some() && refused;
+    let ending = service.process.ending();
+    let by_us = matches!(ending, Some(Ending::KilledByRunner(_)));
+    if ending.is_some() && !by_us {
+        rig.crashed(&service, "the service ended by itself before it was killed");
+    }
+    fault.acted = by_us && refused;
     fault.proof = format!(
         "SIGKILL sent, process {}, connections {}",
-        if end.is_some() { "gone" } else { "still there" },
+        match ending {
+            Some(_) if by_us => "gone",
+            Some(_) => "gone before it",
+            None => "still there",
+        },
         if refused { "refused" } else { "still answered" }
     );
     drop(service);

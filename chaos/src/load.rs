@@ -98,6 +98,8 @@ impl SimulatorSpec {
         if let Some(dir) = &self.backgrounds {
             flag("--backgrounds", dir.display().to_string());
         }
+        // The runner looks at catalogue and access record after the load, and the service goes with the trial.
+        args.push("--keep-backgrounds".into());
         args.extend(load.args.iter().cloned());
         args
     }

@@ -1,11 +1,11 @@
 //! The service's access record and its replay through an exact LRU.
 //!
 //! The record (`GET /debug/accesses`) is the order in which textures were asked for; the replay says which hit ratio an exact
-//! LRU of the same capacity has on the same order. Both count an access that joined a load in flight as a hit: it caused
-//! no load of its own, and in the replay its texture is already there. Degraded and shed accesses are misses in the record
-//! and ordinary accesses in the replay.
+//! LRU of the same capacity has on the same order. A hit is an access that found its texture resident or its load under way:
+//! it caused no load of its own, and in the replay its texture is already there. Degraded answers and 503s are no hits; in the
+//! replay they are ordinary accesses. An access that waited for a load and was refused after all stands in the record twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// First bytes of the record.
 const MAGIC: &[u8; 4] = b"BKDA";
@@ -43,10 +43,6 @@ impl Kind {
             6 => Self::Loaded,
             _ => return None,
         })
-    }
-
-    fn is_access(self) -> bool {
-        !matches!(self, Self::Evicted | Self::Loaded)
     }
 }
 
@@ -147,19 +143,12 @@ pub fn compare(accesses: &Accesses) -> Option<Comparison> {
         return None;
     }
     let capacity = capacity(accesses)?;
-    let order: Vec<_> = accesses
-        .records
-        .iter()
-        .filter(|a| a.kind.is_access())
-        .collect();
+    let order = asked(&accesses.records);
     if order.is_empty() {
         return None;
     }
-    let hits = order
-        .iter()
-        .filter(|a| matches!(a.kind, Kind::Hit | Kind::Joined))
-        .count();
-    let replayed = replay(order.iter().map(|a| a.flyweight), capacity);
+    let hits = order.iter().filter(|access| access.hit).count();
+    let replayed = replay(order.iter().map(|access| access.flyweight), capacity);
     let total = order.len() as f64;
     Some(Comparison {
         accesses: order.len() as u64,
@@ -167,6 +156,45 @@ pub fn compare(accesses: &Accesses) -> Option<Comparison> {
         recorded: hits as f64 / total,
         replayed: replayed as f64 / total,
     })
+}
+
+/// One access, with what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    flyweight: u32,
+    hit: bool,
+}
+
+/// The accesses in their order. Whoever waits for a load is noted when the access is made, and again if nothing came of it: the
+/// refusal is then that of the one who has waited longest.
+fn asked(records: &[Access]) -> Vec<Asked> {
+    let mut out: Vec<Asked> = Vec::new();
+    let mut waiting: HashMap<u32, VecDeque<usize>> = HashMap::new();
+    for record in records {
+        let flyweight = record.flyweight;
+        let hit = match record.kind {
+            Kind::Evicted => continue,
+            Kind::Loaded => {
+                waiting.remove(&flyweight);
+                continue;
+            }
+            Kind::Degraded | Kind::Refused => {
+                let waited = waiting.get_mut(&flyweight).and_then(VecDeque::pop_front);
+                if let Some(at) = waited {
+                    out[at].hit = false;
+                    continue;
+                }
+                false
+            }
+            Kind::Miss | Kind::Joined => {
+                waiting.entry(flyweight).or_default().push_back(out.len());
+                record.kind == Kind::Joined
+            }
+            Kind::Hit => true,
+        };
+        out.push(Asked { flyweight, hit });
+    }
+    out
 }
 
 /// Median number of resident textures from the first eviction on.
@@ -311,8 +339,30 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_load_and_is_refused_is_one_access_and_no_hit() {
+        let (miss, joined, degraded, refused) = (1, 2, 3, 4);
+        let records = [
+            (1, miss, 1),
+            (1, joined, 1),
+            (1, joined, 1),
+            (1, degraded, 1),
+            (1, refused, 1),
+            (1, degraded, 1),
+            (2, 5, 1),
+            (2, miss, 1),
+            (2, joined, 1),
+            (2, 6, 1),
+            // Its load has landed for those who waited: this one asked anew.
+            (2, degraded, 1),
+        ];
+        let seen = compare(&parse(&bytes(&records, 0)).unwrap()).unwrap();
+        assert_eq!(seen.accesses, 6);
+        assert!((seen.recorded - 1.0 / 6.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_degraded_answer_is_no_hit_and_a_gap_is_no_evidence() {
-        let records = [(1, 1, 1), (2, 5, 1), (1, 3, 1), (1, 0, 1)];
+        let records = [(1, 1, 1), (1, 6, 1), (2, 5, 1), (1, 3, 1), (1, 0, 1)];
         let seen = compare(&parse(&bytes(&records, 0)).unwrap()).unwrap();
         assert!((seen.recorded - 1.0 / 3.0).abs() < 1e-9);
         assert!((seen.replayed - 2.0 / 3.0).abs() < 1e-9);

@@ -24,6 +24,9 @@ mod judge;
 
 use judge::Judge;
 
+/// File name of the simulator in the binaries' folder.
+const SIMULATOR: &str = "backdrop-simulator";
+
 /// Why a run could not be.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -73,33 +76,41 @@ pub enum RunError {
 /// Runs what was asked for and returns the exit code.
 ///
 /// # Errors
-/// The run could not be, or its record could not be written.
+/// The run could not be, or its record could not be written. One that could not begin leaves nothing behind.
 pub async fn run(args: RunArgs) -> Result<u8, RunError> {
+    let exit = run_scenarios(args).await;
+    // The undo log is gone by now; its folder stays if another runner has one in it.
+    let _ = std::fs::remove_dir(state_dir());
+    exit
+}
+
+async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
+    // What can be asked for wrongly is looked at before anything is touched.
     let scenarios = scenarios(&args)?;
     if let Some(dir) = &args.backgrounds {
         holds_files(dir)?;
     }
     let program = own_program()?;
+    let bin_dir = std::path::absolute(&args.bin_dir).map_err(io(&args.bin_dir))?;
+    let build = inspect(&program, &bin_dir, &scenarios)?;
+    refuse_leftovers()?;
     let (hierarchy, lacking) = detect(&program)?;
     let host = host::host_facts(&hierarchy, lacking.as_ref());
-    refuse_leftovers()?;
     let (stopper, stop) = Stopper::new();
     listen_for_signals(stopper)?;
     let started = SystemTime::now();
-    let seed = args
-        .seed
-        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let context = set_up(&args, seed, started, (hierarchy, program), stop)?;
-    let build = inspect(&context, &scenarios)?;
+    let undo = UndoLog::create(&state_dir())?;
     // Detecting the hierarchy may have moved processes aside; that is undone like everything else.
-    let debt = context.hierarchy.debt();
-    let _debt = debt.map(|d| context.undo.record(d)).transpose()?;
-    let reaper = Reaper::start(&context.program, &context.undo)?;
-    // Dropped before the reaper, so that a panic here undoes while the reaper still stands by.
-    let (context, _debt) = (context, _debt);
+    let debt = hierarchy.debt();
+    let _debt = debt.map(|d| undo.record(d)).transpose()?;
+    let reaper = Reaper::start(&program, &undo)?;
+    // What comes after the reaper is dropped before it, so that it stands by while that is undone, after a panic too.
+    let _debt = _debt;
+    let context = set_up(&args, started, bin_dir, (hierarchy, undo, program), stop)?;
     context.progress.note(&format!(
-        "{} scenarios, seed {seed}, {}",
+        "{} scenarios, seed {}, {}",
         scenarios.len(),
+        context.seed,
         context.dir.display()
     ));
     for lack in &host.lacks {
@@ -136,9 +147,6 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     );
     backdrop_reports::render::write_all(&run, &context.dir)?;
     print_end(&run, &context.dir);
-    // The last handle of the undo log deletes its file; the folder stays if another runner has one in it.
-    drop(context);
-    let _ = std::fs::remove_dir(state_dir());
     Ok(run.exit)
 }
 
@@ -222,37 +230,43 @@ fn listen_for_signals(stopper: Stopper) -> Result<(), RunError> {
     Ok(())
 }
 
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Io { path, source }
+}
+
+/// Makes the run's folder, the last thing that can fail before the first scenario.
 fn set_up(
     args: &RunArgs,
-    seed: u64,
     started: SystemTime,
-    (hierarchy, program): (Hierarchy, PathBuf),
+    bin_dir: PathBuf,
+    (hierarchy, undo, program): (Hierarchy, UndoLog, PathBuf),
     stop: Stop,
 ) -> Result<Context, RunError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RunError::Io { path, source }
-    };
-    let dir = args
-        .out
-        .join(format!("{}-{seed}", units::compact_utc(started)));
-    std::fs::create_dir_all(&dir).map_err(io(&dir))?;
-    std::fs::create_dir_all(&args.cache_dir).map_err(io(&args.cache_dir))?;
     let absolute = |path: &Path| std::fs::canonicalize(path).map_err(io(path));
-    let bin_dir = absolute(&args.bin_dir)?;
+    let seed = args
+        .seed
+        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let placement = Placement::decide(&CpuSet::allowed()?);
     placement.simulator.pin(std::process::id())?;
+    let backgrounds = args.backgrounds.as_deref().map(absolute).transpose()?;
+    std::fs::create_dir_all(&args.cache_dir).map_err(io(&args.cache_dir))?;
+    let cache_dir = absolute(&args.cache_dir)?;
+    std::fs::create_dir_all(&args.out).map_err(io(&args.out))?;
+    let run = format!("{}-{seed}", units::compact_utc(started));
+    let dir = absolute(&args.out)?.join(run);
+    std::fs::create_dir_all(&dir).map_err(io(&dir))?;
     Ok(Context {
-        simulator: bin_dir.join("backdrop-simulator"),
+        simulator: bin_dir.join(SIMULATOR),
         bin_dir,
         hierarchy,
         placement,
-        undo: UndoLog::create(&state_dir())?,
+        undo,
         program,
-        dir: absolute(&dir)?,
+        dir,
         seed,
-        backgrounds: args.backgrounds.as_deref().map(absolute).transpose()?,
-        cache_dir: absolute(&args.cache_dir)?,
+        backgrounds,
+        cache_dir,
         keep_data: args.keep_data,
         allow_emulated: args.allow_emulated,
         stop,
@@ -261,7 +275,7 @@ fn set_up(
 }
 
 /// Every build that the scenarios and their controls need.
-fn inspect(context: &Context, scenarios: &[Scenario]) -> Result<Build, RunError> {
+fn inspect(program: &Path, bin_dir: &Path, scenarios: &[Scenario]) -> Result<Build, RunError> {
     let mut kinds = Vec::new();
     for scenario in scenarios {
         kinds.push(scenario.target.build);
@@ -280,11 +294,11 @@ fn inspect(context: &Context, scenarios: &[Scenario]) -> Result<Build, RunError>
         .filter(|k| kinds.contains(k))
         .collect();
     let mut binaries = vec![
-        context::inspect_runner(&context.program)?,
-        context::inspect_simulator(&context.simulator)?,
+        context::inspect_runner(program)?,
+        context::inspect_simulator(&bin_dir.join(SIMULATOR))?,
     ];
     for kind in needed {
-        binaries.push(context::inspect_service(&context.bin_dir, kind)?);
+        binaries.push(context::inspect_service(bin_dir, kind)?);
     }
     Ok(Build {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use backdrop_reports::load::TruthVerdict;
 use backdrop_reports::record::{Event, Evidence, Fault};
+use backdrop_reports::steal::StealMeter;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::faults::{self, Clock};
-use crate::host::{self, Peaks, StealMeter, Undo};
+use crate::host::{self, Peaks, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
 use crate::metrics::Scrape;
 use crate::observed::Observed;
@@ -276,7 +277,7 @@ async fn load(
             .checked_sub(Duration::from_millis(ahead.unsigned_abs()))
             .unwrap_or_else(Instant::now)
     };
-    let steal = StealMeter::start(rig.placement.simulator.union(&rig.placement.service));
+    let steal = StealMeter::start(rig.placement.simulator.union(&rig.placement.service).cpus());
     let clock = Clock { start, unix_ms };
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {

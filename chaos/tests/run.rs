@@ -7,133 +7,17 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use backdrop_reports::record::{RunRecord, Verdict};
+use backdrop_reports::record::Verdict;
 
 mod standin;
+
+use standin::{Bench, KILLED, LOSES, SCENARIO, nothing_left};
 
 /// Not a test: what the stand-in's scripts start.
 #[test]
 #[ignore = "started by the other tests"]
 fn stands_in() {
     standin::run();
-}
-
-const SCENARIO: &str = r#"name = "small"
-title = "t"
-story = "s"
-[target]
-build = "plain"
-memory_limit = "96MiB"
-[load]
-scenario = "switch-storm"
-sessions = 300
-duration = "5s"
-[[expect]]
-name = "no-kill"
-text = "x"
-figure = "service_oom_kills"
-relation = "=="
-bound = 0
-unit = "kills"
-[[expect]]
-name = "nothing-lost"
-text = "x"
-figure = "lost_switches"
-relation = "=="
-bound = 0
-unit = "switches"
-"#;
-
-const KILLED: &str = r#"[[control]]
-name = "eats"
-story = "s"
-expected = "killed"
-[control.target]
-args = ["--eat"]
-"#;
-
-const LOSES: &str = r#"[[control]]
-name = "loses"
-story = "s"
-expected = "deviated:nothing-lost"
-[control.load]
-duration = "1s"
-args = ["--lose", "3"]
-"#;
-
-/// A folder with the stand-in under the names of all binaries, and a scenario.
-struct Bench {
-    dir: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new(scenario: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        standin::install(dir.path(), "stands_in");
-        fs::write(dir.path().join("small.toml"), scenario).unwrap();
-        Self { dir }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"));
-        let path = |name: &str| self.dir.path().join(name);
-        command
-            .arg("run")
-            .arg(path("small.toml"))
-            .arg("--bin-dir")
-            .arg(self.dir.path());
-        command
-            .args(["--allow-emulated", "--seed", "7", "--out"])
-            .arg(path("out"));
-        command.arg("--cache-dir").arg(path("cache"));
-        command
-    }
-
-    fn run(&self) -> (Option<i32>, RunRecord) {
-        let output = self.command().output().unwrap();
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        (
-            output.status.code(),
-            self.record()
-                .unwrap_or_else(|| panic!("no record: {words}")),
-        )
-    }
-
-    fn record(&self) -> Option<RunRecord> {
-        let text = fs::read_to_string(self.dir.path().join("out/latest/run.json")).ok()?;
-        Some(serde_json::from_str(&text).unwrap())
-    }
-}
-
-fn nothing_left(record: &RunRecord) {
-    for scenario in &record.scenarios {
-        let trials = scenario
-            .controls
-            .iter()
-            .map(|c| &c.evidence)
-            .chain([&scenario.evidence]);
-        for evidence in trials {
-            assert!(evidence.undone);
-            assert!(
-                !Path::new(&evidence.cgroup_path).exists(),
-                "{}",
-                evidence.cgroup_path
-            );
-            for process in &evidence.service_processes {
-                let stat =
-                    fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-                let start = stat
-                    .rsplit(')')
-                    .next()
-                    .and_then(|rest| rest.split_whitespace().nth(19));
-                assert_ne!(
-                    start,
-                    Some(process.start_ticks.to_string().as_str()),
-                    "the service lives on"
-                );
-            }
-        }
-    }
 }
 
 #[test]
@@ -247,108 +131,55 @@ fn a_service_that_cannot_start_deviates() {
     nothing_left(&record);
 }
 
-/// A load that is long enough for faults, and is steady before them.
-fn faulty(faults: &str) -> String {
-    let (head, expects) = SCENARIO.split_once("[[expect]]").unwrap();
-    let head = head.replace("\"5s\"", "\"10s\"");
-    let control = LOSES.replace("expected", "faults = []\nexpected");
-    format!("{head}[steady]\nfrom = \"0s\"\n{faults}[[expect]]{expects}{control}")
-}
-
-const PRESSED: &str = r#"[[fault]]
-name = "cache"
-kind = "page_cache"
-amount = "16MiB"
-at = "4s"
-for = "2s"
-[[fault]]
-name = "burst"
-kind = "burst"
-amount = "16MiB"
-rate = "64MiB"
-at = "4s"
-for = "2s"
-[[fault]]
-name = "shrink"
-kind = "limit_shrink"
-to = "60%"
-steps = 2
-at = "7s"
-for = "2s"
-"#;
-
-#[test]
-fn faults_of_memory_and_limit_act_are_proven_and_undone() {
-    let bench = Bench::new(&faulty(PRESSED));
-    let (_, record) = bench.run();
-    nothing_left(&record);
-    let scenario = &record.scenarios[0];
-    if scenario.evidence.cgroup == "emulated" {
-        eprintln!("skipped: the kernel's own limit is needed to see them act");
-        return;
+/// What the runner says that cannot begin. It leaves nothing behind, and the newest run stays the newest.
+fn refused(bench: &Bench, flags: &[&str]) -> String {
+    let out = bench.dir.path().join("out");
+    fs::create_dir_all(out.join("earlier")).unwrap();
+    let latest = out.join("latest");
+    if !latest.is_symlink() {
+        std::os::unix::fs::symlink("earlier", &latest).unwrap();
     }
-    let faults = &scenario.trial.faults;
-    for (fault, proof) in faults.iter().zip([
-        "of active page cache, files read 3 times",
-        "MiB of 16 MiB asked for at ",
-        "the limit fell from 96 MiB to 58 MiB of 58 MiB asked for, in 2 steps",
-    ]) {
-        assert!(fault.began && fault.acted && fault.undone, "{fault:#?}");
-        assert!(fault.proof.contains(proof), "{fault:#?}");
-    }
-    assert_eq!(record.verdict, Verdict::Held, "{}", record.reason);
-    let figures = &scenario.figures;
-    assert_eq!(
-        (figures["limit_steps"], figures["limit_missed_mib"]),
-        (2.0, 0.0)
-    );
-    assert!(
-        figures.contains_key("limit_adopted_max_s"),
-        "each step was adopted"
-    );
-    assert!(figures["burst_rate_mib_s"] > 0.0);
-    assert!(figures["page_cache_peak_mib"] >= 15.0, "{figures:#?}");
-    let data = bench.dir.path().join("out/latest/data");
-    assert!(!data.exists(), "the files of page cache are gone too");
-}
-
-#[test]
-fn a_burst_against_a_bound_that_nobody_states_names_what_is_missing() {
-    let burst = "[[fault]]\nname = \"burst\"\nkind = \"burst\"\namount = \"16MiB\"\nrate = \"0.8x\"\n\
-                 at = \"4s\"\nfor = \"1s\"\n";
-    let (code, record) = Bench::new(&faulty(burst)).run();
-    assert_eq!(code, Some(2), "{}", record.reason);
-    let reason = &record.scenarios[0].reason;
-    for part in ["fault burst did not act", "reaction.rate_bytes_per_second"] {
-        assert!(reason.contains(part), "{reason}");
-    }
-    nothing_left(&record);
+    let output = bench.command().args(flags).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(255), "{words}");
+    let entries = fs::read_dir(&out).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["earlier", "latest"], "{words}");
+    assert_eq!(fs::read_link(&latest).unwrap(), Path::new("earlier"));
+    assert!(!bench.dir.path().join("cache").exists(), "{words}");
+    words
 }
 
 #[test]
 fn a_scenario_named_twice_is_refused() {
     let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
-    let output = bench
-        .command()
-        .arg(bench.dir.path().join("small.toml"))
-        .output()
-        .unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(255), "{words}");
+    let again = bench.dir.path().join("small.toml").display().to_string();
+    let words = refused(&bench, &[&again]);
     assert!(words.contains("`small` is named twice"), "{words}");
 }
 
 #[test]
-fn what_cannot_run_is_an_error() {
+fn a_binary_that_is_missing_or_another_is_an_error() {
     let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
-    fs::remove_file(bench.dir.path().join("backdrop-service")).unwrap();
-    let output = bench.command().output().unwrap();
-    assert_eq!(output.status.code(), Some(255));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--bin-dir"));
+    let path = bench.dir.path().join("backdrop-service");
+    let script = fs::read_to_string(&path).unwrap();
+    fs::write(&path, script.replace("[]", "[\"failpoints\"]")).unwrap();
+    let words = refused(&bench, &[]);
+    assert!(words.contains("was built with features"), "{words}");
+    for name in ["backdrop-service", "backdrop-simulator"] {
+        fs::remove_file(bench.dir.path().join(name)).unwrap();
+        let words = refused(&bench, &[]);
+        assert!(words.contains("--bin-dir"), "{words}");
+        assert!(words.contains(name), "{words}");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_an_error() {
     let bench = Bench::new(&SCENARIO.replace("\"plain\"", "\"fast\""));
-    let output = bench.command().output().unwrap();
-    assert_eq!(output.status.code(), Some(255));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("small.toml:5:9"));
+    let words = refused(&bench, &[]);
+    assert!(words.contains("small.toml:5:9"), "{words}");
     let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
     let empty = bench.dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -356,17 +187,10 @@ fn what_cannot_run_is_an_error() {
         (&empty, "holds no file"),
         (&empty.join("none"), "No such file"),
     ] {
-        let output = bench
-            .command()
-            .arg("--backgrounds")
-            .arg(dir)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(255));
-        let words = String::from_utf8_lossy(&output.stderr);
+        let dir = dir.display().to_string();
+        let words = refused(&bench, &["--backgrounds", &dir]);
         assert!(words.contains(why), "{words}");
     }
-    assert!(!bench.dir.path().join("out").exists(), "nothing was begun");
 }
 
 #[test]

@@ -17,6 +17,10 @@ const STATES: [(&str, &str); 3] = [
 const SWITCH_ROUTES: &str = r#"route=~"batch_switch|session_switch""#;
 const FRAME_ROUTE: &str = r#"route="session_frame""#;
 const NOT_OK: &str = r#"result!="ok""#;
+/// As chaos and the report have it: an exact LRU that replays the accesses finds what is loading there, too.
+const HITS: &str = r#"result=~"hit|joined""#;
+const HIT_RATIO: &str = "Share of texture accesses, whatever came of them, that found their texture resident or its load \
+                         under way. Degraded answers and 503s are no hits.";
 
 /// The whole dashboard.
 #[must_use]
@@ -148,8 +152,8 @@ fn glance(layout: Layout) -> Layout {
             .thresholds(&[("green", None), ("orange", Some(0.01)), ("red", Some(0.05))]),
         )
         .panel(
-            Draft::stat("Hit ratio", "percentunit", "Share of texture accesses that found their texture resident.")
-                .query("hit ratio", share("flyweight_accesses_total", r#"result="hit""#)),
+            Draft::stat("Hit ratio", "percentunit", HIT_RATIO)
+                .query("hit ratio", share("flyweight_accesses_total", HITS)),
         )
         .panel(
             Draft::stat(
@@ -307,13 +311,9 @@ fn cache(layout: Layout) -> Layout {
     layout
         .row("Flyweight cache")
         .panel(
-            Draft::lines(
-                "Hit ratio",
-                "percentunit",
-                "Share of accesses that found their texture resident. Joined a load is no hit, nor is a thumbnail.",
-            )
-            .max(1.0)
-            .query("hit ratio", share("flyweight_accesses_total", r#"result="hit""#)),
+            Draft::lines("Hit ratio", "percentunit", HIT_RATIO)
+                .max(1.0)
+                .query("hit ratio", share("flyweight_accesses_total", HITS)),
         )
         .panel(
             Draft::lines("Accesses by result", "ops", "Texture accesses per second by how they were answered.")

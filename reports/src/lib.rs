@@ -3,7 +3,8 @@
 //! [`load`] holds what one simulator run measured, [`record`] what a whole chaos run concluded. Both are wire
 //! types: they carry no behaviour beyond their invariants, and every quantity names its unit.
 //! [`read`] takes a record from disk, [`schema`] is its JSON Schema, [`render`] turns it into HTML, JUnit and
-//! Markdown. Nothing here judges: verdicts are the runner's, and every rendering repeats the record's own.
+//! Markdown. [`steal`] measures the one figure that both programs write. Nothing here judges: verdicts are the runner's, and
+//! every rendering repeats the record's own.
 
 pub mod error;
 pub mod format;
@@ -12,3 +13,4 @@ pub mod read;
 pub mod record;
 pub mod render;
 pub mod schema;
+pub mod steal;

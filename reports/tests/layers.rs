@@ -4,13 +4,14 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
     ("error", &[]),
     ("read", &["error", "record"]),
     ("schema", &["error", "record"]),
+    ("steal", &[]),
     ("render/series", &[]),
     ("render/chart", &["record", "render::series"]),
     (

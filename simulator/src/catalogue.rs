@@ -1,22 +1,27 @@
 //! The service's catalogue as this run uses it: which index and version each background number has.
 //!
-//! Lists, uploads what is missing or differs, and keeps the book of revisions: which one was acknowledged when, so
-//! that a frame can be called stale. Knows HTTP only through [`Lane`].
+//! Lists, uploads what is missing or differs, and takes away what it created; [`Revisions`] is its book. Knows HTTP only through
+//! [`Lane`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::client::{Answer, Call, CallError, Lane, Target};
 use crate::gallery::{FIRST_REVISION, Gallery, GalleryError};
+
+mod revisions;
+mod tidy;
+
+pub use revisions::Revisions;
 
 /// Uploads under way at one time.
 const UPLOADS_AT_ONCE: usize = 4;
@@ -73,6 +78,9 @@ pub enum CatalogueError {
         /// The first of them.
         first: String,
     },
+    /// The user ended it.
+    #[error("interrupted while backgrounds were uploaded")]
+    Stopped,
     /// A file.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
@@ -89,6 +97,15 @@ pub struct Metadata {
     pub version: u32,
     /// XXH3-64 of the source bytes.
     pub checksum: String,
+}
+
+/// An upload that the service acknowledged.
+#[derive(Debug, Clone)]
+pub struct Uploaded {
+    /// What is there now.
+    pub metadata: Metadata,
+    /// There was no background of this id before.
+    pub created: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,144 +146,6 @@ impl Catalogue {
     /// Background number of an index, if it is one of this run's.
     pub fn number(&self, flyweight: u32) -> Option<u16> {
         self.numbers.get(&flyweight).copied()
-    }
-}
-
-/// Which revisions of one background were acknowledged when.
-#[derive(Debug, Default)]
-struct Book {
-    acknowledged: Vec<(Instant, u8)>,
-    begun: u8,
-    versions: HashMap<u32, u8>,
-    newest_version: u32,
-    checksum: String,
-    /// Versions that answers named, each higher than the one before, with the time of the answer.
-    seen: Vec<(Instant, u32)>,
-    /// The service holds a picture that is not this run's: its revision cannot be judged.
-    foreign: bool,
-}
-
-/// The books of all backgrounds.
-#[derive(Debug)]
-pub struct Revisions(Mutex<Vec<Book>>);
-
-impl Revisions {
-    /// Books without entries.
-    pub fn new(count: usize) -> Self {
-        Revisions(Mutex::new((0..count).map(|_| Book::default()).collect()))
-    }
-
-    /// Whether this number is a background of the run.
-    pub fn knows(&self, number: u16) -> bool {
-        usize::from(number) < self.0.lock().len()
-    }
-
-    /// Revision acknowledged before `at`.
-    pub fn floor(&self, number: u16, at: Instant) -> u8 {
-        let books = self.0.lock();
-        let book = &books[usize::from(number)];
-        book.acknowledged
-            .iter()
-            .rev()
-            .find(|(when, _)| *when < at)
-            .map_or(0, |(_, revision)| *revision)
-    }
-
-    /// Newest revision of which an upload was begun.
-    pub fn ceiling(&self, number: u16) -> u8 {
-        let books = self.0.lock();
-        let book = &books[usize::from(number)];
-        if book.foreign { u8::MAX } else { book.begun }
-    }
-
-    /// Revision that a version of the service stands for, if this run uploaded it.
-    pub fn of_version(&self, number: u16, version: u32) -> Option<u8> {
-        self.0.lock()[usize::from(number)]
-            .versions
-            .get(&version)
-            .copied()
-    }
-
-    /// The next revision, marked as begun; `None` when its eight bits are used up.
-    pub fn begin(&self, number: u16) -> Option<u8> {
-        let mut books = self.0.lock();
-        let book = &mut books[usize::from(number)];
-        book.begun = book.begun.checked_add(1)?;
-        Some(book.begun)
-    }
-
-    /// An upload was acknowledged, or the listing shows that a revision is there.
-    pub fn acknowledge(&self, number: u16, revision: u8, metadata: &Metadata) {
-        let mut books = self.0.lock();
-        let book = &mut books[usize::from(number)];
-        book.begun = book.begun.max(revision);
-        book.versions.insert(metadata.version, revision);
-        if metadata.version >= book.newest_version {
-            book.newest_version = metadata.version;
-            book.checksum.clone_from(&metadata.checksum);
-            book.acknowledged.push((Instant::now(), revision));
-        }
-    }
-
-    /// An answer that was there at `done` named a version. Returns a newer one that an earlier answer had named before this
-    /// one was even asked for: versions only grow, so nobody may look back.
-    pub fn saw(&self, number: u16, version: u32, sent: Instant, done: Instant) -> Option<u32> {
-        let mut books = self.0.lock();
-        let seen = &mut books[usize::from(number)].seen;
-        let known = seen.iter().rev().find(|(when, _)| *when < sent);
-        let newer = known
-            .map(|(_, newest)| *newest)
-            .filter(|newest| *newest > version);
-        if seen.last().is_none_or(|(_, newest)| *newest < version) {
-            seen.push((done, version));
-        }
-        newer
-    }
-
-    /// Why an acknowledged upload breaks a promise: its version is not above those acknowledged before.
-    pub fn stands_still(&self, number: u16, found: &Metadata) -> Option<String> {
-        let newest = self.0.lock()[usize::from(number)].newest_version;
-        (found.version <= newest).then(|| {
-            format!(
-                "{}: an upload was acknowledged as version {}, though version {newest} was before it",
-                found.id, found.version
-            )
-        })
-    }
-
-    fn foreign(&self, number: u16) {
-        self.0.lock()[usize::from(number)].foreign = true;
-    }
-
-    /// Why a listing after a restart breaks a promise: an acknowledged upload that is older or away.
-    pub fn broken_promise(
-        &self,
-        number: u16,
-        id: &str,
-        listed: Option<&Metadata>,
-    ) -> Option<String> {
-        let books = self.0.lock();
-        let book = &books[usize::from(number)];
-        if book.acknowledged.is_empty() {
-            return None;
-        }
-        let version = book.newest_version;
-        match listed {
-            None => Some(format!(
-                "{id}: version {version} was acknowledged; after the restart it is not listed"
-            )),
-            Some(found) if found.version < version => Some(format!(
-                "{id}: version {version} was acknowledged; after the restart version {} is listed",
-                found.version
-            )),
-            Some(found) if found.version == version && found.checksum != book.checksum => {
-                Some(format!(
-                    "{id}: version {version} was acknowledged with checksum {}; after the restart it is {}",
-                    book.checksum, found.checksum
-                ))
-            }
-            Some(_) => None,
-        }
     }
 }
 
@@ -352,7 +231,7 @@ impl Librarian {
         id: &str,
         bytes: Bytes,
         until: Instant,
-    ) -> Result<Metadata, CatalogueError> {
+    ) -> Result<Uploaded, CatalogueError> {
         let what = format!("uploading {id}");
         let path: Uri = format!("/v1/backgrounds/{id}")
             .parse()
@@ -362,13 +241,16 @@ impl Librarian {
                 method: Method::PUT,
                 path: path.clone(),
                 content_type: Some(HeaderValue::from_static("image/jpeg")),
+                if_match: None,
                 body: bytes.clone(),
             };
             let answer = lane.call(call).await.map_err(|source| self.away(source))?;
             match answer.status {
                 200 | 201 => {
-                    return serde_json::from_slice(&answer.body)
-                        .map_err(|error| self.odd(&what, &error.to_string()));
+                    let metadata = serde_json::from_slice(&answer.body)
+                        .map_err(|error| self.odd(&what, &error.to_string()))?;
+                    let created = answer.status == 201;
+                    return Ok(Uploaded { metadata, created });
                 }
                 429 | 503 if Instant::now() < until => tokio::time::sleep(SHED_PAUSE).await,
                 _ => return Err(refused(what, &answer)),
@@ -377,14 +259,14 @@ impl Librarian {
     }
 
     /// Makes sure that every background of the gallery is there, and books its revision.
-    /// `progress` is told after each upload how many are done, of how many.
+    /// `progress` is told after each upload how many are done, of how many, and says whether to go on.
     pub async fn ensure(
         &self,
         gallery: &Gallery,
         revisions: &Revisions,
         upload: bool,
         until: Instant,
-        progress: &(dyn Fn(usize, usize) + Sync),
+        progress: &(dyn Fn(usize, usize) -> bool + Sync),
     ) -> Result<Catalogue, CatalogueError> {
         let (_, listed) = self.list().await?;
         let mut wanting = Vec::new();
@@ -409,32 +291,52 @@ impl Librarian {
         self.map(gallery).await.map(|(catalogue, _)| catalogue)
     }
 
+    /// Several at once. Where one fails, or `progress` says so, the others end after the upload that they are at: each is booked.
     async fn upload_all(
         &self,
         gallery: &Gallery,
         revisions: &Revisions,
         wanting: &[u16],
         until: Instant,
-        progress: &(dyn Fn(usize, usize) + Sync),
+        progress: &(dyn Fn(usize, usize) -> bool + Sync),
     ) -> Result<(), CatalogueError> {
-        let done = &std::sync::atomic::AtomicUsize::new(0);
-        stream::iter(wanting.chunks(wanting.len().div_ceil(UPLOADS_AT_ONCE).max(1)))
+        let (done, going) = (&AtomicUsize::new(0), &AtomicBool::new(true));
+        let parts = wanting.chunks(wanting.len().div_ceil(UPLOADS_AT_ONCE).max(1));
+        let ended: Vec<Result<(), CatalogueError>> = stream::iter(parts)
             .map(|part| async move {
                 let mut lane = self.lane();
                 for &number in part {
-                    let bytes = Bytes::from(gallery.file(number)?);
-                    let metadata = self
-                        .upload(&mut lane, gallery.id(number), bytes, until)
-                        .await?;
-                    revisions.acknowledge(number, FIRST_REVISION, &metadata);
-                    let so_far = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-                    progress(so_far, wanting.len());
+                    if !going.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let first = self.upload_first(&mut lane, gallery, number, until).await;
+                    let uploaded = first.inspect_err(|_| going.store(false, Ordering::Relaxed))?;
+                    revisions.uploaded(number, FIRST_REVISION, &uploaded);
+                    let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    going.fetch_and(progress(so_far, wanting.len()), Ordering::Relaxed);
                 }
-                Ok::<(), CatalogueError>(())
+                Ok(())
             })
             .buffer_unordered(UPLOADS_AT_ONCE)
-            .try_collect::<()>()
-            .await
+            .collect()
+            .await;
+        ended.into_iter().collect::<Result<(), _>>()?;
+        if done.load(Ordering::Relaxed) == wanting.len() {
+            Ok(())
+        } else {
+            Err(CatalogueError::Stopped)
+        }
+    }
+
+    async fn upload_first(
+        &self,
+        lane: &mut Lane,
+        gallery: &Gallery,
+        number: u16,
+        until: Instant,
+    ) -> Result<Uploaded, CatalogueError> {
+        let bytes = Bytes::from(gallery.file(number)?);
+        self.upload(lane, gallery.id(number), bytes, until).await
     }
 
     /// Indices of the gallery's backgrounds in the current epoch, with the listing they come from.
@@ -482,66 +384,6 @@ fn refused(what: String, answer: &Answer) -> CatalogueError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn metadata(version: u32, checksum: &str) -> Metadata {
-        Metadata {
-            id: "sample-0000".to_owned(),
-            flyweight: 3,
-            version,
-            checksum: checksum.to_owned(),
-        }
-    }
-
-    #[test]
-    fn revisions_have_a_floor_from_their_acknowledgement_on() {
-        let revisions = Revisions::new(1);
-        let before = Instant::now();
-        revisions.acknowledge(0, 1, &metadata(7, "a"));
-        assert_eq!(revisions.floor(0, before), 0);
-        let second = revisions.begin(0).unwrap();
-        assert_eq!((second, revisions.ceiling(0)), (2, 2));
-        let later = Instant::now() + Duration::from_secs(1);
-        assert_eq!(revisions.floor(0, later), 1);
-        revisions.acknowledge(0, 2, &metadata(8, "b"));
-        assert_eq!(revisions.floor(0, later), 2);
-        assert_eq!(
-            (revisions.of_version(0, 7), revisions.of_version(0, 9)),
-            (Some(1), None)
-        );
-    }
-
-    #[test]
-    fn versions_only_grow() {
-        let revisions = Revisions::new(1);
-        let at = |s| Instant::now() + Duration::from_secs(s);
-        let (first, second, third) = (at(0), at(1), at(2));
-        assert_eq!(revisions.saw(0, 7, first, first), None);
-        assert_eq!(revisions.saw(0, 8, first, second), None);
-        // Asked for before the newer one was there: either is right.
-        assert_eq!(revisions.saw(0, 7, second, third), None);
-        assert_eq!(revisions.saw(0, 7, third, third), Some(8));
-        revisions.acknowledge(0, 1, &metadata(8, "a"));
-        assert_eq!(revisions.stands_still(0, &metadata(9, "b")), None);
-        assert!(revisions.stands_still(0, &metadata(8, "b")).is_some());
-    }
-
-    #[test]
-    fn a_restart_must_keep_what_was_acknowledged() {
-        let revisions = Revisions::new(1);
-        assert_eq!(revisions.broken_promise(0, "x", None), None);
-        revisions.acknowledge(0, 1, &metadata(7, "a"));
-        assert_eq!(
-            revisions.broken_promise(0, "x", Some(&metadata(7, "a"))),
-            None
-        );
-        assert_eq!(
-            revisions.broken_promise(0, "x", Some(&metadata(8, "z"))),
-            None
-        );
-        for broken in [None, Some(metadata(6, "a")), Some(metadata(7, "b"))] {
-            assert!(revisions.broken_promise(0, "x", broken.as_ref()).is_some());
-        }
-    }
 
     #[test]
     fn indices_and_numbers_map_both_ways() {

@@ -16,12 +16,26 @@ pub use plan::{Herding, Plan, Scanning, UsageError};
 pub use values::duration;
 use values::{cpu_list, size, window};
 
+/// What `--help` ends with.
+const EXAMPLES: &str = "\
+Examples, while `just serve` runs in another terminal:
+  backdrop-simulator mixed --sessions 100000 --duration 30s    a bit of everything
+  backdrop-simulator switch-storm                              1.2 million sessions that switch every 3 s
+  backdrop-simulator preview --backgrounds ~/Pictures          frames of your own photographs
+  backdrop-simulator mixed --help                              every flag of a load
+
+Exit code: 0 every answer was true, 1 one was not, 2 inconclusive (too little was seen, or the simulator
+itself was too slow), 64 asked for wrongly, 69 the service is away, 130 interrupted, 255 error.";
+
 /// Load scenarios against a running Backdrop service: sessions with a due time each, and a truth checker.
+///
+/// A run uploads pictures, creates sessions, puts its load on the service, reads every session back, prints a table, and
+/// deletes what it made. One Ctrl-C ends the load early and still tells what was measured, a second one quits at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "backdrop-simulator",
     version,
-    about,
+    after_help = EXAMPLES,
     max_term_width = 110,
     args_override_self = true
 )]
@@ -38,17 +52,17 @@ pub enum Command {
     SwitchStorm(LoadArgs),
     /// The same, one session per request
     SwitchSingle(LoadArgs),
-    /// Previews only, at a fixed open rate
+    /// Preview frames only, at a fixed rate that waits for no answer
     Preview(LoadArgs),
-    /// Batches, single switches, previews and hot updates together
+    /// Batches, single switches, preview frames and a few replaced pictures together
     Mixed(LoadArgs),
     /// Many sessions ask at the same moment for one background that nobody has, again and again
     ColdHerd(LoadArgs),
-    /// Backgrounds are replaced all the time while sessions switch and look
+    /// Pictures are replaced all the time while sessions switch and look
     HotUpdate(LoadArgs),
-    /// Zipf previews, and from time to time a pass over all backgrounds in order
+    /// Preview frames, of popular backgrounds more often, and from time to time a pass over all of them in order
     Scan(LoadArgs),
-    /// Draw the sample backgrounds into a folder
+    /// Draw the sample pictures into a folder, to upload them by hand
     Backgrounds(DrawArgs),
     /// Print the version
     Version {
@@ -58,141 +72,160 @@ pub enum Command {
     },
 }
 
+/// Headings of `--help`.
+const SERVICE: &str = "The service";
+const LOAD: &str = "The load";
+const COLD_HERD: &str = "The load cold-herd";
+const SCAN: &str = "The load scan";
+const PICTURES: &str = "Pictures";
+const RESULTS: &str = "What is told";
+const BOUNDS: &str = "When to give up";
+
 /// Flags of the load scenarios.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
-    /// Address of the service
-    #[arg(long, default_value = "http://127.0.0.1:7080")]
+    /// Address of the service's public listener
+    #[arg(long, help_heading = SERVICE, default_value = "http://127.0.0.1:7080")]
     pub url: String,
-    /// Bearer token
-    #[arg(long, env = "BACKDROP_TOKEN", hide_env_values = true)]
+    /// Bearer token, where the service asks for one; uploads need the role `catalogue`
+    #[arg(long, help_heading = SERVICE, env = "BACKDROP_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// File that holds the bearer token
-    #[arg(long, conflicts_with = "token")]
+    #[arg(long, help_heading = SERVICE, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// Sessions [default: switch-storm 1200000, mixed 100000, scan 20000, switch-single 15000, preview and
-    /// hot-update 10000, cold-herd 4096]
-    #[arg(long)]
+
+    /// Sessions that are created, and deleted at the end [default: switch-storm 1200000, mixed 100000, scan 20000,
+    /// switch-single 15000, preview and hot-update 10000, cold-herd 4096]
+    #[arg(long, help_heading = LOAD, value_name = "N")]
     pub sessions: Option<u64>,
-    /// Every session switches once in this time
-    #[arg(long, default_value = "3s", value_parser = duration)]
+    /// Every session switches once in this time, each at a moment of its own
+    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "3s", value_parser = duration)]
     pub period: Duration,
     /// Length of the measured load
-    #[arg(long, default_value = "60s", value_parser = duration)]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub duration: Duration,
-    /// Load before it, not measured
-    #[arg(long, default_value = "2s", value_parser = duration)]
+    /// Length of the load before it, which is not measured
+    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub warmup: Duration,
-    /// Gateways: workers that own a share of the sessions each
-    #[arg(long, default_value_t = 16)]
+    /// Workers that own a share of the sessions each and send their switches
+    #[arg(long, help_heading = LOAD, value_name = "N", default_value_t = 16)]
     pub gateways: usize,
-    /// What fell due in this time is sent together
-    #[arg(long, default_value = "4ms", value_parser = duration)]
+    /// What fell due at a gateway in this time travels together, as one batch; latency counts from when it fell due
+    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "4ms", value_parser = duration)]
     pub tick: Duration,
-    /// Connections per gateway [default: 4, fewer with many gateways; switch-single 8]
-    #[arg(long)]
+    /// Connections of each gateway [default: 4, fewer with many gateways; switch-single 8]
+    #[arg(long, help_heading = LOAD, value_name = "N")]
     pub connections: Option<usize>,
     /// Preview frames per second [default: hot-update 100, preview and scan 50, mixed 20, else 0]
-    #[arg(long)]
+    #[arg(long, help_heading = LOAD, value_name = "RATE")]
     pub previews_per_second: Option<f64>,
-    /// Size of preview frames
-    #[arg(long, default_value = "640x360", value_parser = size)]
+    /// Size of preview frames, pixels
+    #[arg(long, help_heading = LOAD, value_name = "WIDTHxHEIGHT", default_value = "640x360", value_parser = size)]
     pub preview_size: (u32, u32),
-    /// Connections for previews
-    #[arg(long, default_value_t = 16)]
+    /// Connections for previews, all together
+    #[arg(long, help_heading = LOAD, value_name = "N", default_value_t = 16)]
     pub preview_connections: usize,
-    /// mixed: most single switches per second; they are a fixed share of the sessions
-    #[arg(long, default_value_t = 500.0)]
+    /// mixed: most switches per second that are sent alone; the sessions that send them are always the same
+    #[arg(long, help_heading = LOAD, value_name = "RATE", default_value_t = 500.0)]
     pub singles_per_second: f64,
-    /// Upload a new revision of one background this often, 0s for never [default: hot-update 500ms, mixed 5s]
-    #[arg(long, value_parser = duration)]
+    /// Replace the picture of one background this often, 0s for never [default: hot-update 500ms, mixed 5s, else never]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
     pub hot_update_every: Option<Duration>,
-    /// cold-herd: previews asked for at the same moment, a connection each
-    #[arg(long, default_value_t = 256)]
-    pub herd_size: u16,
-    /// cold-herd: from one herd to the next
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub herd_every: Duration,
-    /// cold-herd: cold backgrounds that a herd is spread over
-    #[arg(long, default_value_t = 1)]
-    pub herd_keys: u16,
-    /// cold-herd: the service's admin listener, whose count of texture loads is read around each herd
-    #[arg(long)]
-    pub admin: Option<String>,
-    /// scan: from the start of one pass to the next, 0s for no passes
-    #[arg(long, default_value = "10s", value_parser = duration)]
-    pub scan_every: Duration,
-    /// scan: frames per second of a pass
-    #[arg(long, default_value_t = 50.0)]
-    pub scan_per_second: f64,
-    /// Zipf exponent of the backgrounds' popularity; 0 is uniform [default: scan 0.9, else 0]
-    #[arg(long)]
+    /// How uneven the backgrounds' popularity is: exponent of a Zipf law, 0 is even [default: scan 0.9, else 0]
+    #[arg(long, help_heading = LOAD, value_name = "EXPONENT")]
     pub zipf: Option<f64>,
-    /// Backgrounds
-    #[arg(long, default_value_t = 16)]
-    pub background_count: u16,
-    /// Folder of photographs (JPEG, PNG, WebP); the code is stamped onto copies
-    #[arg(long)]
-    pub backgrounds: Option<PathBuf>,
-    /// Where drawn backgrounds and stamped copies are kept
-    #[arg(long, default_value = "target/backgrounds")]
-    pub cache_dir: PathBuf,
-    /// Seed of the schedule
-    #[arg(long, default_value_t = 1)]
+    /// The same seed gives the same schedule, whose hash is in the report
+    #[arg(long, help_heading = LOAD, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// A request without an answer after this time is given up
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub timeout: Duration,
-    /// Figures of their own for a part of the load, as NAME=0s..30s; repeatable
-    #[arg(long = "window", value_parser = window)]
-    pub windows: Vec<Window>,
+    /// Form of batches
+    #[arg(long, help_heading = LOAD, default_value = "binary")]
+    pub wire: Wire,
+    /// Run on these CPUs only, as 0,2-3
+    #[arg(long, help_heading = LOAD, value_name = "CPUS", value_parser = cpu_list)]
+    pub cpus: Option<CpuList>,
+    /// Let idle CPUs sleep; else they are kept polling during the load (/dev/cpu_dma_latency, needs root), since a CPU that
+    /// wakes late makes sends and answers late that are not
+    #[arg(long, help_heading = LOAD)]
+    pub cpus_may_sleep: bool,
+
+    /// Previews asked for at the same moment, a connection each
+    #[arg(long, help_heading = COLD_HERD, value_name = "N", default_value_t = 256)]
+    pub herd_size: u16,
+    /// From one herd to the next
+    #[arg(long, help_heading = COLD_HERD, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub herd_every: Duration,
+    /// Cold backgrounds that a herd is spread over
+    #[arg(long, help_heading = COLD_HERD, value_name = "N", default_value_t = 1)]
+    pub herd_keys: u16,
+    /// The service's admin listener, such as http://127.0.0.1:7081: its count of texture loads is read around each herd
+    #[arg(long, help_heading = COLD_HERD, value_name = "URL")]
+    pub admin: Option<String>,
+
+    /// From the start of one pass over all backgrounds to the next, 0s for no passes
+    #[arg(long, help_heading = SCAN, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub scan_every: Duration,
+    /// Frames per second of a pass
+    #[arg(long, help_heading = SCAN, value_name = "RATE", default_value_t = 50.0)]
+    pub scan_per_second: f64,
+
+    /// Backgrounds that all sessions share
+    #[arg(long, help_heading = PICTURES, value_name = "N", default_value_t = 16)]
+    pub background_count: u16,
+    /// Folder of photographs (JPEG, PNG, WebP) instead of drawn samples; copies get the code that the truth checker reads, the
+    /// originals are left alone
+    #[arg(long, help_heading = PICTURES, value_name = "DIR")]
+    pub backgrounds: Option<PathBuf>,
+    /// Where drawn samples and copies are kept from run to run
+    #[arg(long, help_heading = PICTURES, value_name = "DIR", default_value = "target/backgrounds")]
+    pub cache_dir: PathBuf,
+    /// Never upload: the backgrounds must be there, from a run with --keep-backgrounds, say
+    #[arg(long, help_heading = PICTURES)]
+    pub no_upload: bool,
+    /// Leave the backgrounds that this run uploaded in the service; else it deletes them at its end
+    #[arg(long, help_heading = PICTURES)]
+    pub keep_backgrounds: bool,
+
     /// Write the whole report as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write a latency log (HdrHistogram V2, one line a second)
-    #[arg(long)]
+    #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
-    /// Write events as newline-delimited JSON while the run lasts; - is standard output
-    #[arg(long)]
+    /// Write events as newline-delimited JSON while the run lasts; - is standard output, and the table goes to standard error
+    #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub events: Option<PathBuf>,
-    /// Run on these CPUs only, as 0,2-3
-    #[arg(long, value_parser = cpu_list)]
-    pub cpus: Option<CpuList>,
-    /// Let idle CPUs sleep: by default they are kept polling during the load (/dev/cpu_dma_latency, needs root), since a
-    /// CPU that wakes late makes sends and answers late that are not
-    #[arg(long)]
-    pub cpus_may_sleep: bool,
-    /// Never upload: the backgrounds must be there
-    #[arg(long)]
-    pub no_upload: bool,
-    /// How progress is shown
-    #[arg(long, default_value = "auto")]
+    /// Figures of their own for a part of the load, as calm=0s..30s; repeatable
+    #[arg(long = "window", help_heading = RESULTS, value_name = "NAME=FROM..TO", value_parser = window)]
+    pub windows: Vec<Window>,
+    /// How progress is shown, on standard error
+    #[arg(long, help_heading = RESULTS, default_value = "auto")]
     pub progress: Progress,
-    /// Form of batches
-    #[arg(long, default_value = "binary")]
-    pub wire: Wire,
-    /// Set-up must be over within this time
-    #[arg(long, default_value = "120s", value_parser = duration)]
+
+    /// A request without an answer after this time is given up
+    #[arg(long, help_heading = BOUNDS, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Uploads and sessions must be there within this time, else the run ends
+    #[arg(long, help_heading = BOUNDS, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub setup_timeout: Duration,
-    /// Go on with the sessions that could be created
-    #[arg(long)]
+    /// Go on with fewer sessions where the service does not take them all
+    #[arg(long, help_heading = BOUNDS)]
     pub allow_partial_sessions: bool,
-    /// A service that is away for longer ends the run
-    #[arg(long, default_value = "20s", value_parser = duration)]
+    /// A service that is away for longer ends the run; one that is back sooner gets its sessions anew
+    #[arg(long, help_heading = BOUNDS, value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub reconnect_for: Duration,
 }
 
 /// Flags of `backgrounds`.
 #[derive(Debug, Clone, Args)]
 pub struct DrawArgs {
-    /// Backgrounds to draw
-    #[arg(long, default_value_t = 16)]
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 16)]
     pub count: u16,
-    /// Folder to write into
-    #[arg(long)]
+    /// Folder to write sample-0000.jpg and so on into; it is made if need be
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Pixels
-    #[arg(long, default_value = "1920x1080", value_parser = size)]
+    /// Size of each, pixels
+    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "1920x1080", value_parser = size)]
     pub size: (u32, u32),
 }
 

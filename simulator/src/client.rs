@@ -177,6 +177,8 @@ pub struct Call {
     pub path: Uri,
     /// Content type of the body, also asked for in the answer.
     pub content_type: Option<HeaderValue>,
+    /// The one version that the request is for.
+    pub if_match: Option<HeaderValue>,
     /// Body.
     pub body: Bytes,
 }
@@ -188,7 +190,17 @@ impl Call {
             method: hyper::Method::GET,
             path,
             content_type: None,
+            if_match: None,
             body: Bytes::new(),
+        }
+    }
+
+    /// A `DELETE` of this version and no other.
+    pub fn delete(path: Uri, version: HeaderValue) -> Self {
+        Call {
+            method: hyper::Method::DELETE,
+            if_match: Some(version),
+            ..Call::get(path)
         }
     }
 }
@@ -273,6 +285,9 @@ impl Lane {
         }
         if let Some(content_type) = call.content_type {
             headers.insert(hyper::header::CONTENT_TYPE, content_type);
+        }
+        if let Some(version) = call.if_match {
+            headers.insert(hyper::header::IF_MATCH, version);
         }
         request
     }

@@ -292,6 +292,7 @@ impl Gateway {
             method: Method::POST,
             path: self.batch_path.clone(),
             content_type: Some(self.content_type.clone()),
+            if_match: None,
             body: self.body.split().freeze(),
         };
         (call, entries)
@@ -311,6 +312,7 @@ impl Gateway {
             method: Method::PUT,
             path: path.parse().unwrap_or_default(),
             content_type: Some(HeaderValue::from_static("application/json")),
+            if_match: None,
             body: body.into(),
         };
         (call, entries)

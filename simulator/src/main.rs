@@ -115,7 +115,7 @@ fn interrupt(stop: Stop) -> anyhow::Result<()> {
         if !stop.set(StopReason::Interrupted) {
             std::process::exit(INTERRUPTED);
         }
-        eprintln!("interrupted: ending the load; once more to quit at once");
+        eprintln!("interrupted: ending the load and tidying up; once more to quit at once");
     })
     .context("installing the SIGINT handler")
 }

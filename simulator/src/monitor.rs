@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use backdrop_reports::load::{Interval, LoadEvent};
+use backdrop_reports::steal::StealMeter;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use tokio::sync::watch;
@@ -123,7 +124,7 @@ pub async fn watch(
         progress.warn(&format!("--hlog: {error}"));
         log = None;
     }
-    let steal = host::StealMeter::start();
+    let steal = StealMeter::start(host::allowed_cpus());
     let cpu_start = host::cpu_time();
     let mut cpu_last = cpu_start;
     let mut wall_last = clock.now_us();

@@ -98,6 +98,7 @@ fn batch_call(action: &str, wire: Wire, body: BytesMut) -> Call {
             .build()
             .unwrap_or_default(),
         content_type: Some(HeaderValue::from_static(wire.content_type())),
+        if_match: None,
         body: body.freeze(),
     }
 }
@@ -371,14 +372,14 @@ pub async fn upload_again(shared: &Shared, number: u16) -> Result<bool, Populati
     let mut lane = Lane::new(shared.target.clone(), REQUEST_TIMEOUT);
     let until = Instant::now() + shared.plan.args.reconnect_for;
     let id = shared.gallery.id(number);
-    let metadata = shared
+    let uploaded = shared
         .librarian
         .upload(&mut lane, id, bytes.into(), until)
         .await?;
-    if let Some(words) = shared.revisions.stands_still(number, &metadata) {
+    if let Some(words) = shared.revisions.stands_still(number, &uploaded.metadata) {
         shared.truth.lock().violation(Violation::Stale, &words);
     }
-    shared.revisions.acknowledge(number, revision, &metadata);
+    shared.revisions.uploaded(number, revision, &uploaded);
     shared.updates.fetch_add(1, Ordering::Relaxed);
     Ok(true)
 }

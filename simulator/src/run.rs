@@ -34,6 +34,8 @@ use crate::truth::{Evidence, Truth};
 const DESCRIPTORS_SPARE: u64 = 64;
 /// Attempts to populate a service that restarts under it.
 const POPULATE_ATTEMPTS: u32 = 3;
+/// Time for deleting the backgrounds that a run uploaded.
+const TAKE_BACK_TIME: Duration = Duration::from_secs(20);
 
 /// A run that left no report.
 #[derive(Debug, Error)]
@@ -72,6 +74,7 @@ impl RunError {
         match self {
             RunError::Target(_) | RunError::Host(_) => 64,
             RunError::Gallery(_) => 64,
+            RunError::Catalogue(CatalogueError::Stopped) => 130,
             RunError::Catalogue(CatalogueError::Missing { .. }) => 64,
             RunError::Catalogue(CatalogueError::Refused {
                 status: 401 | 403, ..
@@ -112,24 +115,9 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
         .map_err(io_error("--hlog"))?;
     events.phase("setup");
     let shared = Arc::new(set_up(plan, stop, events, &mut progress).await?);
-    let sizes: Vec<usize> = shared
-        .cohorts
-        .iter()
-        .map(|cohort| cohort.lock().len())
-        .collect();
-    let schedule_hash = schedule(&shared.plan).hash(&sizes);
-    if let Err(error) = populate(&shared, &mut progress).await {
-        population::delete_all(&shared).await;
-        return Err(error);
-    }
-    let mut load = Load {
-        schedule_hash,
-        ..Load::default()
-    };
-    if shared.stop.reason().is_none() && shared.census.holding() > 0 {
-        attack(&shared, log, &mut progress, &mut load).await?;
-    }
-    conclude(&shared, &mut progress).await;
+    let measured = measure(&shared, log, &mut progress).await;
+    tidy(&shared, &mut progress).await;
+    let mut load = measured?;
     load.connections = shared.target.connections();
     let report = report::build(&shared, load);
     if let Some(path) = &shared.plan.args.json {
@@ -138,6 +126,29 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     shared.events.phase("done");
     let exit = report::exit_code(&report, shared.stop.reason());
     Ok(Outcome { report, exit })
+}
+
+/// Sessions, load, readback. Where the run was stopped meanwhile, what comes after is left out.
+async fn measure(
+    shared: &Arc<Shared>,
+    log: Option<LatencyLog>,
+    progress: &mut Progress,
+) -> Result<Load, RunError> {
+    let sizes: Vec<usize> = shared
+        .cohorts
+        .iter()
+        .map(|cohort| cohort.lock().len())
+        .collect();
+    let mut load = Load {
+        schedule_hash: schedule(&shared.plan).hash(&sizes),
+        ..Load::default()
+    };
+    populate(shared, progress).await?;
+    if shared.stop.reason().is_none() && shared.census.holding() > 0 {
+        attack(shared, log, progress, &mut load).await?;
+    }
+    conclude(shared, progress).await;
+    Ok(load)
 }
 
 fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
@@ -214,7 +225,15 @@ async fn set_up(
     librarian.list().await?;
     let gallery = Arc::new(gallery(&plan, progress)?);
     let revisions = Arc::new(Revisions::new(gallery.len()));
-    let catalogue = catalogue(&plan, &librarian, &gallery, &revisions, progress).await?;
+    let going = || stop.reason().is_none();
+    let had = catalogue(&plan, &librarian, &gallery, &revisions, &going, progress).await;
+    let catalogue = match had {
+        Ok(catalogue) => catalogue,
+        Err(error) => {
+            take_back(&plan, &librarian, &gallery, &revisions, progress).await;
+            return Err(error);
+        }
+    };
     let mut evidence = vec![Evidence::Sessions];
     if plan.looks() {
         evidence.push(Evidence::Frames);
@@ -271,14 +290,15 @@ async fn catalogue(
     librarian: &Librarian,
     gallery: &Gallery,
     revisions: &Revisions,
+    going: &(dyn Fn() -> bool + Sync),
     progress: &mut Progress,
 ) -> Result<Catalogue, RunError> {
     let until = Instant::now() + plan.args.setup_timeout;
     let shown = Mutex::new(progress.clone());
     let counting = |done, of| {
-        shown
-            .lock()
-            .counting(&format!("uploaded {done} of {of} backgrounds"))
+        let words = format!("uploaded {done} of {of} backgrounds");
+        shown.lock().counting(&words);
+        going()
     };
     let catalogue = librarian
         .ensure(gallery, revisions, !plan.args.no_upload, until, &counting)
@@ -408,14 +428,48 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
         *progress = shown.into_inner();
         progress.end();
     }
-    if shared.stop.reason() != Some(StopReason::ServiceGone) {
-        population::delete_all(shared).await;
-    }
     let readers = shared.clone();
     // Joining threads blocks; the runtime has a place for that.
     let joined = tokio::task::spawn_blocking(move || readers.reader.finish()).await;
     if joined.is_err() {
         let words = "the threads that read frames could not be joined";
         shared.truth.lock().doubt(words.to_owned());
+    }
+}
+
+/// Takes away what this run made, the sessions and the backgrounds, as far as that can be done in time. Where the service is
+/// gone there is nobody to ask.
+async fn tidy(shared: &Shared, progress: &mut Progress) {
+    if shared.stop.reason() != Some(StopReason::ServiceGone) {
+        population::delete_all(shared).await;
+        let (librarian, gallery) = (&shared.librarian, &shared.gallery);
+        take_back(
+            &shared.plan,
+            librarian,
+            gallery,
+            &shared.revisions,
+            progress,
+        )
+        .await;
+    }
+}
+
+/// Takes the backgrounds back that this run created, unless they are to be kept.
+async fn take_back(
+    plan: &Plan,
+    librarian: &Librarian,
+    gallery: &Gallery,
+    revisions: &Revisions,
+    progress: &mut Progress,
+) {
+    if plan.args.keep_backgrounds {
+        return;
+    }
+    let removing = librarian.remove_created(gallery, revisions, TAKE_BACK_TIME);
+    if let left @ [first, ..] = &removing.await[..] {
+        progress.warn(&format!(
+            "{} of the backgrounds that this run uploaded are still in the catalogue, {first} among them",
+            left.len()
+        ));
     }
 }

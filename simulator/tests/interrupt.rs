@@ -34,4 +34,5 @@ async fn an_interrupted_run_reports_what_it_measured() {
     let report = serde_json::to_string_pretty(&outcome.report).unwrap();
     assert_eq!(written, report);
     assert!(outcome.report.duration_s < 60.0);
+    assert!(fake.backgrounds().is_empty(), "{:?}", fake.backgrounds());
 }

@@ -353,7 +353,7 @@ pub const FIGURES: &[Spec] = &[
         "hit_ratio",
         "ratio",
         Service,
-        "accesses that found pixels resident or loading, of all recorded accesses",
+        "share of texture accesses, whatever came of them, that found their texture resident or its load under way; degraded answers and 503s are no hits",
     ),
     figure(
         "lru_replay_hit_ratio",

@@ -14,6 +14,7 @@ use crate::observed::{LimitSeen, LimitStep};
 use crate::rig::{Rig, Stop, Stopper};
 use crate::scenario::Amount;
 use crate::units::{MIB, show_bytes};
+use crate::verdict::HOG_RATIO_MIN;
 
 /// Time that one step may take, and that it is waited for the service to see it.
 const STEP_PATIENCE: Duration = Duration::from_secs(4);
@@ -182,8 +183,9 @@ fn record_of(
 
 fn conclude(seen: &LimitSeen, held: Option<HostError>, fault: &mut record::Fault) {
     let fell = seen.from.saturating_sub(seen.reached) as f64;
-    fault.achieved_ratio = Some(fell / (seen.from - seen.asked).max(1) as f64);
-    fault.acted = seen.reached < seen.from;
+    let ratio = fell / (seen.from - seen.asked).max(1) as f64;
+    fault.achieved_ratio = Some(ratio);
+    fault.acted = ratio >= HOG_RATIO_MIN;
     let slowest = seen.steps.iter().map(|s| s.adopted_s).fold(0.0, f64::max);
     let why = held.map_or_else(String::new, |e| format!("; then it stayed: {e}"));
     fault.proof = format!(
@@ -220,8 +222,11 @@ mod tests {
         let plan = crate::scenario::library::find("memory-hog").expect("a scenario");
         let mut fault = super::super::planned(&plan.faults[0]);
         conclude(&seen, None, &mut fault);
-        assert!(fault.acted && fault.proof.contains("4 steps"), "{fault:?}");
+        assert!(!fault.acted && fault.proof.contains("4 steps"), "{fault:?}");
         assert_eq!(fault.achieved_ratio, Some(50.0 / 60.0));
+        let all_the_way = record_of(100, 40, &[(at(20), 80), (at(40), 40)], &sightings, at(100));
+        conclude(&all_the_way, None, &mut fault);
+        assert!(fault.acted, "{fault:?}");
         conclude(
             &record_of(100, 40, &[], &sightings, at(100)),
             None,

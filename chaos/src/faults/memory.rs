@@ -6,7 +6,7 @@ use std::time::Duration;
 use backdrop_reports::record;
 use tokio::time::Instant;
 
-use super::settle;
+use super::{fate, settle};
 use crate::admin::MemoryReport;
 use crate::host::{
     self, CacheHog, CacheHogSpec, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo, UndoGuard,
@@ -97,11 +97,7 @@ fn reached(report: &HogReport) -> String {
         "{} of {} asked for{}",
         show_bytes(report.achieved),
         show_bytes(report.requested),
-        if report.killed {
-            ", then it was killed"
-        } else {
-            ""
-        }
+        fate(report)
     )
 }
 

@@ -88,21 +88,27 @@ fn no_smaller_ancestor(path: &Path, limit: u64) -> Result<(), HostError> {
 #[derive(Debug)]
 pub struct CellFiles {
     usage: KernelFile,
-    limit: KernelFile,
+    max: KernelFile,
+    /// The lower one while a limit comes down.
+    high: Option<KernelFile>,
 }
 
 impl CellFiles {
     pub fn open(path: &Path) -> Result<Self, HostError> {
-        let (usage, limit) = (path.join("memory.current"), path.join("memory.max"));
         Ok(Self {
-            usage: KernelFile::open(usage)?,
-            limit: KernelFile::open(limit)?,
+            usage: KernelFile::open(path.join("memory.current"))?,
+            max: KernelFile::open(path.join("memory.max"))?,
+            high: KernelFile::open_optional(path.join("memory.high"))?,
         })
     }
 
     pub fn stats(&self) -> Result<CellStats, HostError> {
+        let high = self
+            .high
+            .as_ref()
+            .map_or(Ok(u64::MAX), KernelFile::number)?;
         Ok(CellStats {
-            limit: self.limit.number()?,
+            limit: self.max.number()?.min(high),
             usage: self.usage.number()?,
         })
     }
@@ -193,12 +199,13 @@ pub fn set_limit(
         files::write(&high, to)?;
         watch.accepted(to);
         let fell = wait_for_usage(path, to, (begun, lowering), watch);
-        if let Ok(true) = fell {
-            steps = 1;
-            files::write(&max, to)?;
-        }
-        // Left in place it would throttle the service at its own limit.
+        let written = match fell {
+            Ok(true) => files::write(&max, to),
+            _ => Ok(()),
+        };
+        // Left in place it would throttle the service at its own limit, whatever came of the other one.
         files::write(&high, "max")?;
+        written?;
         if !fell? {
             let usage = files::read_number(&path.join("memory.current"))?;
             return Err(HostError::LimitHeld {
@@ -208,6 +215,7 @@ pub fn set_limit(
                 usage,
             });
         }
+        steps = 1;
     } else {
         files::write(&max, to)?;
         watch.accepted(to);

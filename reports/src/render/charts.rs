@@ -31,7 +31,7 @@ pub fn of_trial(prefix: &str, trial: &Trial) -> Vec<Chart> {
         rates(format!("{prefix}-rates"), trial).titled("Rate", "Answers per second by outcome."),
         cache(format!("{prefix}-hits"), trial).titled(
             "Hit ratio",
-            "Share of accesses, per second, that found their texture resident or loading. Degraded, shed and failed ones are no hits.",
+            "Share of texture accesses, whatever came of them, that found their texture resident or its load under way, per second. Degraded answers and 503s are no hits.",
         ),
         evictions(format!("{prefix}-evictions"), trial)
             .titled("Evictions and loads", "Textures evicted and accesses that missed, per second."),

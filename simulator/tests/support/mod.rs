@@ -141,6 +141,8 @@ struct State {
     sessions: Vec<Session>,
     generation: u64,
     backgrounds: BTreeMap<String, Background>,
+    /// Backgrounds that there ever were.
+    created: u32,
     frames: HashMap<(u16, u8, Option<u16>), Bytes>,
 }
 
@@ -239,6 +241,19 @@ impl Fake {
             .for_each(|background| background.flyweight += 1000);
     }
 
+    /// Ids of the backgrounds in the catalogue.
+    #[allow(dead_code, reason = "each test binary looks at its own")]
+    pub fn backgrounds(&self) -> Vec<String> {
+        self.state.lock().backgrounds.keys().cloned().collect()
+    }
+
+    /// Somebody else uploads another version of the same picture.
+    #[allow(dead_code, reason = "each test binary plants its own")]
+    pub fn replace(&self, id: &str) {
+        let mut state = self.state.lock();
+        state.backgrounds.get_mut(id).unwrap().version += 1;
+    }
+
     /// User numbers of the sessions.
     #[allow(dead_code, reason = "each test binary looks at its own")]
     pub fn users(&self) -> Vec<u32> {
@@ -277,6 +292,10 @@ impl Fake {
                 let answer = self.upload(id, &body);
                 self.flap(id).await;
                 answer
+            }
+            (&Method::DELETE, path) => {
+                let version = head.headers.get("if-match").and_then(|v| v.to_str().ok());
+                self.remove(path.trim_start_matches("/v1/backgrounds/"), version)
             }
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, path) if path.ends_with("/frame") => self.frame(path),
@@ -339,7 +358,9 @@ impl Fake {
         self.uploads.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         let epoch = state.epoch;
-        let fresh = 7 + state.backgrounds.len() as u32;
+        let new = !state.backgrounds.contains_key(id);
+        state.created += u32::from(new);
+        let fresh = 6 + state.created;
         let background = state
             .backgrounds
             .entry(id.to_owned())
@@ -362,7 +383,21 @@ impl Fake {
         }
         background.revision = revision;
         background.checksum = format!("{:016x}", xxh3_64(body));
-        respond(201, describe(id, background, epoch))
+        respond(if new { 201 } else { 200 }, describe(id, background, epoch))
+    }
+
+    fn remove(&self, id: &str, version: Option<&str>) -> Response<Full<Bytes>> {
+        let mut state = self.state.lock();
+        let Some(present) = state.backgrounds.get(id).map(|found| found.version) else {
+            return problem(404, "background_not_found");
+        };
+        if version != Some(format!("\"v{present}\"").as_str()) {
+            return problem(412, "precondition_failed");
+        }
+        state.backgrounds.remove(id);
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
     }
 
     /// Keeps an upload under way until frames of its background have flapped; the wait is bounded, as the load may end.
