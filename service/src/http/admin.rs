@@ -2,11 +2,12 @@
 //!
 //! Loopback by default and without tokens: whoever reaches it may do all of this.
 
+use super::Service;
 use super::admission::refused;
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::respond::{self, Answer};
-use super::{Service, query_value};
 use crate::failpoints;
 use crate::memory::heap::{self, HeapError};
 use crate::memory::{Arena, Purpose, aside};
@@ -194,6 +195,29 @@ async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem
         .to_vec())
 }
 
+/// Where failpoints are configured, and below it each of them.
+const FAILPOINTS: &str = "/debug/failpoints";
+
+/// Parameters that the query of a path may have; `None`: there is no such path.
+fn parameters(path: &str) -> Option<&'static [&'static str]> {
+    match path {
+        "/debug/accesses" => Some(&["reset"]),
+        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz" => {
+            Some(&[])
+        }
+        path => path.starts_with(FAILPOINTS).then_some(&[]),
+    }
+}
+
+/// Whether the access record is to be emptied.
+fn reset_of(query: Query<'_>) -> Result<bool, Problem> {
+    match query.value("reset")? {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::new(Kind::BadRequest, "reset is 0 or 1")),
+    }
+}
+
 impl Service {
     /// Answers one request of the admin listener.
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
@@ -209,7 +233,12 @@ impl Service {
     async fn handle_admin(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        if let Some(rest) = path.strip_prefix("/debug/failpoints") {
+        if (&parts.method, path) == (&Method::GET, "/healthz") {
+            return Ok(respond::json("{\"status\":\"ok\"}\n"));
+        }
+        let known = parameters(path).ok_or(Kind::NotFound)?;
+        let query = Query::of(&parts.uri, known)?;
+        if let Some(rest) = path.strip_prefix(FAILPOINTS) {
             return failpoint(self, &parts.method, rest.strip_prefix('/'), body).await;
         }
         match (&parts.method, path) {
@@ -217,8 +246,7 @@ impl Service {
             (&Method::GET, "/debug/memory") => to_json(&self.memory_json()),
             (&Method::GET, "/debug/pprof/heap") => self.heap_profile().await,
             (&Method::GET, "/debug/accesses") => {
-                let reset =
-                    query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
+                let reset = reset_of(query)?;
                 Ok(respond::full(
                     StatusCode::OK,
                     respond::OCTETS,
@@ -229,13 +257,7 @@ impl Service {
                 let body = read_text(self, body).await?;
                 self.shrink(&body).await
             }
-            (&Method::GET, "/healthz") => Ok(respond::json("{\"status\":\"ok\"}\n")),
-            (
-                _,
-                "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/pprof/heap"
-                | "/debug/shrink" | "/healthz",
-            ) => Err(Kind::MethodNotAllowed.into()),
-            _ => Err(Kind::NotFound.into()),
+            _ => Err(Kind::MethodNotAllowed.into()),
         }
     }
 

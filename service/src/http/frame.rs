@@ -1,10 +1,11 @@
 //! `GET /v1/sessions/{session}/frame`: a preview of a session's background as its view shows it.
 
+use super::Service;
 use super::auth::Caller;
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::respond::{self, Answer};
 use super::session::id_of;
-use super::{Service, query_number, query_value};
 use crate::codec::Size;
 use crate::flyweight::{Entry, Identity, RenditionKey, Texture};
 use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
@@ -50,15 +51,15 @@ fn by_accept(accept: &str, quality: u8) -> Option<FrameFormat> {
         .next()
 }
 
-fn format_of(parts: &Parts, query: &str) -> Result<FrameFormat, Problem> {
-    let quality = query_number(query, "quality", QUALITY)?;
+fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
+    let quality = query.number("quality")?.unwrap_or(QUALITY);
     if !(1..=100).contains(&quality) {
         return Err(Problem::new(
             Kind::BadRequest,
             "quality must lie between 1 and 100",
         ));
     }
-    if let Some(name) = query_value(query, "format") {
+    if let Some(name) = query.value("format")? {
         let format = by_name(name, quality);
         return format.ok_or_else(|| {
             Problem::new(Kind::NotAcceptable, "format is one of jpeg, png and rgba")
@@ -75,10 +76,10 @@ fn format_of(parts: &Parts, query: &str) -> Result<FrameFormat, Problem> {
     }
 }
 
-fn size_of(service: &Service, query: &str) -> Result<Size, Problem> {
+fn size_of(service: &Service, query: Query<'_>) -> Result<Size, Problem> {
     let size = Size::new(
-        query_number(query, "width", WIDTH)?,
-        query_number(query, "height", HEIGHT)?,
+        query.number("width")?.unwrap_or(WIDTH),
+        query.number("height")?.unwrap_or(HEIGHT),
     );
     if size.is_empty() || size.pixels() > service.config.frame_pixels_max {
         let most = service.config.frame_pixels_max;
@@ -219,8 +220,8 @@ pub async fn preview(
     caller: Caller,
     part: &str,
     parts: &Parts,
+    query: Query<'_>,
 ) -> Result<Answer, Problem> {
-    let query = parts.uri.query().unwrap_or_default();
     let id = id_of(part)?;
     let session = service
         .sessions

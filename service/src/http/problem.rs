@@ -133,6 +133,12 @@ impl Problem {
         self.kind
     }
 
+    /// What the caller is told to mend.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The answer that the caller gets; counts and logs as the table says.
     #[must_use]
     pub fn answer(&self, metrics: &Metrics) -> Answer {
