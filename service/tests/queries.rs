@@ -16,6 +16,49 @@ fn is_unknown(answer: &Answer, name: &str, known: &str) {
     );
 }
 
+/// Width and height of a frame's JPEG.
+fn frame_size(client: &mut Client, session: &str, query: &str) -> (usize, usize) {
+    let frame = client.get(&format!("{session}/frame?{query}")).ok();
+    let (width, height, _) = decode_jpeg(&frame.body);
+    (width, height)
+}
+
+#[test]
+fn a_side_of_a_frame_that_is_left_out_follows_what_is_shown() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--frame-pixels-max", "1000000"]);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/tall", png(300, 600, [9; 3])).ok();
+    let session = client
+        .post("/v1/sessions", json!({"background": "tall"}))
+        .ok()
+        .json();
+    let session = format!(
+        "/v1/sessions/{}",
+        session["session"].as_str().expect("an id")
+    );
+    assert_eq!(frame_size(&mut client, &session, "width=100"), (100, 200));
+    assert_eq!(frame_size(&mut client, &session, "height=100"), (50, 100));
+    let both = "width=100&height=100";
+    assert_eq!(frame_size(&mut client, &session, both), (100, 100));
+    assert_eq!(frame_size(&mut client, &session, ""), (640, 360));
+
+    // The upper third: 300 by 200.
+    let view = json!({"crop": {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0 / 3.0}}).to_string();
+    client
+        .send("PATCH", &format!("{session}/view"), &[], view.as_bytes())
+        .ok();
+    assert_eq!(frame_size(&mut client, &session, "width=90"), (90, 60));
+    assert_eq!(frame_size(&mut client, &session, "height=60"), (90, 60));
+
+    // The side that follows counts for the bounds like one that was given.
+    for outside in ["width=0", "width=1300", "height=900", "width=4294967295"] {
+        client
+            .get(&format!("{session}/frame?{outside}"))
+            .is_problem(422, "out_of_range");
+    }
+}
+
 #[test]
 fn an_unknown_parameter_is_refused_and_named_on_every_route() {
     let dir = scratch();
