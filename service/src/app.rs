@@ -28,28 +28,28 @@ use tokio::sync::watch;
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Why the service did not start, or did not end well.
+/// Why the service did not start, or did not end well. None repeats its source: who prints one prints the whole chain.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// Address.
         address: SocketAddr,
         /// The system's reason.
-        error: std::io::Error,
+        source: std::io::Error,
     },
     /// The data directory.
-    #[error("data directory: {0}")]
+    #[error("data directory")]
     Store(#[from] StoreError),
     /// The kernel's memory figures cannot be read.
-    #[error("memory: {0}")]
+    #[error("memory")]
     Probe(#[from] ProbeError),
     /// Memory cannot be watched.
-    #[error("memory: {0}")]
+    #[error("memory")]
     Memory(#[from] MemoryError),
     /// The arena of pixels cannot be made.
-    #[error("arena: {0}")]
+    #[error("arena")]
     Arena(#[from] arena::ArenaError),
     /// Threads, signals or the ready file.
     #[error(transparent)]
@@ -181,7 +181,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
-    let failed = |error| AppError::Bind { address, error };
+    let failed = |source| AppError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
