@@ -603,6 +603,18 @@ fn debug_memory_says_what_is_promised_and_what_is_held() {
         [Some("pixels"), Some("bodies")]
     );
     assert_eq!(memory["transitions"], json!([]));
+
+    // A first session pays for a whole chunk of the table, and a second one shares it.
+    let per_session = |memory: &serde_json::Value| memory["sessions"]["bytes_per_session"].clone();
+    assert_eq!(per_session(&memory), json!(null));
+    service.client().post("/v1/sessions", json!({})).ok();
+    let memory = service.memory();
+    let held = memory["budget"]["by_purpose"]["sessions"].as_f64();
+    assert!(held > Some(1e6), "{held:?}");
+    assert_eq!(per_session(&memory).as_f64(), held);
+    service.client().post("/v1/sessions", json!({})).ok();
+    let halved = per_session(&service.memory()).as_f64();
+    assert_eq!(halved, held.map(|held| held / 2.0));
 }
 
 #[test]

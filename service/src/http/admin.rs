@@ -12,7 +12,6 @@ use crate::failpoints;
 use crate::memory::heap::{self, HeapError};
 use crate::memory::{Arena, Purpose, aside};
 use crate::metrics::Route;
-use crate::sessions::Sessions;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -117,7 +116,8 @@ struct TexturesJson {
 struct SessionsJson {
     count: u64,
     capacity: u32,
-    bytes_per_session: usize,
+    /// None without sessions.
+    bytes_per_session: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -355,7 +355,7 @@ impl Service {
             sessions: SessionsJson {
                 count: self.sessions.count(),
                 capacity: self.sessions.capacity(),
-                bytes_per_session: Sessions::bytes_per_session(),
+                bytes_per_session: self.sessions.bytes_per_session(),
             },
             arenas: vec![
                 ArenaJson::of("pixels", &self.pixels),

@@ -217,10 +217,11 @@ impl Sessions {
         self.config.sessions_max
     }
 
-    /// Bytes that one session costs, its share of the index of chunks included.
+    /// Bytes that the budget holds for the table, for each session alive; `None` without any. Chunks stay when sessions end.
     #[must_use]
-    pub const fn bytes_per_session() -> usize {
-        size_of::<Record>() + size_of::<OnceLock<Chunk>>().div_ceil(CHUNK_RECORDS)
+    pub fn bytes_per_session(&self) -> Option<f64> {
+        let (held, count) = (self.budget.used_by(Purpose::Sessions), self.count());
+        (count > 0).then(|| held as f64 / count as f64)
     }
 
     fn seconds(&self) -> u32 {

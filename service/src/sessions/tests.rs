@@ -28,19 +28,17 @@ fn table(sessions_max: u32) -> Sessions {
 
 #[test]
 fn a_session_costs_at_most_64_bytes_all_in() {
-    assert!(
-        Sessions::bytes_per_session() <= 64,
-        "{} bytes",
-        Sessions::bytes_per_session()
-    );
     let (budget, table) = table_in(200_000, 1 << 30);
+    assert_eq!(table.bytes_per_session(), None);
     let mut creation = table.creation(OURS, None);
     for user in 0..200_000 {
         creation.create(user, NO_FLYWEIGHT).expect("fits");
     }
     drop(creation);
     assert_eq!(table.count(), 200_000);
-    assert!(budget.used_by(Purpose::Sessions) <= 64 * 200_000);
+    let held = budget.used_by(Purpose::Sessions);
+    assert_eq!(table.bytes_per_session(), Some(held as f64 / 200_000.0));
+    assert!(held <= 64 * 200_000, "{held} bytes");
 }
 
 #[test]
