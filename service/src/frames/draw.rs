@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
-    use crate::render::View;
+    use crate::render::view::View;
 
     /// The pixels of a preview are drawn into what the frame before left: only its file is new.
     #[test]

@@ -8,8 +8,9 @@ use super::respond::{self, Answer};
 use super::session::id_of;
 use crate::codec::Size;
 use crate::flyweight::{Entry, Identity, RenditionKey, Texture};
-use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
+use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident};
 use crate::metrics::ShedReason;
+use crate::render::view::View;
 use crate::sessions::{NO_FLYWEIGHT, Session};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
@@ -108,16 +109,6 @@ fn check_size(service: &Service, size: Size) -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-fn view_of(session: &Session) -> View {
-    let crop = session.view.crop();
-    let crop = [crop.x, crop.y, crop.width, crop.height].map(f64::from);
-    let offset = session.view.uv_offset().map(f64::from);
-    let alpha = f64::from(session.view.alpha()) / 255.0;
-    let view = View::from_fractions(crop, f64::from(session.view.scale()), offset, alpha);
-    debug_assert!(view.is_ok(), "what a session stores is in range");
-    view.unwrap_or_default()
 }
 
 fn problem_of(error: FrameError) -> Problem {
@@ -264,7 +255,7 @@ pub async fn preview(
         Entry::Gone => return Err(Kind::Gone.into()),
         Entry::Unknown => return Err(Kind::BackgroundNotFound.into()),
     };
-    let view = view_of(&session);
+    let view = session.view;
     let size = size_of(sides, &view, shown.picture(&identity));
     check_size(service, size)?;
     let request = FrameRequest {
@@ -320,8 +311,12 @@ mod tests {
         assert_eq!(of(Some(320), Some(320), &whole), Size::new(320, 320));
         assert_eq!(of(None, None, &whole), DEFAULT_SIZE);
         // The left quarter of the picture is 400 by 900, whatever it is magnified by.
-        let crop = [0.0, 0.0, 0.25, 1.0];
-        let quarter = View::from_fractions(crop, 4.0, [0.5, 0.0], 1.0).expect("in range");
+        let quarter = View {
+            crop_size: [1 << 14, 1 << 16],
+            scale: 4 << 16,
+            uv_offset: [1 << 15, 0],
+            ..whole
+        };
         assert_eq!(of(Some(40), None, &quarter), Size::new(40, 90));
         assert_eq!(of(None, Some(90), &quarter), Size::new(40, 90));
         // Never nothing, and never more than the bounds can refuse.

@@ -11,11 +11,12 @@ pub mod view;
 use crate::failpoints;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::Metrics;
+use crate::render::view::{View, ViewError};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-pub use view::{Crop, View, ViewError, ViewPatch};
+pub use view::ViewPatch;
 
 /// Flyweight number of a session without a background.
 pub const NO_FLYWEIGHT: u32 = u32::MAX;
@@ -431,10 +432,7 @@ impl Sessions {
         let (record, _) = self.live(id, tenant)?;
         let view = {
             let _reading = self.stripe(id.slot()).read();
-            View::from_words([
-                record.crop.load(Ordering::Relaxed),
-                record.rest.load(Ordering::Relaxed),
-            ])
+            record.view()
         };
         // A seqlock's reader: each load acquires, so that a value of the slot's next life brings with it that the word
         // has changed, and the word is read after all of them. Relaxed loads may sink below it on a weak machine.
@@ -482,22 +480,26 @@ impl Sessions {
     ) -> Result<Result<View, ViewError>, SessionError> {
         let _writing = self.stripe(id.slot()).write();
         let (record, _) = self.live(id, tenant)?;
-        let view = View::from_words([
-            record.crop.load(Ordering::Relaxed),
-            record.rest.load(Ordering::Relaxed),
-        ]);
-        let patched = match view.patched(patch) {
-            Ok(patched) => patched,
-            Err(error) => return Ok(Err(error)),
-        };
-        record.store_view(patched);
-        Ok(Ok(patched))
+        let patched = patch.apply(&record.view());
+        if let Ok(view) = &patched {
+            record.store_view(view);
+        }
+        Ok(patched)
     }
 }
 
 impl Record {
-    fn store_view(&self, view: View) {
-        let [crop, rest] = view.to_words();
+    /// Under the slot's stripe.
+    fn view(&self) -> View {
+        view::from_words([
+            self.crop.load(Ordering::Relaxed),
+            self.rest.load(Ordering::Relaxed),
+        ])
+    }
+
+    /// Under the slot's stripe, for writing.
+    fn store_view(&self, view: &View) {
+        let [crop, rest] = view::to_words(view);
         self.crop.store(crop, Ordering::Relaxed);
         self.rest.store(rest, Ordering::Relaxed);
     }
@@ -528,7 +530,7 @@ impl Creation<'_> {
             debug_assert!(generation & 1 == 1, "live generations are odd");
             // The lock orders the view. Each other field is released: who sees it of this life sees too that the word
             // has left the previous one (see `read`). One fence before them would do, and be easier to lose.
-            record.store_view(View::default());
+            record.store_view(&View::default());
             record.user.store(user, Ordering::Release);
             record.tenant.store(self.tenant.0, Ordering::Release);
             record.switches.store(0, Ordering::Release);

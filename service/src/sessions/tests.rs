@@ -97,7 +97,16 @@ fn a_new_life_starts_with_a_fresh_view_and_counter() {
         alpha: Some(0.25),
         ..ViewPatch::default()
     };
-    assert!(matches!(table.patch_view(id, OURS, &patch), Ok(Ok(view)) if view.alpha() == 64));
+    assert!(matches!(table.patch_view(id, OURS, &patch), Ok(Ok(view)) if view.alpha == 64));
+    let bad = ViewPatch {
+        scale: Some(99.0),
+        ..ViewPatch::default()
+    };
+    assert_eq!(
+        table.patch_view(id, OURS, &bad),
+        Ok(Err(ViewError::Scale))
+    );
+    assert_eq!(table.read(id, OURS).expect("live").view.alpha, 64);
     assert_eq!(
         table.patch_view(id, THEIRS, &patch),
         Err(SessionError::NotFound)
