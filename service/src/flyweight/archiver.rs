@@ -252,13 +252,13 @@ impl Archiver {
     }
 
     fn count(&self, result: ArchiveWrite) {
-        self.metrics.archive_writes_total.of(result).inc();
+        self.metrics.archive.writes_total.of(result).inc();
     }
 
     fn publish(&self, queue: &Queue) {
         let textures = queue.items.len() + usize::from(queue.writing);
-        self.metrics.archive_queue_textures.set(textures as i64);
-        self.metrics.archive_queue_bytes.set(queue.bytes as i64);
+        self.metrics.archive.queue_textures.set(textures as i64);
+        self.metrics.archive.queue_bytes.set(queue.bytes as i64);
     }
 
     /// Keeps the thread from beginning another write, or lets it.

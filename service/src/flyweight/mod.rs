@@ -267,7 +267,7 @@ impl Flyweights {
             });
         })?;
         drop(old);
-        self.metrics.catalogue_entries.set(self.live() as i64);
+        self.metrics.flyweight.catalogue_entries.set(self.live() as i64);
         Ok(Registered {
             index,
             version,
@@ -282,7 +282,7 @@ impl Flyweights {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
         drop(old);
-        self.metrics.catalogue_entries.set(self.live() as i64);
+        self.metrics.flyweight.catalogue_entries.set(self.live() as i64);
         index
     }
 
@@ -330,7 +330,7 @@ impl Flyweights {
             (Some(identity), Ok(slot)) if degrade && error.is_overload() => {
                 self.residents.note(slot, Event::Degraded);
                 self.metrics
-                    .flyweight_accesses_total
+                    .flyweight.accesses_total
                     .of(AccessResult::Degraded)
                     .inc();
                 Ok(Source::Thumbnail(identity))
@@ -347,7 +347,7 @@ impl Flyweights {
             self.residents.note(slot, Event::Failed);
         }
         self.metrics
-            .flyweight_accesses_total
+            .flyweight.accesses_total
             .of(error.result())
             .inc();
     }
@@ -381,7 +381,7 @@ impl Flyweights {
             Access::Hit => self.residents.touch(slot, Event::Hit),
             // Noted when it was made.
             Access::Miss | Access::Joined => {
-                let accesses = &self.metrics.flyweight_accesses_total;
+                let accesses = &self.metrics.flyweight.accesses_total;
                 accesses.of(access.result()).inc();
             }
         }
@@ -426,7 +426,7 @@ impl Flyweights {
                 Err(_) if overtaken => LoadResult::Overtaken,
                 Err(_) => LoadResult::Error,
             };
-            self.metrics.flyweight_loads_total.of(result).inc();
+            self.metrics.flyweight.loads_total.of(result).inc();
             if !overtaken {
                 return Ok(loaded?);
             }
@@ -479,7 +479,7 @@ impl Flyweights {
     /// Bytes of textures under a lease; also sets the metric.
     pub fn pinned_bytes(&self) -> u64 {
         let bytes = self.residents.pinned_bytes();
-        self.metrics.flyweight_pinned_bytes.set(bytes as i64);
+        self.metrics.flyweight.pinned_bytes.set(bytes as i64);
         bytes
     }
 

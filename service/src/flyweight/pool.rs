@@ -352,7 +352,7 @@ impl Pool {
             Some(_) => AcquireResult::Grown,
             None => AcquireResult::Direct,
         };
-        self.metrics.pool_acquires_total.of(origin).inc();
+        self.metrics.pool.acquires_total.of(origin).inc();
         self.publish();
         Ok(())
     }
@@ -362,7 +362,7 @@ impl Pool {
             true => PopulateResult::Populated,
             false => PopulateResult::Refused,
         };
-        self.metrics.pool_populates_total.of(result).inc();
+        self.metrics.pool.populates_total.of(result).inc();
     }
 
     fn evict_one(&self) -> bool {
@@ -438,16 +438,16 @@ impl Pool {
 
     fn publish(&self) {
         let reused: u64 = self.idle.iter().map(|idle| idle.lock().reused).sum();
-        let counter = self.metrics.pool_acquires_total.of(AcquireResult::Reused);
+        let counter = self.metrics.pool.acquires_total.of(AcquireResult::Reused);
         // Upwards only: of two who publish at the same time, the one who looked first may come last.
         counter.inner().fetch_max(reused, Ordering::Relaxed);
         let (idle, blocks) = self.counts();
         self.metrics
-            .pool_blocks
+            .pool.blocks
             .of(BlockState::Idle)
             .set(idle as i64);
         self.metrics
-            .pool_blocks
+            .pool.blocks
             .of(BlockState::Used)
             .set(blocks.saturating_sub(idle) as i64);
     }
@@ -576,9 +576,9 @@ mod tests {
         drop(take(&pool, MIB).expect("room"));
         drop(take(&pool, MIB).expect("an idle one"));
         pool.settle();
-        let acquires = |result| pool.metrics.pool_acquires_total.of(result).get();
-        let blocks = |state| pool.metrics.pool_blocks.of(state).get();
-        let populates = |result| pool.metrics.pool_populates_total.of(result).get();
+        let acquires = |result| pool.metrics.pool.acquires_total.of(result).get();
+        let blocks = |state| pool.metrics.pool.blocks.of(state).get();
+        let populates = |result| pool.metrics.pool.populates_total.of(result).get();
         let (grown, reused) = (AcquireResult::Grown, AcquireResult::Reused);
         assert_eq!((acquires(grown), acquires(reused)), (2, 1));
         assert_eq!((blocks(BlockState::Used), blocks(BlockState::Idle)), (1, 1));

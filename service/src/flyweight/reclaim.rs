@@ -192,9 +192,9 @@ impl Residents {
         let resident = set.remove(&slot.index)?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
-        self.metrics.flyweight_evictions_total.of(reason).inc();
+        self.metrics.flyweight.evictions_total.of(reason).inc();
         self.metrics
-            .flyweight_evicted_bytes_total
+            .flyweight.evicted_bytes_total
             .inc_by(resident.bytes);
         self.note(slot, Event::Evicted);
         self.publish();
@@ -202,7 +202,7 @@ impl Residents {
     }
 
     fn hits_total(&self) -> &Counter {
-        self.metrics.flyweight_accesses_total.of(AccessResult::Hit)
+        self.metrics.flyweight.accesses_total.of(AccessResult::Hit)
     }
 
     /// Brings the metrics up to date.
@@ -214,10 +214,10 @@ impl Residents {
             self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
         }
         self.metrics
-            .flyweight_resident_textures
+            .flyweight.resident_textures
             .set(self.count() as i64);
         self.metrics
-            .flyweight_resident_bytes
+            .flyweight.resident_bytes
             .set(self.bytes() as i64);
     }
 
@@ -457,13 +457,13 @@ impl Residents {
         report.held_bytes = pool.held_bytes();
         report.duration = started.elapsed();
         self.metrics
-            .flyweight_pinned_bytes
+            .flyweight.pinned_bytes
             .set(self.pinned_bytes() as i64);
         let result = match report.held_bytes <= target {
             true => ShrinkResult::Reached,
             false => ShrinkResult::Short,
         };
-        self.metrics.flyweight_shrinks_total.of(result).inc();
+        self.metrics.flyweight.shrinks_total.of(result).inc();
         log(&report, target, reason, self.policy.eviction().name());
         report
     }

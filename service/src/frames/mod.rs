@@ -374,7 +374,7 @@ impl Frames {
             Err(_) => Some(RenderResult::Error),
         };
         if let Some(result) = result {
-            self.metrics.renders_total.of(result).inc();
+            self.metrics.frames.renders_total.of(result).inc();
         }
         outcome
     }

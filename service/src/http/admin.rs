@@ -224,7 +224,7 @@ impl Service {
         let handled = Box::pin(self.handle_admin(request)).await;
         let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
         self.metrics
-            .http_requests_total
+            .http.requests_total
             .of(Route::Admin, super::class_of(answer.status()))
             .inc();
         answer
@@ -290,11 +290,11 @@ impl Service {
     fn exposition(&self) -> Result<Answer, Problem> {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         if let Some(used) = Used::parse(&stat) {
-            self.metrics.set_process_cpu_seconds(used.cpu_seconds);
+            self.metrics.process.set_cpu_seconds(used.cpu_seconds);
             self.metrics
-                .set_process_page_faults(used.minor_faults, used.major_faults);
+                .process.set_page_faults(used.minor_faults, used.major_faults);
         }
-        self.metrics.set_failpoint_triggers(&failpoints::triggers());
+        self.metrics.process.set_failpoint_triggers(&failpoints::triggers());
         self.flyweights.pinned_bytes();
         self.flyweights.publish();
         let text = self

@@ -239,7 +239,7 @@ pub async fn put(
     let result = outcome
         .as_ref()
         .map_or_else(result_of, |_| UploadResult::Ok);
-    service.metrics.uploads_total.of(result).inc();
+    service.metrics.http.uploads_total.of(result).inc();
     outcome
 }
 

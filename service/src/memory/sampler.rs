@@ -509,17 +509,17 @@ impl Sampler {
             let bytes = books.by_purpose[*purpose as usize];
             shared
                 .metrics
-                .memory_budget_used_bytes
+                .budget.used_bytes
                 .of(*label)
                 .set(bytes as i64);
         }
         shared
             .metrics
-            .memory_budget_waits_total
+            .budget.waits_total
             .inc_by(books.waits - self.waits);
         shared
             .metrics
-            .memory_budget_shed_total
+            .budget.shed_total
             .inc_by(books.sheds - self.sheds);
         (self.waits, self.sheds) = (books.waits, books.sheds);
     }
@@ -527,33 +527,33 @@ impl Sampler {
 
 fn publish(metrics: &Metrics, snapshot: &Snapshot) {
     let reading = &snapshot.reading;
-    metrics.memory_limit_bytes.set(reading.limit as i64);
-    metrics.memory_usage_bytes.set(reading.usage as i64);
-    metrics.memory_pressure_bytes.set(reading.pressure as i64);
-    metrics.memory_foreign_bytes.set(reading.foreign() as i64);
-    metrics.memory_rss_bytes.set(reading.rss as i64);
+    metrics.memory.limit_bytes.set(reading.limit as i64);
+    metrics.memory.usage_bytes.set(reading.usage as i64);
+    metrics.memory.pressure_bytes.set(reading.pressure as i64);
+    metrics.memory.foreign_bytes.set(reading.foreign() as i64);
+    metrics.memory.rss_bytes.set(reading.rss as i64);
     metrics
-        .memory_allocator_resident_bytes
+        .memory.allocator_resident_bytes
         .set(snapshot.allocator.resident as i64);
     metrics
-        .memory_allocator_allocated_bytes
+        .memory.allocator_allocated_bytes
         .set(snapshot.allocator.allocated as i64);
     metrics
-        .memory_watermark_bytes
+        .governor.watermark_bytes
         .of(Watermark::Elevated)
         .set(snapshot.elevated as i64);
     metrics
-        .memory_watermark_bytes
+        .governor.watermark_bytes
         .of(Watermark::Critical)
         .set(snapshot.critical as i64);
     metrics
-        .memory_budget_ceiling_bytes
+        .budget.ceiling_bytes
         .set(snapshot.ceiling as i64);
-    metrics.memory_arena_drift_bytes.set(snapshot.drift());
-    metrics.governor_state.set(snapshot.state as i64);
+    metrics.memory.arena_drift_bytes.set(snapshot.drift());
+    metrics.governor.state.set(snapshot.state as i64);
     if let Some(entered) = snapshot.changed {
         metrics
-            .governor_transitions_total
+            .governor.transitions_total
             .of(GovernorState::ALL[entered as usize])
             .inc();
     }

@@ -188,7 +188,7 @@ impl Sessions {
     pub fn new(config: SessionsConfig, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let chunks = (config.sessions_max as usize).div_ceil(CHUNK_RECORDS);
         metrics
-            .sessions_capacity
+            .sessions.capacity
             .set(i64::from(config.sessions_max));
         Self {
             config,
@@ -209,7 +209,7 @@ impl Sessions {
     /// Sessions alive.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.metrics.sessions.get().unsigned_abs()
+        self.metrics.sessions.live.get().unsigned_abs()
     }
 
     /// Sessions that the configuration allows.
@@ -366,7 +366,7 @@ impl Sessions {
         record.next_free.store(free.head, Ordering::Relaxed);
         free.head = id.slot();
         drop(free);
-        self.metrics.sessions.dec();
+        self.metrics.sessions.live.dec();
         Ok(word as u32)
     }
 
@@ -546,7 +546,7 @@ impl Creation<'_> {
 
 impl Drop for Creation<'_> {
     fn drop(&mut self) {
-        self.table.metrics.sessions.inc_by(self.created);
+        self.table.metrics.sessions.live.inc_by(self.created);
     }
 }
 

@@ -77,19 +77,19 @@ impl World {
     }
 
     fn reads(&self, result: ArchiveRead) -> u64 {
-        self.metrics.archive_reads_total.of(result).get()
+        self.metrics.archive.reads_total.of(result).get()
     }
 
     fn writes(&self, result: ArchiveWrite) -> u64 {
-        self.metrics.archive_writes_total.of(result).get()
+        self.metrics.archive.writes_total.of(result).get()
     }
 
     fn queued(&self) -> i64 {
-        self.metrics.archive_queue_textures.get()
+        self.metrics.archive.queue_textures.get()
     }
 
     fn evicted(&self, reason: EvictionReason) -> u64 {
-        self.metrics.flyweight_evictions_total.of(reason).get()
+        self.metrics.flyweight.evictions_total.of(reason).get()
     }
 
     /// Has the textures of `indices` archived and evicted.
@@ -122,7 +122,7 @@ impl World {
                 self.flyweights.resident(),
                 self.flyweights.pinned_bytes(),
                 self.queued(),
-                self.metrics.archive_queue_bytes.get()
+                self.metrics.archive.queue_bytes.get()
             ),
             (0, 0, 0, 0)
         );
@@ -437,7 +437,7 @@ async fn damaged_files_end_in_a_decode_and_are_written_anew() {
     // Three first loads, and the file that had gone.
     assert_eq!(world.reads(ArchiveRead::Absent), 3 + 1);
     assert_eq!(world.loads(LoadResult::Error), 0);
-    let removals = &world.metrics.archive_removals_total;
+    let removals = &world.metrics.archive.removals_total;
     assert_eq!(removals.of(ArchiveRemoval::Damaged).get(), 2);
     world.archive_all(&indices).await;
     for &index in &indices {
@@ -493,7 +493,7 @@ async fn the_archive_has_its_own_limit_and_order() {
     let there = |at: usize| world.archive_file(indices[at]).exists();
     assert_eq!([0, 1, 2].map(there), [true, false, true]);
     assert_eq!(world.archive().bytes(), 2 * FILE);
-    assert_eq!(world.metrics.archive_bytes.get() as u64, 2 * FILE);
+    assert_eq!(world.metrics.archive.bytes.get() as u64, 2 * FILE);
     world.is_empty_at_the_end();
 }
 
@@ -541,8 +541,8 @@ async fn without_an_archive_evictions_are_what_they_were() {
         world.access(index).await;
     }
     assert_eq!(world.evicted(EvictionReason::Capacity), 1);
-    let writes = &world.metrics.archive_writes_total;
-    let reads = &world.metrics.archive_reads_total;
+    let writes = &world.metrics.archive.writes_total;
+    let reads = &world.metrics.archive.reads_total;
     assert!(
         ArchiveWrite::ALL
             .iter()

@@ -24,7 +24,7 @@ async fn eviction_is_exact_lru_and_only_as_much_as_needed() {
     assert_eq!(
         world
             .metrics
-            .flyweight_evictions_total
+            .flyweight.evictions_total
             .of(EvictionReason::Capacity)
             .get(),
         1
@@ -184,7 +184,7 @@ async fn in_critical_nothing_is_loaded_but_what_is_there_is_served_and_the_rest_
             .await
             .is_err()
     );
-    let accesses = &world.metrics.flyweight_accesses_total;
+    let accesses = &world.metrics.flyweight.accesses_total;
     assert_eq!(
         (
             accesses.of(AccessResult::Degraded).get(),

@@ -162,7 +162,7 @@ impl World {
     }
 
     fn loads(&self, result: LoadResult) -> u64 {
-        self.metrics.flyweight_loads_total.of(result).get()
+        self.metrics.flyweight.loads_total.of(result).get()
     }
 }
 

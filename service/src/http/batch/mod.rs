@@ -101,7 +101,7 @@ impl Tally {
     fn publish(&self, service: &Service) {
         for (label, count) in SwitchResult::ALL.iter().zip(self.0) {
             if count > 0 {
-                service.metrics.switches_total.of(*label).inc_by(count);
+                service.metrics.sessions.switches_total.of(*label).inc_by(count);
             }
         }
     }
@@ -114,7 +114,7 @@ impl Service {
     /// Counts a switch that was asked for alone.
     pub(super) fn count_switch(&self, code: Code) {
         self.metrics
-            .switches_total
+            .sessions.switches_total
             .of(SwitchResult::ALL[code as usize])
             .inc();
     }
