@@ -200,29 +200,12 @@ fn write_ready_file(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::
     std::fs::rename(&aside, path)
 }
 
-fn log_settings(config: &Config) {
-    for line in config.lines() {
-        tracing::info!("{line}");
-    }
-    let switches = config.unsafe_switches;
-    let off = [
-        (switches.disable_budget, "THE BUDGET REFUSES NOTHING"),
-        (switches.disable_governor, "THE GOVERNOR DOES NOTHING"),
-        (switches.volatile_uploads, "UPLOADS ARE NOT DURABLE"),
-    ];
-    for (_, what) in off.iter().filter(|(is_off, _)| *is_off) {
-        tracing::warn!(
-            "{what}: a protection is off for a chaos control; never run this in production"
-        );
-    }
-}
-
 /// Serves until a signal asks for the end, then drains.
 ///
 /// # Errors
 /// Whatever keeps the service from starting.
 pub async fn serve(config: Config) -> Result<(), AppError> {
-    log_settings(&config);
+    config.show();
     let mut stop = Stop::listen()?;
     let (public, listen) = bind(config.listen).await?;
     let (private, admin) = bind(config.admin).await?;

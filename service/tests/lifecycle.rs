@@ -315,6 +315,12 @@ fn settings_come_from_file_environment_and_flags() {
         "{log}"
     );
     assert!(lines.iter().all(|line| line["level"].is_string()), "{log}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["fields"]["sessions_max"] == json!(9)),
+        "{log}"
+    );
 }
 
 #[test]
