@@ -7,6 +7,7 @@ use crate::frames::Frames;
 use crate::http::Service;
 use crate::http::auth::Auth;
 use crate::http::body::Intake;
+use crate::http::exposition::Expositions;
 use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
@@ -174,6 +175,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         memory,
         budget,
         metrics,
+        expositions: Expositions::default(),
         ready: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
         draining: AtomicBool::new(false),

@@ -531,6 +531,63 @@ fn accesses_are_recorded_and_drained() {
 }
 
 #[test]
+fn a_long_access_record_is_shed_where_there_is_no_memory_for_it_but_metrics_are_there() {
+    const ENTRIES: usize = 2500;
+    let dir = scratch();
+    let arguments = [
+        "--memory-limit",
+        "34MiB",
+        "--reserve-wait",
+        "1ms",
+        "--body-timeout",
+        "10m",
+        "--idle-timeout",
+        "20m",
+        "--access-record",
+        "100000",
+    ];
+    let service = Service::start(dir.path(), &arguments);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/wall", png(8, 8, [1; 3])).ok();
+    let session = client
+        .post("/v1/sessions", json!({"background": "wall"}))
+        .ok()
+        .json();
+    let frame = format!(
+        "/v1/sessions/{}/frame?width=1&height=1&format=rgba",
+        session["session"].as_str().expect("an id")
+    );
+    // More than an answer may have for nothing.
+    for _ in 0..ENTRIES {
+        client.get(&frame).ok();
+    }
+    let record = service.admin().get("/debug/accesses").ok().body;
+    assert!(record.len() > ENTRIES * 8, "{}", record.len());
+
+    // Bodies that never come hold what they stated.
+    let mut holding = Vec::new();
+    let shed = poll("an exhausted budget", || {
+        for length in [500_000, 20_000] {
+            let mut client = service.client();
+            let kind = [("content-type", BINARY)];
+            let head = client.head("POST", "/v1/sessions:batchRead", &kind, Some(length));
+            client.stream().write_all(head.as_bytes()).expect("sent");
+            holding.push(client);
+        }
+        let answer = service.admin().get("/debug/accesses?reset=0");
+        (answer.status != 200).then_some(answer)
+    });
+    shed.is_problem(503, "budget_exhausted");
+    // Who watches memory is answered when there is none.
+    service.admin().get("/metrics").ok();
+    drop(holding);
+    poll("the record", || {
+        let answer = service.admin().get("/debug/accesses?reset=1");
+        (answer.status == 200).then(|| assert!(answer.body.len() >= record.len()))
+    });
+}
+
+#[test]
 fn every_pass_that_shrinks_says_so_in_one_structured_event_and_in_a_counter() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--log", "json", "--log-level", "info"]);

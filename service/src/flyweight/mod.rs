@@ -489,11 +489,18 @@ impl Flyweights {
         self.pool.settle();
     }
 
-    /// The access record in its binary form; empty when it is off.
-    pub fn accesses(&self, reset: bool) -> Vec<u8> {
+    /// Entries of the access record; none when it is off.
+    pub fn accesses_recorded(&self) -> usize {
+        self.residents.record().map_or(0, AccessRecord::count)
+    }
+
+    /// The access record in its binary form, up to `entries_max`; empty when it is off. `reset` takes these out of it.
+    pub fn accesses(&self, entries_max: usize, reset: bool) -> Vec<u8> {
         self.residents
             .record()
-            .map_or_else(AccessRecord::export_empty, |record| record.export(reset))
+            .map_or_else(AccessRecord::export_empty, |record| {
+                record.export(entries_max, reset)
+            })
     }
 }
 

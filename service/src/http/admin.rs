@@ -3,23 +3,22 @@
 //! Loopback by default and without tokens: whoever reaches it may do all of this.
 
 use super::Service;
-use super::admission::refused;
+use super::admission::{refused, reserve_answer};
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::respond::{self, Answer};
+#[cfg(feature = "failpoints")]
 use crate::failpoints;
+use crate::flyweight::AccessRecord;
 use crate::memory::heap::{self, HeapError};
 use crate::memory::{Arena, Purpose, aside};
 use crate::metrics::Route;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Clock ticks of a second in `/proc`: the kernel's ABI fixes `USER_HZ` at 100.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Serialize)]
 struct MemoryJson {
@@ -157,30 +156,6 @@ fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
     Ok(respond::json(json))
 }
 
-/// What the process has used so far.
-#[derive(Debug, PartialEq)]
-struct Used {
-    minor_faults: u64,
-    major_faults: u64,
-    /// User and system time.
-    cpu_seconds: f64,
-}
-
-impl Used {
-    /// Reads the text of `/proc/self/stat`. The name in it may hold spaces and parentheses.
-    fn parse(stat: &str) -> Option<Self> {
-        let (_, fields) = stat.rsplit_once(')')?;
-        // The first one here is the third of the manual.
-        let fields: Vec<&str> = fields.split_ascii_whitespace().take(13).collect();
-        let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
-        Some(Self {
-            minor_faults: number(10)?,
-            major_faults: number(12)?,
-            cpu_seconds: (number(14)? + number(15)?) as f64 / TICKS_PER_SECOND,
-        })
-    }
-}
-
 async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem> {
     let limits = BodyLimits {
         bytes_max: 4096,
@@ -247,11 +222,7 @@ impl Service {
             (&Method::GET, "/debug/pprof/heap") => self.heap_profile().await,
             (&Method::GET, "/debug/accesses") => {
                 let reset = reset_of(query)?;
-                Ok(respond::full(
-                    StatusCode::OK,
-                    respond::OCTETS,
-                    self.flyweights.accesses(reset),
-                ))
+                self.accesses(parts.version, reset).await
             }
             (&Method::POST, "/debug/shrink") => {
                 let body = read_text(self, body).await?;
@@ -259,6 +230,22 @@ impl Service {
             }
             _ => Err(Kind::MethodNotAllowed.into()),
         }
+    }
+
+    /// Paid for like any other answer: under pressure it is shed, and nothing was reset. What is recorded meanwhile stays.
+    async fn accesses(&self, version: Version, reset: bool) -> Result<Answer, Problem> {
+        let entries = self.flyweights.accesses_recorded();
+        let bytes = AccessRecord::bytes_of(entries) as u64;
+        let wait = self.config.reserve_wait;
+        let charge = reserve_answer(&self.budget, bytes, version, wait)
+            .await
+            .map_err(|error| refused(&error))?;
+        let flyweights = Arc::clone(&self.flyweights);
+        // To copy a long record takes milliseconds: not on a worker.
+        let record = aside::run(move || flyweights.accesses(entries, reset)).await;
+        let record = record.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
+        let body = respond::charged(record, charge);
+        Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
     /// Paid for like any other answer: under pressure it is shed.
@@ -285,23 +272,6 @@ impl Service {
         charge.resize(kept).map_err(|error| refused(&error))?;
         let body = respond::charged(profile, Some(charge));
         Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
-    }
-
-    fn exposition(&self) -> Result<Answer, Problem> {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        if let Some(used) = Used::parse(&stat) {
-            self.metrics.process.set_cpu_seconds(used.cpu_seconds);
-            self.metrics
-                .process.set_page_faults(used.minor_faults, used.major_faults);
-        }
-        self.metrics.process.set_failpoint_triggers(&failpoints::triggers());
-        self.flyweights.pinned_bytes();
-        self.flyweights.publish();
-        let text = self
-            .metrics
-            .render()
-            .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-        Ok(respond::full(StatusCode::OK, respond::OPEN_METRICS, text))
     }
 
     fn memory_json(&self) -> MemoryJson {
@@ -473,23 +443,5 @@ async fn failpoint(
             Ok(respond::empty(StatusCode::NO_CONTENT))
         }
         _ => Err(Kind::MethodNotAllowed.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_and_faults_are_read_past_any_name() {
-        let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 4 0 100 0 0";
-        let used = Used {
-            minor_faults: 7,
-            major_faults: 9,
-            cpu_seconds: 4.0,
-        };
-        assert_eq!(Used::parse(stat), Some(used));
-        assert_eq!(Used::parse("nonsense"), None);
-        assert_eq!(Used::parse("7 (cut off) R 1 2 3"), None);
     }
 }

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod backgrounds;
 pub mod batch;
 pub mod body;
+pub mod exposition;
 pub mod frame;
 pub mod io;
 pub mod limits;
@@ -29,6 +30,7 @@ use crate::sessions::exclusive::Exclusive;
 use auth::{Auth, Caller};
 use batch::Operation;
 use body::Intake;
+use exposition::Expositions;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
@@ -69,6 +71,8 @@ pub struct Service {
     pub pixels: Arc<Arena>,
     /// Where bodies are put.
     pub intake: Intake,
+    /// Metrics on their way to whoever asked.
+    pub expositions: Expositions,
     /// Set once start-up is over.
     pub ready: AtomicBool,
     /// Set when the service is told to stop and serves on for a while: not ready, but answering.

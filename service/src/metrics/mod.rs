@@ -31,6 +31,9 @@ pub use sessions::{SessionMetrics, SwitchResult};
 use prometheus_client::registry::Registry;
 use registrar::Registrar;
 
+/// Most bytes of the exposition: series are fixed at the start, so only the digits of their values vary.
+pub const TEXT_BYTES_MAX: usize = 128 << 10;
+
 /// What a build says about itself in its metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct Build {
@@ -94,7 +97,7 @@ impl Metrics {
     /// # Errors
     /// Only what formatting into a `String` can return.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::with_capacity(64 * 1024);
+        let mut text = String::with_capacity(TEXT_BYTES_MAX);
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
     }

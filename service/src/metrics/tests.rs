@@ -29,6 +29,15 @@ fn every_label_set_starts_at_zero_and_counts_apart() {
 }
 
 #[test]
+fn the_exposition_fits_its_bound_whatever_the_values() {
+    let text = Metrics::default().render().expect("formats");
+    let most = text.len() + text.lines().count() * u64::MAX.to_string().len();
+    // The other half is for failpoints, where they are built in.
+    assert!(most <= TEXT_BYTES_MAX / 2, "{most}");
+    assert_eq!(text.capacity(), TEXT_BYTES_MAX, "it never grew");
+}
+
+#[test]
 fn labels_keep_the_order_of_their_indices() {
     fn ordered<L: Label>() {
         assert!(

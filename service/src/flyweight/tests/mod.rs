@@ -138,7 +138,7 @@ impl World {
             );
         }
         self.flyweights.shrink_to(0);
-        self.flyweights.accesses(true);
+        self.flyweights.accesses(usize::MAX, true);
         indices
     }
 
@@ -151,7 +151,7 @@ impl World {
     }
 
     fn events(&self) -> Vec<(u32, u8, u64)> {
-        let bytes = self.flyweights.accesses(false);
+        let bytes = self.flyweights.accesses(usize::MAX, false);
         let (entries, _) = bytes[16..].as_chunks::<8>();
         let unpack = |entry: &[u8; 8]| u64::from_le_bytes(*entry);
         entries
