@@ -318,10 +318,11 @@ impl Residents {
         self.budget.growth_open() && archiver.admit(slot, cell, bytes, reason)
     }
 
-    /// Drops one texture that waits to be archived, for room. `None`: none waits; false: it was leased again meanwhile.
-    pub(super) fn withdraw_one(&self) -> Option<bool> {
+    /// Takes out one texture that waits to be archived, for the caller to drop outside every lock. `None`: none waits; `Some(None)`:
+    /// it was leased again meanwhile.
+    pub(super) fn withdraw_one(&self) -> Option<Option<Texture>> {
         let item = self.archiver.read().as_ref()?.withdraw()?;
-        Some(self.end_archiving(item).is_some())
+        Some(self.end_archiving(item))
     }
 
     /// Takes out all textures that wait to be archived, for the caller to drop outside every lock.

@@ -154,7 +154,7 @@ impl Flyweights {
             Arc::clone(&metrics),
             config.pool.clone(),
         );
-        pool.set_make_room(|| residents.evict_one());
+        pool.set_make_room(|| residents.evict_one().is_some());
         let trimmed = Arc::clone(&pool);
         budget.set_reclaimer(move |bytes| residents.reclaim(&trimmed, bytes));
         let readback = residents.start_archiving(&store, &config.archiving)?;
