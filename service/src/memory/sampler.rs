@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex};
 
 use super::arena::{self, AllocatorStats, Arena};
-use super::budget::{Budget, BudgetReport, Purpose};
-use super::cgroup::{Probe, ProbeError, Reading};
+use super::budget::{Budget, Purpose};
+use super::cgroup::{Probe, ProbeError};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
 use super::governor::{
@@ -21,7 +21,10 @@ use super::governor::{
 };
 
 mod config;
+mod reclaim;
+mod report;
 pub use config::{MemoryConfig, MemoryConfigError};
+pub use report::{MemoryReport, Passes, Reason, Snapshot, TransitionRecord};
 
 /// Transitions that are remembered for the report.
 const TRANSITIONS_KEPT: usize = 64;
@@ -45,122 +48,6 @@ pub struct Hooks {
     pub trim: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Returns the allocator's dirty pages to the kernel.
     pub purge: Box<dyn Fn() + Send + Sync>,
-}
-
-/// One change of state with its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransitionRecord {
-    /// Milliseconds since the Unix epoch.
-    pub at_unix_ms: u64,
-    /// Before.
-    pub from: State,
-    /// After.
-    pub to: State,
-    /// Pressure that caused it, in bytes.
-    pub pressure: u64,
-    /// Where that came from.
-    pub reason: Reason,
-}
-
-/// Why the state changed, as far as two samples a second apart tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The limit was lowered.
-    Limit,
-    /// What others use under the same limit grew, and more than ours.
-    Foreign,
-    /// Our own usage grew.
-    Own,
-    /// Pressure fell.
-    Relief,
-}
-
-impl Reason {
-    /// Its name in JSON and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Limit => "limit_lowered",
-            Reason::Foreign => "foreign_growth",
-            Reason::Own => "own_growth",
-            Reason::Relief => "pressure_fell",
-        }
-    }
-
-    fn of(from: State, to: State, before: &Sample, now: &Sample) -> Self {
-        if to < from {
-            Reason::Relief
-        } else if now.limit < before.limit {
-            Reason::Limit
-        } else if now.foreign().saturating_sub(before.foreign())
-            > now.own.saturating_sub(before.own)
-        {
-            Reason::Foreign
-        } else {
-            Reason::Own
-        }
-    }
-}
-
-/// The passes of the reclaim thread, and how long they took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Passes {
-    /// Passes made.
-    pub count: u64,
-    /// Time of the last.
-    pub last: Duration,
-    /// Time of the longest: above the configured `fall`, the reaction bound promises too much.
-    pub longest: Duration,
-}
-
-/// The latest figures, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The kernel's.
-    pub reading: Reading,
-    /// The allocator's.
-    pub allocator: AllocatorStats,
-    /// Pixel arena by its own ledger.
-    pub arena_ledger: u64,
-    /// Pixel arena by the allocator's statistics.
-    pub arena_allocated: u64,
-    /// Entry of Elevated.
-    pub elevated: u64,
-    /// Entry of Critical.
-    pub critical: u64,
-    /// Untracked usage assumed.
-    pub baseline: u64,
-    /// Ceiling of the budget.
-    pub ceiling: u64,
-    /// State.
-    pub state: State,
-    /// Set on the sample that changed the state.
-    pub changed: Option<State>,
-}
-
-impl Snapshot {
-    /// Allocator's count of the pixel arena less its ledger.
-    pub fn drift(&self) -> i64 {
-        self.arena_allocated as i64 - self.arena_ledger as i64
-    }
-}
-
-/// Everything `/debug/memory` says about memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// Latest figures.
-    pub snapshot: Snapshot,
-    /// The books.
-    pub budget: BudgetReport,
-    /// Latest changes of state, oldest first.
-    pub transitions: Vec<TransitionRecord>,
-    /// Samples taken.
-    pub samples: u64,
-    /// Reclaim passes asked for.
-    pub reclaims: u64,
-    /// Reclaim passes made: several demands may be met by one.
-    pub passes: Passes,
-    /// Where the limit comes from.
-    pub source: String,
 }
 
 struct Shared {
@@ -240,7 +127,7 @@ impl Memory {
         };
         let sampling = Arc::clone(&shared);
         memory.spawn("memory-sampler", move || sampler.run(&sampling))?;
-        memory.spawn("memory-reclaim", move || reclaim_loop(&shared))?;
+        memory.spawn("memory-reclaim", move || reclaim::run(&shared))?;
         Ok(memory)
     }
 
@@ -485,7 +372,7 @@ impl Sampler {
             record_transition(shared, change, reason, sample);
         }
         if let Some(reclaim) = decision.reclaim {
-            post(shared, reclaim);
+            reclaim::post(shared, reclaim);
         }
         let limit = sample.limit as f64;
         self.snapshot.elevated = (limit * shared.config.governor.elevated) as u64;
@@ -586,62 +473,6 @@ fn record_transition(shared: &Shared, change: Transition, reason: Reason, sample
         charged_bytes = sample.charged,
         "memory state changed"
     );
-}
-
-/// Hands a demand to the reclaim thread; demands that it has not taken yet are joined.
-fn post(shared: &Shared, reclaim: Reclaim) {
-    let mut slot = shared.mailbox.0.lock();
-    *slot = Some(match *slot {
-        Some(waiting) => Reclaim {
-            to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
-            purge: waiting.purge || reclaim.purge,
-        },
-        None => reclaim,
-    });
-    drop(slot);
-    shared.reclaims.fetch_add(1, Ordering::Relaxed);
-    shared.mailbox.1.notify_one();
-}
-
-fn reclaim_loop(shared: &Shared) {
-    loop {
-        let mut slot = shared.mailbox.0.lock();
-        let demand = loop {
-            if shared.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            match slot.take() {
-                Some(demand) => break demand,
-                None => shared.mailbox.1.wait(&mut slot),
-            }
-        };
-        drop(slot);
-        let started = Instant::now();
-        // Idle blocks first: they cost nobody anything, and with luck no texture has to go.
-        (shared.hooks.trim)();
-        (shared.hooks.shrink)(demand.to_bytes);
-        (shared.hooks.trim)();
-        if demand.purge {
-            (shared.hooks.purge)();
-        }
-        note_pass(shared, started.elapsed());
-    }
-}
-
-fn note_pass(shared: &Shared, took: Duration) {
-    let mut passes = shared.passes.lock();
-    let first_slow = took > shared.config.fall && passes.longest <= shared.config.fall;
-    passes.count += 1;
-    passes.last = took;
-    passes.longest = passes.longest.max(took);
-    drop(passes);
-    if first_slow {
-        tracing::warn!(
-            took_ms = took.as_secs_f64() * 1e3,
-            fall_ms = shared.config.fall.as_secs_f64() * 1e3,
-            "giving memory back took longer than the reaction bound assumes"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ async fn shrinking_follows_the_order_spares_leases_and_frees_idle_blocks_first()
 const LARGE: Size = Size::new(2048, 1056);
 
 /// Has `count` of them resident, and says what each of them takes.
-async fn large(world: &World, count: u8) -> u64 {
+pub(super) async fn large(world: &World, count: u8) -> u64 {
     let file = stamped(LARGE, 1, 1);
     let mut indices = Vec::new();
     for number in 0..count {

@@ -5,6 +5,7 @@ mod catalogue;
 mod eviction;
 mod loads;
 mod model;
+mod readback;
 mod replace;
 mod stress;
 
