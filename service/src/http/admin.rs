@@ -241,10 +241,13 @@ impl Service {
             .await
             .map_err(|error| refused(&error))?;
         let flyweights = Arc::clone(&self.flyweights);
-        // To copy a long record takes milliseconds: not on a worker.
-        let record = aside::run(move || flyweights.accesses(entries, reset)).await;
-        let record = record.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
-        let body = respond::charged(record, charge);
+        // To copy a long record takes milliseconds: not on a worker. The charge goes along, since it ends without its caller, too.
+        let copying = aside::run(move || {
+            let record = flyweights.accesses(entries, reset);
+            respond::charged(record, charge)
+        });
+        let copied = copying.await;
+        let body = copied.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
         Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
