@@ -210,11 +210,7 @@ fn what_keeps_a_start_from_succeeding_is_said_once() {
         ),
         (&["import", pictures, "--data", data], 1, "os error 20"),
         (&["serve", "--listen", &address], 1, "os error 98"),
-        (
-            &["serve", "--log-level", "info=loud"],
-            64,
-            "level filter",
-        ),
+        (&["serve", "--log-level", "info=loud"], 64, "level filter"),
     ] {
         let output = run(arguments);
         let said = stderr(&output);

@@ -28,7 +28,9 @@ fn a_side_of_a_frame_that_is_left_out_follows_what_is_shown() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--frame-pixels-max", "1000000"]);
     let mut client = service.client();
-    client.put("/v1/backgrounds/tall", png(300, 600, [9; 3])).ok();
+    client
+        .put("/v1/backgrounds/tall", png(300, 600, [9; 3]))
+        .ok();
     let session = client
         .post("/v1/sessions", json!({"background": "tall"}))
         .ok()
@@ -115,8 +117,6 @@ fn an_unknown_parameter_is_refused_and_named_on_every_route() {
     admin
         .get("/debug/accesses?reset=yes")
         .is_problem(400, "bad_request");
-    admin
-        .get("/debug/nowhere?x=1")
-        .is_problem(404, "not_found");
+    admin.get("/debug/nowhere?x=1").is_problem(404, "not_found");
     admin.get("/debug/accesses?reset=1").ok();
 }

@@ -77,7 +77,8 @@ impl Flyweights {
             match landed {
                 Some(Ok(lease)) => {
                     self.metrics
-                        .flyweight.load_duration_seconds
+                        .flyweight
+                        .load_duration_seconds
                         .observe(started.elapsed().as_secs_f64());
                     return Ok(lease);
                 }

@@ -267,7 +267,10 @@ impl Flyweights {
             });
         })?;
         drop(old);
-        self.metrics.flyweight.catalogue_entries.set(self.live() as i64);
+        self.metrics
+            .flyweight
+            .catalogue_entries
+            .set(self.live() as i64);
         Ok(Registered {
             index,
             version,
@@ -282,7 +285,10 @@ impl Flyweights {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
         drop(old);
-        self.metrics.flyweight.catalogue_entries.set(self.live() as i64);
+        self.metrics
+            .flyweight
+            .catalogue_entries
+            .set(self.live() as i64);
         index
     }
 
@@ -330,7 +336,8 @@ impl Flyweights {
             (Some(identity), Ok(slot)) if degrade && error.is_overload() => {
                 self.residents.note(slot, Event::Degraded);
                 self.metrics
-                    .flyweight.accesses_total
+                    .flyweight
+                    .accesses_total
                     .of(AccessResult::Degraded)
                     .inc();
                 Ok(Source::Thumbnail(identity))
@@ -347,7 +354,8 @@ impl Flyweights {
             self.residents.note(slot, Event::Failed);
         }
         self.metrics
-            .flyweight.accesses_total
+            .flyweight
+            .accesses_total
             .of(error.result())
             .inc();
     }

@@ -443,11 +443,13 @@ impl Pool {
         counter.inner().fetch_max(reused, Ordering::Relaxed);
         let (idle, blocks) = self.counts();
         self.metrics
-            .pool.blocks
+            .pool
+            .blocks
             .of(BlockState::Idle)
             .set(idle as i64);
         self.metrics
-            .pool.blocks
+            .pool
+            .blocks
             .of(BlockState::Used)
             .set(blocks.saturating_sub(idle) as i64);
     }

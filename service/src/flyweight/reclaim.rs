@@ -194,7 +194,8 @@ impl Residents {
         self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
         self.metrics.flyweight.evictions_total.of(reason).inc();
         self.metrics
-            .flyweight.evicted_bytes_total
+            .flyweight
+            .evicted_bytes_total
             .inc_by(resident.bytes);
         self.note(slot, Event::Evicted);
         self.publish();
@@ -214,10 +215,12 @@ impl Residents {
             self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
         }
         self.metrics
-            .flyweight.resident_textures
+            .flyweight
+            .resident_textures
             .set(self.count() as i64);
         self.metrics
-            .flyweight.resident_bytes
+            .flyweight
+            .resident_bytes
             .set(self.bytes() as i64);
     }
 
@@ -454,7 +457,8 @@ impl Residents {
         report.held_bytes = pool.held_bytes();
         report.duration = started.elapsed();
         self.metrics
-            .flyweight.pinned_bytes
+            .flyweight
+            .pinned_bytes
             .set(self.pinned_bytes() as i64);
         let result = match report.held_bytes <= target {
             true => ShrinkResult::Reached,

@@ -199,7 +199,8 @@ impl Service {
         let handled = Box::pin(self.handle_admin(request)).await;
         let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
         self.metrics
-            .http.requests_total
+            .http
+            .requests_total
             .of(Route::Admin, super::class_of(answer.status()))
             .inc();
         answer

@@ -404,11 +404,7 @@ pub async fn delete(
 ///
 /// # Errors
 /// [`Kind::BadRequest`] for a bad limit or id, 503 where there is no memory for the page.
-pub async fn list(
-    service: &Service,
-    parts: &Parts,
-    query: Query<'_>,
-) -> Result<Answer, Problem> {
+pub async fn list(service: &Service, parts: &Parts, query: Query<'_>) -> Result<Answer, Problem> {
     let limit = query.number("limit")?.unwrap_or(LIST_LIMIT);
     if !(1..=LIST_LIMIT_MAX).contains(&limit) {
         return Err(Problem::new(

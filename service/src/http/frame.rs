@@ -85,11 +85,7 @@ fn follow(asked: u32, along: i64, across: i64) -> u32 {
 
 /// The size asked for. A side that is left out follows the other one in the proportions of what `view` shows of a picture of
 /// `picture`, so that nothing is distorted; without both it is the default.
-fn size_of(
-    (width, height): (Option<u32>, Option<u32>),
-    view: &View,
-    picture: Size,
-) -> Size {
+fn size_of((width, height): (Option<u32>, Option<u32>), view: &View, picture: Size) -> Size {
     let shown = view.transform(picture);
     let (across, down) = (shown.x.length, shown.y.length);
     match (width, height) {

@@ -107,11 +107,13 @@ impl Service {
         let answer =
             handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
         self.metrics
-            .http.requests_total
+            .http
+            .requests_total
             .of(route, class_of(answer.status()))
             .inc();
         self.metrics
-            .http.request_duration_seconds
+            .http
+            .request_duration_seconds
             .of(route)
             .observe(start.elapsed().as_secs_f64());
         answer

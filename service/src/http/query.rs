@@ -8,11 +8,7 @@ use hyper::Uri;
 use std::str::FromStr;
 
 /// Most characters of an unknown parameter's name that the refusal quotes: answers of fixed size are small.
-const QUOTED        let Some(text) = self.value(name)? else {
-            return Ok(None);
-        };
-        let number = text.parse().map(Some);
-        number.map_err(|_| Problem::new(Kind::BadRequest, format!("{name} is no number in range")))CHARS_MAX: usize = 64;
+const QUOTED_CHARS_MAX: usize = 64;
 
 /// A query string that holds known parameters only.
 #[derive(Debug, Clone, Copy)]

@@ -162,7 +162,11 @@ impl Server {
         R: Future<Output = Answer> + Send + 'static,
     {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            self.metrics.http.shed_total.of(ShedReason::Connections).inc();
+            self.metrics
+                .http
+                .shed_total
+                .of(ShedReason::Connections)
+                .inc();
             self.refuse(stream);
             return;
         };

@@ -396,17 +396,20 @@ impl Sampler {
             let bytes = books.by_purpose[*purpose as usize];
             shared
                 .metrics
-                .budget.used_bytes
+                .budget
+                .used_bytes
                 .of(*label)
                 .set(bytes as i64);
         }
         shared
             .metrics
-            .budget.waits_total
+            .budget
+            .waits_total
             .inc_by(books.waits - self.waits);
         shared
             .metrics
-            .budget.shed_total
+            .budget
+            .shed_total
             .inc_by(books.sheds - self.sheds);
         (self.waits, self.sheds) = (books.waits, books.sheds);
     }
@@ -420,27 +423,30 @@ fn publish(metrics: &Metrics, snapshot: &Snapshot) {
     metrics.memory.foreign_bytes.set(reading.foreign() as i64);
     metrics.memory.rss_bytes.set(reading.rss as i64);
     metrics
-        .memory.allocator_resident_bytes
+        .memory
+        .allocator_resident_bytes
         .set(snapshot.allocator.resident as i64);
     metrics
-        .memory.allocator_allocated_bytes
+        .memory
+        .allocator_allocated_bytes
         .set(snapshot.allocator.allocated as i64);
     metrics
-        .governor.watermark_bytes
+        .governor
+        .watermark_bytes
         .of(Watermark::Elevated)
         .set(snapshot.elevated as i64);
     metrics
-        .governor.watermark_bytes
+        .governor
+        .watermark_bytes
         .of(Watermark::Critical)
         .set(snapshot.critical as i64);
-    metrics
-        .budget.ceiling_bytes
-        .set(snapshot.ceiling as i64);
+    metrics.budget.ceiling_bytes.set(snapshot.ceiling as i64);
     metrics.memory.arena_drift_bytes.set(snapshot.drift());
     metrics.governor.state.set(snapshot.state as i64);
     if let Some(entered) = snapshot.changed {
         metrics
-            .governor.transitions_total
+            .governor
+            .transitions_total
             .of(GovernorState::ALL[entered as usize])
             .inc();
     }

@@ -8,8 +8,7 @@ fn every_label_set_starts_at_zero_and_counts_apart() {
     let before = metrics.render().expect("formats");
     assert!(before.contains("backdrop_switches_total{result=\"gone\"} 0\n"));
     assert!(
-        before
-            .contains("backdrop_http_requests_total{route=\"batch_switch\",status=\"5xx\"} 0\n")
+        before.contains("backdrop_http_requests_total{route=\"batch_switch\",status=\"5xx\"} 0\n")
     );
     let gone = metrics.sessions.switches_total.of(SwitchResult::Gone);
     gone.inc_by(3);

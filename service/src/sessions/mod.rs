@@ -188,7 +188,8 @@ impl Sessions {
     pub fn new(config: SessionsConfig, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let chunks = (config.sessions_max as usize).div_ceil(CHUNK_RECORDS);
         metrics
-            .sessions.capacity
+            .sessions
+            .capacity
             .set(i64::from(config.sessions_max));
         Self {
             config,

@@ -102,10 +102,7 @@ fn a_new_life_starts_with_a_fresh_view_and_counter() {
         scale: Some(99.0),
         ..ViewPatch::default()
     };
-    assert_eq!(
-        table.patch_view(id, OURS, &bad),
-        Ok(Err(ViewError::Scale))
-    );
+    assert_eq!(table.patch_view(id, OURS, &bad), Ok(Err(ViewError::Scale)));
     assert_eq!(table.read(id, OURS).expect("live").view.alpha, 64);
     assert_eq!(
         table.patch_view(id, THEIRS, &patch),

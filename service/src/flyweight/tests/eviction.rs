@@ -24,7 +24,8 @@ async fn eviction_is_exact_lru_and_only_as_much_as_needed() {
     assert_eq!(
         world
             .metrics
-            .flyweight.evictions_total
+            .flyweight
+            .evictions_total
             .of(EvictionReason::Capacity)
             .get(),
         1

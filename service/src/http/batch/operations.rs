@@ -20,7 +20,12 @@ impl Tally {
     fn publish(&self, service: &Service) {
         for (label, count) in SwitchResult::ALL.iter().zip(self.0) {
             if count > 0 {
-                service.metrics.sessions.switches_total.of(*label).inc_by(count);
+                service
+                    .metrics
+                    .sessions
+                    .switches_total
+                    .of(*label)
+                    .inc_by(count);
             }
         }
     }
@@ -33,7 +38,8 @@ impl Service {
     /// Counts a switch that was asked for alone.
     pub(in crate::http) fn count_switch(&self, code: Code) {
         self.metrics
-            .sessions.switches_total
+            .sessions
+            .switches_total
             .of(SwitchResult::ALL[code as usize])
             .inc();
     }
@@ -159,7 +165,11 @@ impl Service {
     }
 
     /// Flyweight, version and switches of a session; version 0 where it has no live background.
-    pub(super) fn read_entry(&self, tenant: TenantId, id: SessionId) -> Result<(u32, u32, u32), Code> {
+    pub(super) fn read_entry(
+        &self,
+        tenant: TenantId,
+        id: SessionId,
+    ) -> Result<(u32, u32, u32), Code> {
         let (flyweight, switches) = self.sessions.peek(id, tenant)?;
         Ok((
             flyweight,

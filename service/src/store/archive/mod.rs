@@ -97,7 +97,8 @@ impl Archive {
         };
         archive
             .metrics
-            .archive.limit_bytes
+            .archive
+            .limit_bytes
             .set(archive.config.bytes_max as i64);
         archive.scan().map_err(|cause| {
             StoreError::Io(format!("archive {}: {cause}", archive.config.dir.display()))
@@ -172,7 +173,8 @@ impl Archive {
         };
         if result == ArchiveWrite::Ok {
             self.metrics
-                .archive.write_duration_seconds
+                .archive
+                .write_duration_seconds
                 .observe(started.elapsed().as_secs_f64());
         }
         result
@@ -243,7 +245,8 @@ impl Archive {
             Ok(()) => {
                 self.index.lock().touch(&entry.id, born);
                 self.metrics
-                    .archive.read_duration_seconds
+                    .archive
+                    .read_duration_seconds
                     .observe(started.elapsed().as_secs_f64());
                 ArchiveRead::Hit
             }
