@@ -7,6 +7,7 @@ use crate::frames::Frames;
 use crate::http::Service;
 use crate::http::auth::Auth;
 use crate::http::body::Intake;
+use crate::http::exposition::Expositions;
 use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
 use crate::memory::cgroup::{Probe, ProbeError};
@@ -28,28 +29,28 @@ use tokio::sync::watch;
 /// Connections of the admin listener.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Why the service did not start, or did not end well.
+/// Why the service did not start, or did not end well. None repeats its source: who prints one prints the whole chain.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// Address.
         address: SocketAddr,
         /// The system's reason.
-        error: std::io::Error,
+        source: std::io::Error,
     },
     /// The data directory.
-    #[error("data directory: {0}")]
+    #[error("data directory")]
     Store(#[from] StoreError),
     /// The kernel's memory figures cannot be read.
-    #[error("memory: {0}")]
+    #[error("memory")]
     Probe(#[from] ProbeError),
     /// Memory cannot be watched.
-    #[error("memory: {0}")]
+    #[error("memory")]
     Memory(#[from] MemoryError),
     /// The arena of pixels cannot be made.
-    #[error("arena: {0}")]
+    #[error("arena")]
     Arena(#[from] arena::ArenaError),
     /// Threads, signals or the ready file.
     #[error(transparent)]
@@ -174,6 +175,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         memory,
         budget,
         metrics,
+        expositions: Expositions::default(),
         ready: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
         draining: AtomicBool::new(false),
@@ -181,7 +183,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
-    let failed = |error| AppError::Bind { address, error };
+    let failed = |source| AppError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
@@ -200,29 +202,12 @@ fn write_ready_file(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::
     std::fs::rename(&aside, path)
 }
 
-fn log_settings(config: &Config) {
-    for line in config.lines() {
-        tracing::info!("{line}");
-    }
-    let switches = config.unsafe_switches;
-    let off = [
-        (switches.disable_budget, "THE BUDGET REFUSES NOTHING"),
-        (switches.disable_governor, "THE GOVERNOR DOES NOTHING"),
-        (switches.volatile_uploads, "UPLOADS ARE NOT DURABLE"),
-    ];
-    for (_, what) in off.iter().filter(|(is_off, _)| *is_off) {
-        tracing::warn!(
-            "{what}: a protection is off for a chaos control; never run this in production"
-        );
-    }
-}
-
 /// Serves until a signal asks for the end, then drains.
 ///
 /// # Errors
 /// Whatever keeps the service from starting.
 pub async fn serve(config: Config) -> Result<(), AppError> {
-    log_settings(&config);
+    config.show();
     let mut stop = Stop::listen()?;
     let (public, listen) = bind(config.listen).await?;
     let (private, admin) = bind(config.admin).await?;

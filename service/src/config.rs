@@ -5,6 +5,7 @@
 
 mod parts;
 pub mod raw;
+mod show;
 pub mod units;
 
 use crate::flyweight::Eviction;
@@ -39,6 +40,20 @@ pub enum Sharing {
     Flyweight,
     /// Each session owns a texture: the naive control.
     Exclusive,
+}
+
+impl Sharing {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Flyweight, Self::Exclusive];
+
+    /// As it is written in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flyweight => "flyweight",
+            Self::Exclusive => "exclusive",
+        }
+    }
 }
 
 /// Form of the log.
@@ -210,57 +225,6 @@ impl Config {
             ));
         }
         Ok(())
-    }
-
-    /// The effective settings as one line a piece, secrets left out.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        let tenants: Vec<&str> = self
-            .tokens
-            .iter()
-            .map(|token| token.tenant.as_str())
-            .collect();
-        let mut lines = vec![
-            format!(
-                "listen={} admin={} data={}",
-                self.listen,
-                self.admin,
-                self.data.display()
-            ),
-            format!(
-                "archive={} archive_bytes_max={}",
-                self.archive_dir().display(),
-                self.archive_bytes_max
-            ),
-            format!(
-                "sharing={:?} eviction={} tokens={} tenants={tenants:?}",
-                self.sharing,
-                self.eviction.name(),
-                self.tokens.len()
-            ),
-            format!(
-                "sessions_max={} backgrounds_max={}",
-                self.sessions_max, self.backgrounds_max
-            ),
-            format!(
-                "memory_limit={}",
-                self.memory_limit
-                    .map_or("auto".to_owned(), |bytes| bytes.to_string())
-            ),
-            format!(
-                "threads={} render_threads={} decode_threads={} render_queue_max={}",
-                self.threads, self.render_threads, self.decode_threads, self.render_queue_max
-            ),
-            format!(
-                "image_pixels_max={} access_record={}",
-                self.image_pixels_max, self.access_record
-            ),
-        ];
-        lines.push(format!("{:?}", self.http));
-        if self.unsafe_switches != Unsafe::default() {
-            lines.push(format!("{:?}", self.unsafe_switches));
-        }
-        lines
     }
 }
 

@@ -70,17 +70,22 @@ fn with_config(raw: Raw, run: impl FnOnce(Config) -> anyhow::Result<ExitCode>) -
         }
     };
     if let Err(error) = log(&config) {
-        eprintln!("backdrop-service: log-level: {error:#}");
+        eprintln!("backdrop-service: log-level: {error}");
         return ExitCode::from(EXIT_USAGE);
     }
     run(config).unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
-        eprintln!("backdrop-service: {error:#}");
+        // Once: the log goes to the same place, unless its level leaves this out.
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{error:#}");
+        } else {
+            eprintln!("backdrop-service: {error:#}");
+        }
         ExitCode::FAILURE
     })
 }
 
-fn log(config: &Config) -> anyhow::Result<()> {
+/// The error's text holds what it stems from.
+fn log(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -81,7 +81,7 @@ async fn hits_are_counted_without_a_counter_of_their_own() {
     let index = upload.await.expect("upload").index;
     let hits = || {
         flyweights.publish();
-        metrics.flyweight_accesses_total.of(AccessResult::Hit).get()
+        metrics.flyweight.accesses_total.of(AccessResult::Hit).get()
     };
     assert!(flyweights.try_lease(index).expect("live").is_none());
     assert_eq!(hits(), 0, "nothing was there");
@@ -91,7 +91,7 @@ async fn hits_are_counted_without_a_counter_of_their_own() {
     flyweights.lease(index, soon()).await.expect("a hit");
     assert!(flyweights.try_lease(index).expect("live").is_some());
     assert_eq!(hits(), 2);
-    let misses = metrics.flyweight_accesses_total.of(AccessResult::Miss);
+    let misses = metrics.flyweight.accesses_total.of(AccessResult::Miss);
     assert_eq!(misses.get(), 1);
 }
 

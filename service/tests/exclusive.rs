@@ -102,8 +102,8 @@ fn shared_textures_do_not_grow_with_sessions_under_the_same_limit() {
     );
     assert!(
         memory["sessions"]["bytes_per_session"]
-            .as_u64()
-            .is_some_and(|bytes| bytes <= 64)
+            .as_f64()
+            .is_some_and(|bytes| bytes <= 64.0)
     );
 }
 

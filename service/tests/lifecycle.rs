@@ -190,6 +190,37 @@ fn a_bad_setting_exits_64_and_says_what_to_do() {
     }
 }
 
+/// Each text is what the system says of it: once, however many errors it came through.
+#[test]
+fn what_keeps_a_start_from_succeeding_is_said_once() {
+    let dir = scratch();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"").expect("written");
+    let data = file.join("data");
+    let data = data.to_str().expect("text");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let free = "127.0.0.1:0";
+    let pictures = dir.path().to_str().expect("text");
+    for (arguments, code, text) in [
+        (
+            &["serve", "--listen", free, "--admin", free, "--data", data][..],
+            1,
+            "os error 20",
+        ),
+        (&["import", pictures, "--data", data], 1, "os error 20"),
+        (&["serve", "--listen", &address], 1, "os error 98"),
+        (&["serve", "--log-level", "info=loud"], 64, "level filter"),
+    ] {
+        let output = run(arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(said.matches(text).count(), 1, "{arguments:?}: {said}");
+    }
+    let silent = run(&["serve", "--listen", &address, "--log-level", "off"]);
+    assert_eq!(stderr(&silent).lines().count(), 1, "{}", stderr(&silent));
+}
+
 #[test]
 fn a_bad_setting_is_found_before_anything_is_bound() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -280,6 +311,12 @@ fn settings_come_from_file_environment_and_flags() {
         "{log}"
     );
     assert!(lines.iter().all(|line| line["level"].is_string()), "{log}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["fields"]["sessions_max"] == json!(9)),
+        "{log}"
+    );
 }
 
 #[test]

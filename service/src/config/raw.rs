@@ -167,13 +167,11 @@ impl Raw {
 
     /// Puts these settings over `config`.
     pub(super) fn apply(self, mut config: Config) -> Result<Config, ConfigError> {
+        let sharings = Sharing::ALL.map(|sharing| (sharing.name(), sharing));
         config.sharing = choice(
             "sharing",
             self.sharing.as_deref(),
-            &[
-                ("flyweight", Sharing::Flyweight),
-                ("exclusive", Sharing::Exclusive),
-            ],
+            &sharings,
             config.sharing,
         )?;
         let evictions = Eviction::ALL.map(|eviction| (eviction.name(), eviction));

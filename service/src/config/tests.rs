@@ -2,12 +2,74 @@
 
 use super::units::ByteSize;
 use super::*;
+use parking_lot::Mutex;
 use std::io::Write;
+use std::sync::Arc;
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_bytes()).expect("written");
     file
+}
+
+/// What is written there can be read by who made it.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a configuration logs of itself, one JSON object a line.
+fn log_of(config: &Config) -> String {
+    let written = Shared::default();
+    let writer = written.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || config.show());
+    String::from_utf8(written.0.lock().clone()).expect("text")
+}
+
+#[test]
+fn settings_are_logged_as_fields_with_their_units() {
+    let mut config = Config {
+        sessions_max: 9,
+        memory_limit: Some(512 << 20),
+        ..Config::default()
+    };
+    config.http.reserve_wait = std::time::Duration::from_millis(125);
+    let fields_of = |config: &Config| {
+        let mut all = serde_json::Map::new();
+        for line in log_of(config).lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("json");
+            all.extend(event["fields"].as_object().expect("fields").clone());
+        }
+        all
+    };
+    let fields = fields_of(&config);
+    for (name, value) in [
+        ("listen", serde_json::json!("127.0.0.1:7080")),
+        ("archive", serde_json::json!(".data/archive")),
+        ("sessions_max", serde_json::json!(9)),
+        ("memory_limit_bytes", serde_json::json!(512 << 20)),
+        ("sharing", serde_json::json!("flyweight")),
+        ("admin_anywhere", serde_json::json!(false)),
+        ("reserve_wait_ms", serde_json::json!(125)),
+        ("body_timeout_ms", serde_json::json!(30_000)),
+    ] {
+        assert_eq!(fields.get(name), Some(&value), "{name}");
+    }
+    let auto = fields_of(&Config::default());
+    assert!(!auto.contains_key("memory_limit_bytes"));
 }
 
 #[test]
@@ -94,7 +156,8 @@ fn tokens_come_from_both_places_and_never_show() {
         .map(|token| (token.tenant.as_str(), token.roles.len()))
         .collect();
     assert_eq!(roles, [("beta", 0), ("gamma", 2), ("acme", 1)]);
-    let shown = config.lines().join("\n") + &format!("{config:?}");
+    let shown = log_of(&config) + &format!("{config:?}");
+    assert!(shown.contains("beta,gamma,acme"), "{shown}");
     assert!(
         ["hush", "quiet", "still"]
             .iter()

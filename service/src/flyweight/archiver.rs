@@ -252,13 +252,13 @@ impl Archiver {
     }
 
     fn count(&self, result: ArchiveWrite) {
-        self.metrics.archive_writes_total.of(result).inc();
+        self.metrics.archive.writes_total.of(result).inc();
     }
 
     fn publish(&self, queue: &Queue) {
         let textures = queue.items.len() + usize::from(queue.writing);
-        self.metrics.archive_queue_textures.set(textures as i64);
-        self.metrics.archive_queue_bytes.set(queue.bytes as i64);
+        self.metrics.archive.queue_textures.set(textures as i64);
+        self.metrics.archive.queue_bytes.set(queue.bytes as i64);
     }
 
     /// Keeps the thread from beginning another write, or lets it.
@@ -318,10 +318,11 @@ impl Residents {
         self.budget.growth_open() && archiver.admit(slot, cell, bytes, reason)
     }
 
-    /// Drops one texture that waits to be archived, for room. `None`: none waits; false: it was leased again meanwhile.
-    pub(super) fn withdraw_one(&self) -> Option<bool> {
+    /// Takes out one texture that waits to be archived, for the caller to drop outside every lock. `None`: none waits; `Some(None)`:
+    /// it was leased again meanwhile.
+    pub(super) fn withdraw_one(&self) -> Option<Option<Texture>> {
         let item = self.archiver.read().as_ref()?.withdraw()?;
-        Some(self.end_archiving(item).is_some())
+        Some(self.end_archiving(item))
     }
 
     /// Takes out all textures that wait to be archived, for the caller to drop outside every lock.

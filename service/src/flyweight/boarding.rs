@@ -73,11 +73,12 @@ impl Flyweights {
                 Some(Err(_)) => LoadResult::Error,
                 None => LoadResult::Overtaken,
             };
-            self.metrics.flyweight_loads_total.of(result).inc();
+            self.metrics.flyweight.loads_total.of(result).inc();
             match landed {
                 Some(Ok(lease)) => {
                     self.metrics
-                        .flyweight_load_duration_seconds
+                        .flyweight
+                        .load_duration_seconds
                         .observe(started.elapsed().as_secs_f64());
                     return Ok(lease);
                 }

@@ -154,7 +154,7 @@ impl Flyweights {
             Arc::clone(&metrics),
             config.pool.clone(),
         );
-        pool.set_make_room(|| residents.evict_one());
+        pool.set_make_room(|| residents.evict_one().is_some());
         let trimmed = Arc::clone(&pool);
         budget.set_reclaimer(move |bytes| residents.reclaim(&trimmed, bytes));
         let readback = residents.start_archiving(&store, &config.archiving)?;
@@ -267,7 +267,10 @@ impl Flyweights {
             });
         })?;
         drop(old);
-        self.metrics.catalogue_entries.set(self.live() as i64);
+        self.metrics
+            .flyweight
+            .catalogue_entries
+            .set(self.live() as i64);
         Ok(Registered {
             index,
             version,
@@ -282,7 +285,10 @@ impl Flyweights {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
         drop(old);
-        self.metrics.catalogue_entries.set(self.live() as i64);
+        self.metrics
+            .flyweight
+            .catalogue_entries
+            .set(self.live() as i64);
         index
     }
 
@@ -330,7 +336,8 @@ impl Flyweights {
             (Some(identity), Ok(slot)) if degrade && error.is_overload() => {
                 self.residents.note(slot, Event::Degraded);
                 self.metrics
-                    .flyweight_accesses_total
+                    .flyweight
+                    .accesses_total
                     .of(AccessResult::Degraded)
                     .inc();
                 Ok(Source::Thumbnail(identity))
@@ -347,7 +354,8 @@ impl Flyweights {
             self.residents.note(slot, Event::Failed);
         }
         self.metrics
-            .flyweight_accesses_total
+            .flyweight
+            .accesses_total
             .of(error.result())
             .inc();
     }
@@ -381,7 +389,7 @@ impl Flyweights {
             Access::Hit => self.residents.touch(slot, Event::Hit),
             // Noted when it was made.
             Access::Miss | Access::Joined => {
-                let accesses = &self.metrics.flyweight_accesses_total;
+                let accesses = &self.metrics.flyweight.accesses_total;
                 accesses.of(access.result()).inc();
             }
         }
@@ -426,7 +434,7 @@ impl Flyweights {
                 Err(_) if overtaken => LoadResult::Overtaken,
                 Err(_) => LoadResult::Error,
             };
-            self.metrics.flyweight_loads_total.of(result).inc();
+            self.metrics.flyweight.loads_total.of(result).inc();
             if !overtaken {
                 return Ok(loaded?);
             }
@@ -479,7 +487,7 @@ impl Flyweights {
     /// Bytes of textures under a lease; also sets the metric.
     pub fn pinned_bytes(&self) -> u64 {
         let bytes = self.residents.pinned_bytes();
-        self.metrics.flyweight_pinned_bytes.set(bytes as i64);
+        self.metrics.flyweight.pinned_bytes.set(bytes as i64);
         bytes
     }
 
@@ -489,11 +497,18 @@ impl Flyweights {
         self.pool.settle();
     }
 
-    /// The access record in its binary form; empty when it is off.
-    pub fn accesses(&self, reset: bool) -> Vec<u8> {
+    /// Entries of the access record; none when it is off.
+    pub fn accesses_recorded(&self) -> usize {
+        self.residents.record().map_or(0, AccessRecord::count)
+    }
+
+    /// The access record in its binary form, up to `entries_max`; empty when it is off. `reset` takes these out of it.
+    pub fn accesses(&self, entries_max: usize, reset: bool) -> Vec<u8> {
         self.residents
             .record()
-            .map_or_else(AccessRecord::export_empty, |record| record.export(reset))
+            .map_or_else(AccessRecord::export_empty, |record| {
+                record.export(entries_max, reset)
+            })
     }
 }
 

@@ -55,7 +55,7 @@ impl Readback {
             Ok(_) => ArchiveRead::Hit,
             Err(miss) => *miss,
         };
-        self.metrics.archive_reads_total.of(result).inc();
+        self.metrics.archive.reads_total.of(result).inc();
         Ok(outcome.ok())
     }
 

@@ -192,9 +192,10 @@ impl Residents {
         let resident = set.remove(&slot.index)?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(resident.bytes, Ordering::Relaxed);
-        self.metrics.flyweight_evictions_total.of(reason).inc();
+        self.metrics.flyweight.evictions_total.of(reason).inc();
         self.metrics
-            .flyweight_evicted_bytes_total
+            .flyweight
+            .evicted_bytes_total
             .inc_by(resident.bytes);
         self.note(slot, Event::Evicted);
         self.publish();
@@ -202,7 +203,7 @@ impl Residents {
     }
 
     fn hits_total(&self) -> &Counter {
-        self.metrics.flyweight_accesses_total.of(AccessResult::Hit)
+        self.metrics.flyweight.accesses_total.of(AccessResult::Hit)
     }
 
     /// Brings the metrics up to date.
@@ -214,10 +215,12 @@ impl Residents {
             self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
         }
         self.metrics
-            .flyweight_resident_textures
+            .flyweight
+            .resident_textures
             .set(self.count() as i64);
         self.metrics
-            .flyweight_resident_bytes
+            .flyweight
+            .resident_bytes
             .set(self.bytes() as i64);
     }
 
@@ -343,21 +346,22 @@ impl Residents {
         victim
     }
 
-    /// Evicts the one texture whose turn it is. False when all are under a lease.
+    /// Evicts the one texture whose turn it is, and says how many bytes that freed: none where its block fell idle. `None`: all are
+    /// under a lease.
     ///
     /// The one whose turn it is may go to the archive, which gives its memory back only when it is written; the next one then
     /// goes at once. One that waits to be archived goes when nothing else is left.
-    pub(super) fn evict_one(&self) -> bool {
+    pub(super) fn evict_one(&self) -> Option<u64> {
         let mut set = self.set.lock();
         let mut may_archive = true;
         // Each round that takes nothing found its victim pinned a moment later; leases are short, so the bound is never met.
         for _ in 0..set.len() + 64 {
             let Some(victim) = self.next_victim(&mut set) else {
                 drop(set);
-                match self.withdraw_one() {
+                match self.withdraw_one()? {
+                    Some(texture) => return Some(free(texture)),
                     // It was leased again meanwhile, which made another one's turn.
-                    Some(false) => set = self.set.lock(),
-                    gone => return gone.is_some(),
+                    None => set = self.set.lock(),
                 }
                 continue;
             };
@@ -371,10 +375,9 @@ impl Residents {
             };
             self.unlink(&mut set, victim.slot, EvictionReason::Capacity);
             drop(set);
-            drop(texture);
-            return true;
+            return Some(free(texture));
         }
-        false
+        None
     }
 
     /// Takes textures out in policy order until `bytes` are reached or all others are pinned: one pass.
@@ -445,10 +448,7 @@ impl Residents {
             let taken = self.take_until(excess(pool), reason, &mut report);
             report.unlink = unlinking.elapsed();
             failpoints::delay_blocking(failpoints::FLYWEIGHT_EVICT_DELAY);
-            // What fits no block of the pool is freed right here; the others fall idle.
-            let unpooled = taken.iter().filter(|texture| !texture.is_pooled());
-            report.freed_bytes += unpooled.map(Texture::bytes).sum::<u64>();
-            drop(taken);
+            report.freed_bytes += taken.into_iter().map(free).sum::<u64>();
             report.freed_bytes += pool.trim(excess(pool));
         }
         if excess(pool) > 0 {
@@ -457,13 +457,14 @@ impl Residents {
         report.held_bytes = pool.held_bytes();
         report.duration = started.elapsed();
         self.metrics
-            .flyweight_pinned_bytes
+            .flyweight
+            .pinned_bytes
             .set(self.pinned_bytes() as i64);
         let result = match report.held_bytes <= target {
             true => ShrinkResult::Reached,
             false => ShrinkResult::Short,
         };
-        self.metrics.flyweight_shrinks_total.of(result).inc();
+        self.metrics.flyweight.shrinks_total.of(result).inc();
         log(&report, target, reason, self.policy.eviction().name());
         report
     }
@@ -473,8 +474,8 @@ impl Residents {
         let withdrawn = self.withdraw_all();
         report.evicted += withdrawn.len() as u64;
         report.evicted_bytes += withdrawn.iter().map(Texture::bytes).sum::<u64>();
-        drop(withdrawn);
-        pool.trim(pool.held_bytes().saturating_sub(target))
+        let freed: u64 = withdrawn.into_iter().map(free).sum();
+        freed + pool.trim(pool.held_bytes().saturating_sub(target))
     }
 
     /// Bytes of textures under a lease, those of replaced versions included.
@@ -490,18 +491,35 @@ impl Residents {
         pinned.map(|resident| resident.bytes).sum::<u64>() + lingering
     }
 
-    /// Frees `bytes` for a reservation that lacks them: idle blocks first, then one texture at a time.
+    /// Frees `bytes` for a reservation that lacks them: idle blocks first, then one texture at a time. Returns what was freed, which
+    /// is less when all others are under a lease.
     pub(super) fn reclaim(&self, pool: &Pool, bytes: u64) -> u64 {
         let mut freed = pool.trim(bytes);
-        while freed < bytes && self.evict_one() {
-            // The evicted texture's block fell idle, or was freed if it came straight from the arena.
-            match pool.trim(bytes - freed) {
-                0 => return bytes,
-                more => freed += more,
+        // A load may take the block that an evicted texture left, and then its eviction frees nothing for us. The bound is for loads
+        // that do so again and again.
+        for _ in 0..self.count() + 64 {
+            if freed >= bytes {
+                break;
             }
+            let Some(at_once) = self.evict_one() else {
+                break;
+            };
+            freed += at_once;
+            freed += pool.trim(bytes.saturating_sub(freed));
         }
         freed
     }
+}
+
+/// Drops a texture, outside of every lock and not on an async worker: the bytes that this frees. A block of the pool falls idle and
+/// frees none; what fits none is freed right here.
+fn free(texture: Texture) -> u64 {
+    let bytes = match texture.is_pooled() {
+        true => 0,
+        false => texture.bytes(),
+    };
+    drop(texture);
+    bytes
 }
 
 /// Bytes that a pass could evict now.

@@ -38,6 +38,8 @@ impl From<Access> for Event {
 
 /// Version of the binary form.
 const VERSION: u32 = 1;
+/// Bytes of it before the entries.
+const HEADER_BYTES: usize = 16;
 const RESIDENT_MAX: u64 = (1 << 24) - 1;
 
 #[derive(Debug)]
@@ -80,24 +82,41 @@ impl AccessRecord {
         list.tick
     }
 
-    /// `BKDA`, u32 version, u64 dropped, then the entries, all little-endian. `reset` empties the record.
-    pub fn export(&self, reset: bool) -> Vec<u8> {
+    /// Entries that it holds now.
+    pub fn count(&self) -> usize {
+        self.entries.lock().entries.len()
+    }
+
+    /// Bytes that [`AccessRecord::export`] makes of `entries`.
+    pub const fn bytes_of(entries: usize) -> usize {
+        HEADER_BYTES + entries * size_of::<u64>()
+    }
+
+    /// `BKDA`, u32 version, u64 dropped, then the first entries, `entries_max` at most, all little-endian. `reset` takes these out of
+    /// the record; what was dropped came after the last one, and is told with that.
+    pub fn export(&self, entries_max: usize, reset: bool) -> Vec<u8> {
         let mut list = self.entries.lock();
-        let mut out = Vec::with_capacity(16 + list.entries.len() * 8);
+        let count = list.entries.len().min(entries_max);
+        let dropped = match count == list.entries.len() {
+            true => list.dropped,
+            false => 0,
+        };
+        let mut out = Vec::with_capacity(Self::bytes_of(count));
         out.extend_from_slice(b"BKDA");
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&list.dropped.to_le_bytes());
-        out.extend(list.entries.iter().flat_map(|entry| entry.to_le_bytes()));
+        out.extend_from_slice(&dropped.to_le_bytes());
+        let first = &list.entries[..count];
+        out.extend(first.iter().flat_map(|entry| entry.to_le_bytes()));
         if reset {
-            list.entries.clear();
-            list.dropped = 0;
+            list.entries.drain(..count);
+            list.dropped -= dropped;
         }
         out
     }
 
     /// The form of a record that is off.
     pub fn export_empty() -> Vec<u8> {
-        Self::new(0).export(false)
+        Self::new(0).export(0, false)
     }
 }
 
@@ -115,14 +134,36 @@ mod tests {
             3,
             "ticks go on when the record is full"
         );
-        let bytes = record.export(true);
+        assert_eq!(record.count(), 2);
+        let bytes = record.export(usize::MAX, true);
         assert_eq!((&bytes[..4], bytes.len()), (&b"BKDA"[..], 16 + 16));
+        assert_eq!(bytes.len(), AccessRecord::bytes_of(2));
         assert_eq!(bytes[8..16], 1u64.to_le_bytes(), "one dropped");
         assert_eq!(bytes[16..24], (7u64 | 1 << 32 | 3 << 40).to_le_bytes());
         assert_eq!(
             bytes[24..32],
             (8u64 | 6 << 32 | RESIDENT_MAX << 40).to_le_bytes()
         );
-        assert_eq!(record.export(false), AccessRecord::export_empty());
+        assert_eq!(
+            record.export(usize::MAX, false),
+            AccessRecord::export_empty()
+        );
+    }
+
+    #[test]
+    fn what_exceeds_the_room_of_an_export_stays_with_what_was_dropped_after_it() {
+        let record = AccessRecord::new(3);
+        for flyweight in 0..5 {
+            record.push(flyweight, Event::Hit, 1);
+        }
+        let read = |entries_max, reset| {
+            let bytes = record.export(entries_max, reset);
+            let flyweights: Vec<u8> = bytes[16..].chunks_exact(8).map(|entry| entry[0]).collect();
+            (bytes[8], flyweights)
+        };
+        assert_eq!(read(3, false), (2, vec![0, 1, 2]));
+        assert_eq!(read(2, true), (0, vec![0, 1]));
+        assert_eq!(read(2, true), (2, vec![2]));
+        assert_eq!(read(2, true), (0, vec![]));
     }
 }

@@ -26,18 +26,6 @@ pub(super) struct Easel {
     keep_bytes: u64,
 }
 
-/// Output bytes whose charge goes when they go.
-struct Charged {
-    bytes: Vec<u8>,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 impl Easel {
     pub(super) fn new(budget: Arc<Budget>, keep_bytes: u64) -> Self {
         let renderer = CpuRenderer::default();
@@ -164,10 +152,7 @@ impl Easel {
         charge
             .resize(bytes.capacity() as u64)
             .map_err(Failure::Reserve)?;
-        Ok(Bytes::from_owner(Charged {
-            bytes,
-            _charge: charge,
-        }))
+        Ok(charge.cover(bytes))
     }
 }
 
@@ -187,7 +172,7 @@ mod tests {
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
-    use crate::render::View;
+    use crate::render::view::View;
 
     /// The pixels of a preview are drawn into what the frame before left: only its file is new.
     #[test]

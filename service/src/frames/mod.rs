@@ -24,7 +24,7 @@ use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{Metrics, RenderResult, ShedReason};
-pub use crate::render::View;
+use crate::render::view::View;
 use worker::{Job, Material, Pool};
 
 /// Settings of this part.
@@ -374,7 +374,7 @@ impl Frames {
             Err(_) => Some(RenderResult::Error),
         };
         if let Some(result) = result {
-            self.metrics.renders_total.of(result).inc();
+            self.metrics.frames.renders_total.of(result).inc();
         }
         outcome
     }

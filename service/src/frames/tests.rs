@@ -126,7 +126,7 @@ fn request(format: FrameFormat) -> FrameRequest {
 }
 
 fn rendered(bench: &Bench, result: RenderResult) -> u64 {
-    bench.metrics.renders_total.of(result).get()
+    bench.metrics.frames.renders_total.of(result).get()
 }
 
 fn thumbnail() -> Bytes {

@@ -175,6 +175,7 @@ fn run(shared: &Shared, mut easel: Easel, metrics: &Metrics, nice: i32) {
         } else {
             let drawn = catch_unwind(AssertUnwindSafe(|| easel.draw(material, &request, charge)));
             metrics
+                .frames
                 .render_duration_seconds
                 .observe(start.elapsed().as_secs_f64());
             drawn.unwrap_or(Err(Failure::Panicked))

@@ -2,24 +2,23 @@
 //!
 //! Loopback by default and without tokens: whoever reaches it may do all of this.
 
-use super::admission::refused;
+use super::Service;
+use super::admission::{refused, reserve_answer};
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::respond::{self, Answer};
-use super::{Service, query_value};
+#[cfg(feature = "failpoints")]
 use crate::failpoints;
+use crate::flyweight::AccessRecord;
 use crate::memory::heap::{self, HeapError};
 use crate::memory::{Arena, Purpose, aside};
 use crate::metrics::Route;
-use crate::sessions::Sessions;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Clock ticks of a second in `/proc`: the kernel's ABI fixes `USER_HZ` at 100.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Serialize)]
 struct MemoryJson {
@@ -116,7 +115,8 @@ struct TexturesJson {
 struct SessionsJson {
     count: u64,
     capacity: u32,
-    bytes_per_session: usize,
+    /// None without sessions.
+    bytes_per_session: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -156,30 +156,6 @@ fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
     Ok(respond::json(json))
 }
 
-/// What the process has used so far.
-#[derive(Debug, PartialEq)]
-struct Used {
-    minor_faults: u64,
-    major_faults: u64,
-    /// User and system time.
-    cpu_seconds: f64,
-}
-
-impl Used {
-    /// Reads the text of `/proc/self/stat`. The name in it may hold spaces and parentheses.
-    fn parse(stat: &str) -> Option<Self> {
-        let (_, fields) = stat.rsplit_once(')')?;
-        // The first one here is the third of the manual.
-        let fields: Vec<&str> = fields.split_ascii_whitespace().take(13).collect();
-        let number = |at: usize| fields.get(at - 3)?.parse::<u64>().ok();
-        Some(Self {
-            minor_faults: number(10)?,
-            major_faults: number(12)?,
-            cpu_seconds: (number(14)? + number(15)?) as f64 / TICKS_PER_SECOND,
-        })
-    }
-}
-
 async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem> {
     let limits = BodyLimits {
         bytes_max: 4096,
@@ -194,13 +170,37 @@ async fn read_text(service: &Service, body: Incoming) -> Result<Vec<u8>, Problem
         .to_vec())
 }
 
+/// Where failpoints are configured, and below it each of them.
+const FAILPOINTS: &str = "/debug/failpoints";
+
+/// Parameters that the query of a path may have; `None`: there is no such path.
+fn parameters(path: &str) -> Option<&'static [&'static str]> {
+    match path {
+        "/debug/accesses" => Some(&["reset"]),
+        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz" => {
+            Some(&[])
+        }
+        path => path.starts_with(FAILPOINTS).then_some(&[]),
+    }
+}
+
+/// Whether the access record is to be emptied.
+fn reset_of(query: Query<'_>) -> Result<bool, Problem> {
+    match query.value("reset")? {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::new(Kind::BadRequest, "reset is 0 or 1")),
+    }
+}
+
 impl Service {
     /// Answers one request of the admin listener.
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let handled = Box::pin(self.handle_admin(request)).await;
         let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
         self.metrics
-            .http_requests_total
+            .http
+            .requests_total
             .of(Route::Admin, super::class_of(answer.status()))
             .inc();
         answer
@@ -209,7 +209,12 @@ impl Service {
     async fn handle_admin(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        if let Some(rest) = path.strip_prefix("/debug/failpoints") {
+        if (&parts.method, path) == (&Method::GET, "/healthz") {
+            return Ok(respond::json("{\"status\":\"ok\"}\n"));
+        }
+        let known = parameters(path).ok_or(Kind::NotFound)?;
+        let query = Query::of(&parts.uri, known)?;
+        if let Some(rest) = path.strip_prefix(FAILPOINTS) {
             return failpoint(self, &parts.method, rest.strip_prefix('/'), body).await;
         }
         match (&parts.method, path) {
@@ -217,26 +222,34 @@ impl Service {
             (&Method::GET, "/debug/memory") => to_json(&self.memory_json()),
             (&Method::GET, "/debug/pprof/heap") => self.heap_profile().await,
             (&Method::GET, "/debug/accesses") => {
-                let reset =
-                    query_value(parts.uri.query().unwrap_or_default(), "reset") == Some("1");
-                Ok(respond::full(
-                    StatusCode::OK,
-                    respond::OCTETS,
-                    self.flyweights.accesses(reset),
-                ))
+                let reset = reset_of(query)?;
+                self.accesses(parts.version, reset).await
             }
             (&Method::POST, "/debug/shrink") => {
                 let body = read_text(self, body).await?;
                 self.shrink(&body).await
             }
-            (&Method::GET, "/healthz") => Ok(respond::json("{\"status\":\"ok\"}\n")),
-            (
-                _,
-                "/metrics" | "/debug/memory" | "/debug/accesses" | "/debug/pprof/heap"
-                | "/debug/shrink" | "/healthz",
-            ) => Err(Kind::MethodNotAllowed.into()),
-            _ => Err(Kind::NotFound.into()),
+            _ => Err(Kind::MethodNotAllowed.into()),
         }
+    }
+
+    /// Paid for like any other answer: under pressure it is shed, and nothing was reset. What is recorded meanwhile stays.
+    async fn accesses(&self, version: Version, reset: bool) -> Result<Answer, Problem> {
+        let entries = self.flyweights.accesses_recorded();
+        let bytes = AccessRecord::bytes_of(entries) as u64;
+        let wait = self.config.reserve_wait;
+        let charge = reserve_answer(&self.budget, bytes, version, wait)
+            .await
+            .map_err(|error| refused(&error))?;
+        let flyweights = Arc::clone(&self.flyweights);
+        // To copy a long record takes milliseconds: not on a worker. The charge goes along, since it ends without its caller, too.
+        let copying = aside::run(move || {
+            let record = flyweights.accesses(entries, reset);
+            respond::charged(record, charge)
+        });
+        let copied = copying.await;
+        let body = copied.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
+        Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
     /// Paid for like any other answer: under pressure it is shed.
@@ -263,23 +276,6 @@ impl Service {
         charge.resize(kept).map_err(|error| refused(&error))?;
         let body = respond::charged(profile, Some(charge));
         Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
-    }
-
-    fn exposition(&self) -> Result<Answer, Problem> {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        if let Some(used) = Used::parse(&stat) {
-            self.metrics.set_process_cpu_seconds(used.cpu_seconds);
-            self.metrics
-                .set_process_page_faults(used.minor_faults, used.major_faults);
-        }
-        self.metrics.set_failpoint_triggers(&failpoints::triggers());
-        self.flyweights.pinned_bytes();
-        self.flyweights.publish();
-        let text = self
-            .metrics
-            .render()
-            .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-        Ok(respond::full(StatusCode::OK, respond::OPEN_METRICS, text))
     }
 
     fn memory_json(&self) -> MemoryJson {
@@ -333,7 +329,7 @@ impl Service {
             sessions: SessionsJson {
                 count: self.sessions.count(),
                 capacity: self.sessions.capacity(),
-                bytes_per_session: Sessions::bytes_per_session(),
+                bytes_per_session: self.sessions.bytes_per_session(),
             },
             arenas: vec![
                 ArenaJson::of("pixels", &self.pixels),
@@ -451,23 +447,5 @@ async fn failpoint(
             Ok(respond::empty(StatusCode::NO_CONTENT))
         }
         _ => Err(Kind::MethodNotAllowed.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpu_time_and_faults_are_read_past_any_name() {
-        let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0 4 0 100 0 0";
-        let used = Used {
-            minor_faults: 7,
-            major_faults: 9,
-            cpu_seconds: 4.0,
-        };
-        assert_eq!(Used::parse(stat), Some(used));
-        assert_eq!(Used::parse("nonsense"), None);
-        assert_eq!(Used::parse("7 (cut off) R 1 2 3"), None);
     }
 }

@@ -1,11 +1,12 @@
 //! Backgrounds: upload, list, read, delete. Reading is for everybody, writing needs the role.
 
+use super::Service;
 use super::admission::{refused, reserve_answer};
 use super::auth::Caller;
 use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::respond::{self, Answer};
-use super::{Service, query_number, query_value, query_values};
 use crate::codec::CodecError;
 use crate::flyweight::{
     CatalogueError, Identity, LoadError, Precondition, RemoveError, UploadError, WorkerError,
@@ -231,13 +232,14 @@ pub async fn put(
     caller: Caller,
     id: &str,
     parts: &Parts,
+    query: Query<'_>,
     body: Incoming,
 ) -> Result<Answer, Problem> {
-    let outcome = upload(service, caller, id, parts, body).await;
+    let outcome = upload(service, caller, id, parts, query, body).await;
     let result = outcome
         .as_ref()
         .map_or_else(result_of, |_| UploadResult::Ok);
-    service.metrics.uploads_total.of(result).inc();
+    service.metrics.http.uploads_total.of(result).inc();
     outcome
 }
 
@@ -246,12 +248,13 @@ async fn upload(
     caller: Caller,
     id: &str,
     parts: &Parts,
+    query: Query<'_>,
     body: Incoming,
 ) -> Result<Answer, Problem> {
     caller.needs_catalogue()?;
     let id = checked_id(id)?;
     let wanted = precondition(&parts.headers)?;
-    let tags = Tags::of(query_values(parts.uri.query().unwrap_or_default(), "tag"))
+    let tags = Tags::of(query.values("tag"))
         .map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
     if service.memory.state() == State::Critical {
         return Err(Kind::MemoryCritical.into());
@@ -401,16 +404,15 @@ pub async fn delete(
 ///
 /// # Errors
 /// [`Kind::BadRequest`] for a bad limit or id, 503 where there is no memory for the page.
-pub async fn list(service: &Service, parts: &Parts) -> Result<Answer, Problem> {
-    let query = parts.uri.query().unwrap_or_default();
-    let limit = query_number(query, "limit", LIST_LIMIT)?;
+pub async fn list(service: &Service, parts: &Parts, query: Query<'_>) -> Result<Answer, Problem> {
+    let limit = query.number("limit")?.unwrap_or(LIST_LIMIT);
     if !(1..=LIST_LIMIT_MAX).contains(&limit) {
         return Err(Problem::new(
             Kind::BadRequest,
             format!("limit must lie between 1 and {LIST_LIMIT_MAX}"),
         ));
     }
-    let after = query_value(query, "after").map(checked_id).transpose()?;
+    let after = query.value("after")?.map(checked_id).transpose()?;
     let entries = limit.min(service.flyweights.live());
     let bytes_max = LIST_BYTES + entries * LIST_ENTRY_BYTES;
     let reserved = reserve_answer(

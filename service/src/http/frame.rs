@@ -1,14 +1,16 @@
 //! `GET /v1/sessions/{session}/frame`: a preview of a session's background as its view shows it.
 
+use super::Service;
 use super::auth::Caller;
 use super::problem::{Kind, Problem};
+use super::query::Query;
 use super::respond::{self, Answer};
 use super::session::id_of;
-use super::{Service, query_number, query_value};
 use crate::codec::Size;
 use crate::flyweight::{Entry, Identity, RenditionKey, Texture};
-use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident, View};
+use crate::frames::{Access, Frame, FrameError, FrameFormat, FrameRequest, Resident};
 use crate::metrics::ShedReason;
+use crate::render::view::View;
 use crate::sessions::{NO_FLYWEIGHT, Session};
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
@@ -23,8 +25,7 @@ const VERSION: HeaderName = HeaderName::from_static("backdrop-version");
 const CACHE: HeaderName = HeaderName::from_static("backdrop-cache");
 const DEGRADED: HeaderName = HeaderName::from_static("backdrop-degraded");
 
-const WIDTH: u32 = 640;
-const HEIGHT: u32 = 360;
+const DEFAULT_SIZE: Size = Size::new(640, 360);
 const QUALITY: u8 = 80;
 
 fn by_name(name: &str, quality: u8) -> Option<FrameFormat> {
@@ -50,15 +51,15 @@ fn by_accept(accept: &str, quality: u8) -> Option<FrameFormat> {
         .next()
 }
 
-fn format_of(parts: &Parts, query: &str) -> Result<FrameFormat, Problem> {
-    let quality = query_number(query, "quality", QUALITY)?;
+fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
+    let quality = query.number("quality")?.unwrap_or(QUALITY);
     if !(1..=100).contains(&quality) {
         return Err(Problem::new(
             Kind::BadRequest,
             "quality must lie between 1 and 100",
         ));
     }
-    if let Some(name) = query_value(query, "format") {
+    if let Some(name) = query.value("format")? {
         let format = by_name(name, quality);
         return format.ok_or_else(|| {
             Problem::new(Kind::NotAcceptable, "format is one of jpeg, png and rgba")
@@ -75,29 +76,35 @@ fn format_of(parts: &Parts, query: &str) -> Result<FrameFormat, Problem> {
     }
 }
 
-fn size_of(service: &Service, query: &str) -> Result<Size, Problem> {
-    let size = Size::new(
-        query_number(query, "width", WIDTH)?,
-        query_number(query, "height", HEIGHT)?,
-    );
-    if size.is_empty() || size.pixels() > service.config.frame_pixels_max {
-        let most = service.config.frame_pixels_max;
-        return Err(Problem::new(
-            Kind::OutOfRange,
-            format!("ask for a frame of 1 to {most} pixels"),
-        ));
-    }
-    Ok(size)
+/// The side of `asked` pixels beside it, in proportion; at least a pixel, and no more than could be asked for.
+fn follow(asked: u32, along: i64, across: i64) -> u32 {
+    let (asked, along, across) = (u128::from(asked), along.max(1) as u128, across as u128);
+    let side = (asked * across + along / 2) / along;
+    u32::try_from(side).unwrap_or(u32::MAX).max(1)
 }
 
-fn view_of(session: &Session) -> View {
-    let crop = session.view.crop();
-    let crop = [crop.x, crop.y, crop.width, crop.height].map(f64::from);
-    let offset = session.view.uv_offset().map(f64::from);
-    let alpha = f64::from(session.view.alpha()) / 255.0;
-    let view = View::from_fractions(crop, f64::from(session.view.scale()), offset, alpha);
-    debug_assert!(view.is_ok(), "what a session stores is in range");
-    view.unwrap_or_default()
+/// The size asked for. A side that is left out follows the other one in the proportions of what `view` shows of a picture of
+/// `picture`, so that nothing is distorted; without both it is the default.
+fn size_of((width, height): (Option<u32>, Option<u32>), view: &View, picture: Size) -> Size {
+    let shown = view.transform(picture);
+    let (across, down) = (shown.x.length, shown.y.length);
+    match (width, height) {
+        (Some(width), Some(height)) => Size::new(width, height),
+        (Some(width), None) => Size::new(width, follow(width, across, down)),
+        (None, Some(height)) => Size::new(follow(height, down, across), height),
+        (None, None) => DEFAULT_SIZE,
+    }
+}
+
+fn check_size(service: &Service, size: Size) -> Result<(), Problem> {
+    let most = service.config.frame_pixels_max;
+    if size.is_empty() || size.pixels() > most {
+        return Err(Problem::new(
+            Kind::OutOfRange,
+            format!("ask for a frame of 1 to {most} pixels, this one has {size}"),
+        ));
+    }
+    Ok(())
 }
 
 fn problem_of(error: FrameError) -> Problem {
@@ -156,6 +163,12 @@ impl Shown {
                 owned: None,
             },
         }
+    }
+
+    /// Size of its picture. Replaced before it is drawn by one of other proportions, this frame is that one's, distorted.
+    fn picture(&self, identity: &Identity) -> Size {
+        let owned = self.owned.as_ref().map(|texture| texture.size());
+        owned.unwrap_or(identity.stored.size)
     }
 
     async fn draw(self, service: &Service, request: &FrameRequest) -> Result<Frame, FrameError> {
@@ -219,8 +232,8 @@ pub async fn preview(
     caller: Caller,
     part: &str,
     parts: &Parts,
+    query: Query<'_>,
 ) -> Result<Answer, Problem> {
-    let query = parts.uri.query().unwrap_or_default();
     let id = id_of(part)?;
     let session = service
         .sessions
@@ -229,18 +242,23 @@ pub async fn preview(
     if session.flyweight == NO_FLYWEIGHT {
         return Err(Kind::NoBackground.into());
     }
-    let request = FrameRequest {
-        size: size_of(service, query)?,
-        format: format_of(parts, query)?,
-        view: view_of(&session),
-        deadline: Instant::now() + service.config.request_timeout,
-    };
+    let sides = (query.number("width")?, query.number("height")?);
+    let format = format_of(parts, query)?;
     let shown = Shown::by(service, &session);
     // Looked up before the frame: a background removed meanwhile still has its name in the answer.
     let identity = match service.flyweights.entry(shown.flyweight) {
         Entry::Live(identity) => identity,
         Entry::Gone => return Err(Kind::Gone.into()),
         Entry::Unknown => return Err(Kind::BackgroundNotFound.into()),
+    };
+    let view = session.view;
+    let size = size_of(sides, &view, shown.picture(&identity));
+    check_size(service, size)?;
+    let request = FrameRequest {
+        size,
+        format,
+        view,
+        deadline: Instant::now() + service.config.request_timeout,
     };
     // A texture of the session's own may be of an older version than the catalogue's.
     if shown.owned.is_none() {
@@ -278,6 +296,31 @@ pub async fn preview(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_side_left_out_follows_the_proportions_of_what_is_shown() {
+        let picture = Size::new(1600, 900);
+        let whole = View::default();
+        let of = |width, height, view: &View| size_of((width, height), view, picture);
+        assert_eq!(of(Some(320), None, &whole), Size::new(320, 180));
+        assert_eq!(of(None, Some(180), &whole), Size::new(320, 180));
+        assert_eq!(of(Some(320), Some(320), &whole), Size::new(320, 320));
+        assert_eq!(of(None, None, &whole), DEFAULT_SIZE);
+        // The left quarter of the picture is 400 by 900, whatever it is magnified by.
+        let quarter = View {
+            crop_size: [1 << 14, 1 << 16],
+            scale: 4 << 16,
+            uv_offset: [1 << 15, 0],
+            ..whole
+        };
+        assert_eq!(of(Some(40), None, &quarter), Size::new(40, 90));
+        assert_eq!(of(None, Some(90), &quarter), Size::new(40, 90));
+        // Never nothing, and never more than the bounds can refuse.
+        assert_eq!(of(Some(1), None, &whole), Size::new(1, 1));
+        assert_eq!(of(Some(0), None, &whole), Size::new(0, 1));
+        let most = of(None, Some(u32::MAX), &whole);
+        assert_eq!(most, Size::new(u32::MAX, u32::MAX));
+    }
 
     #[test]
     fn accept_picks_the_first_format_that_can_be_made() {

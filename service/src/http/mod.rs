@@ -9,11 +9,13 @@ pub mod auth;
 pub mod backgrounds;
 pub mod batch;
 pub mod body;
+pub mod exposition;
 pub mod frame;
 pub mod io;
 pub mod limits;
 mod owned;
 pub mod problem;
+pub mod query;
 pub mod respond;
 pub mod routes;
 pub mod server;
@@ -28,12 +30,14 @@ use crate::sessions::exclusive::Exclusive;
 use auth::{Auth, Caller};
 use batch::Operation;
 use body::Intake;
+use exposition::Expositions;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use limits::HttpConfig;
 use problem::{Kind, Problem};
+use query::Query;
 use respond::Answer;
 use routes::Target;
 use std::sync::Arc;
@@ -67,6 +71,8 @@ pub struct Service {
     pub pixels: Arc<Arena>,
     /// Where bodies are put.
     pub intake: Intake,
+    /// Metrics on their way to whoever asked.
+    pub expositions: Expositions,
     /// Set once start-up is over.
     pub ready: AtomicBool,
     /// Set when the service is told to stop and serves on for a while: not ready, but answering.
@@ -101,11 +107,13 @@ impl Service {
         let answer =
             handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
         self.metrics
-            .http_requests_total
+            .http
+            .requests_total
             .of(route, class_of(answer.status()))
             .inc();
         self.metrics
-            .http_request_duration_seconds
+            .http
+            .request_duration_seconds
             .of(route)
             .observe(start.elapsed().as_secs_f64());
         answer
@@ -144,6 +152,7 @@ impl Service {
             return Err(Kind::Draining.into());
         }
         let caller = self.auth.caller(&parts.headers)?;
+        let query = Query::of(&parts.uri, routes::parameters(route))?;
         let operation = match route {
             Route::BatchSwitch => Operation::Switch,
             Route::BatchRead => Operation::Read,
@@ -151,7 +160,9 @@ impl Service {
             Route::BatchDelete => Operation::Delete,
             Route::SessionSwitch => return session::switch(self, caller, part, body).await,
             // Larger futures are boxed, so that the hot ones stay small.
-            _ => return Box::pin(self.handle_rarer(route, part, parts, body, caller)).await,
+            _ => {
+                return Box::pin(self.handle_rarer(route, part, parts, query, body, caller)).await;
+            }
         };
         batch::answer(self, operation, caller, parts, body).await
     }
@@ -161,6 +172,7 @@ impl Service {
         route: Route,
         part: &str,
         parts: &Parts,
+        query: Query<'_>,
         body: Incoming,
         caller: Caller,
     ) -> Result<Answer, Problem> {
@@ -170,14 +182,14 @@ impl Service {
             Route::SessionDelete => session::delete(self, caller, part),
             Route::SessionView => session::patch_view(self, caller, part, body).await,
             // Its deadline is handed down, so that a late frame is told apart by what was late.
-            Route::SessionFrame => frame::preview(self, caller, part, parts).await,
-            Route::BackgroundPut => backgrounds::put(self, caller, part, parts, body).await,
+            Route::SessionFrame => frame::preview(self, caller, part, parts, query).await,
+            Route::BackgroundPut => backgrounds::put(self, caller, part, parts, query, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {
                 let deleting = backgrounds::delete(self, caller, part, &parts.headers);
                 self.in_time(deleting).await
             }
-            Route::BackgroundList => self.in_time(backgrounds::list(self, parts)).await,
+            Route::BackgroundList => self.in_time(backgrounds::list(self, parts, query)).await,
             _ => Err(Kind::NotFound.into()),
         }
     }
@@ -217,44 +229,9 @@ fn allowed(path: &str) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// One parameter of a query string. Values hold nothing that is percent-encoded: ids and numbers.
-pub(crate) fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
-    query_values(query, key).next()
-}
-
-/// All values that a query string gives for a key, in its order.
-pub(crate) fn query_values<'a>(query: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
-    query
-        .split('&')
-        .filter_map(move |pair| pair.strip_prefix(key)?.strip_prefix('='))
-}
-
-/// A number out of a query string.
-pub(crate) fn query_number<T: std::str::FromStr>(
-    query: &str,
-    key: &str,
-    default: T,
-) -> Result<T, Problem> {
-    match query_value(query, key) {
-        None => Ok(default),
-        Some(text) => text
-            .parse()
-            .map_err(|_| Problem::new(Kind::BadRequest, format!("{key} is no number in range"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_queries() {
-        assert_eq!(query_value("width=640&height=360", "height"), Some("360"));
-        assert_eq!(query_value("xwidth=640", "width"), None);
-        assert_eq!(query_number("limit=5", "limit", 100).ok(), Some(5));
-        assert_eq!(query_number("", "limit", 100).ok(), Some(100));
-        assert!(query_number::<u8>("limit=256", "limit", 1).is_err());
-    }
 
     #[test]
     fn says_which_methods_a_path_takes() {

@@ -133,6 +133,12 @@ impl Problem {
         self.kind
     }
 
+    /// What the caller is told to mend.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The answer that the caller gets; counts and logs as the table says.
     #[must_use]
     pub fn answer(&self, metrics: &Metrics) -> Answer {
@@ -143,7 +149,7 @@ impl Problem {
             tracing::debug!(code = row.code, detail = %self.detail, "request refused");
         }
         if let Some(reason) = row.shed {
-            metrics.shed_total.of(reason).inc();
+            metrics.http.shed_total.of(reason).inc();
         }
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut answer = respond::full(status, respond::PROBLEM_JSON, self.body(&row));
@@ -215,7 +221,7 @@ mod tests {
         let metrics = Metrics::default();
         let answer = Problem::from(Kind::BudgetExhausted).answer(&metrics);
         assert_eq!(answer.headers()[RETRY_AFTER], RETRY_AFTER_SECONDS);
-        assert_eq!(metrics.shed_total.of(ShedReason::Budget).get(), 1);
+        assert_eq!(metrics.http.shed_total.of(ShedReason::Budget).get(), 1);
     }
 
     #[test]

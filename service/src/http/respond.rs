@@ -21,28 +21,13 @@ pub const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stre
 pub const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Bytes together with their charge.
-struct Charged<B> {
-    bytes: B,
-    _charge: Charge,
-}
-
-impl<B: AsRef<[u8]>> AsRef<[u8]> for Charged<B> {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
-}
-
 /// A body whose charge ends with its last clone: for an answer, once the last byte was sent.
 pub fn charged<B>(bytes: B, charge: Option<Charge>) -> Bytes
 where
     B: AsRef<[u8]> + Into<Bytes> + Send + 'static,
 {
     match charge {
-        Some(charge) => Bytes::from_owner(Charged {
-            bytes,
-            _charge: charge,
-        }),
+        Some(charge) => charge.cover(bytes),
         // Without a charge there is nothing to end: no second allocation for it.
         None => bytes.into(),
     }

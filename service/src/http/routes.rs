@@ -114,6 +114,17 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Target<'a> {
     }
 }
 
+/// Parameters that the query of a route may have. Probes are answered whatever their callers add.
+#[must_use]
+pub const fn parameters(route: Route) -> &'static [&'static str] {
+    match route {
+        Route::SessionFrame => &["width", "height", "format", "quality"],
+        Route::BackgroundPut => &["tag"],
+        Route::BackgroundList => &["after", "limit"],
+        _ => &[],
+    }
+}
+
 /// Whether the route is answered while the service drains: probes are, work is not.
 #[must_use]
 pub fn is_probe(route: Route) -> bool {
@@ -186,5 +197,27 @@ mod tests {
         documented.sort();
         routed.sort();
         assert_eq!(documented, routed);
+    }
+
+    #[test]
+    fn the_openapi_document_names_the_parameters_that_are_known() {
+        let document: serde_json::Value =
+            serde_json::from_str(super::super::OPENAPI).expect("json");
+        for (method, path, route) in TABLE {
+            let of_path = &document["paths"][*path];
+            let of_both = [of_path, &of_path[method.to_lowercase()]];
+            let listed = of_both.map(|place| place["parameters"].as_array());
+            let mut documented: Vec<&str> = listed
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|parameter| parameter["in"] == "query")
+                .filter_map(|parameter| parameter["name"].as_str())
+                .collect();
+            documented.sort_unstable();
+            let mut known = parameters(*route).to_vec();
+            known.sort_unstable();
+            assert_eq!(documented, known, "{method} {path}");
+        }
     }
 }

@@ -162,11 +162,15 @@ impl Server {
         R: Future<Output = Answer> + Send + 'static,
     {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            self.metrics.shed_total.of(ShedReason::Connections).inc();
+            self.metrics
+                .http
+                .shed_total
+                .of(ShedReason::Connections)
+                .inc();
             self.refuse(stream);
             return;
         };
-        let gauge = self.counted.then(|| self.metrics.http_connections.clone());
+        let gauge = self.counted.then(|| self.metrics.http.connections.clone());
         let open = Open::new(gauge, permit);
         // Answers are small: waiting to fill a segment costs more than it saves. Failing to set it is harmless.
         drop(stream.set_nodelay(true));

@@ -10,7 +10,8 @@ use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use crate::flyweight::Entry;
 use crate::memory::budget::Purpose;
-use crate::sessions::{Crop, NO_FLYWEIGHT, Session, SessionId, View, ViewPatch};
+use crate::render::view::View;
+use crate::sessions::{NO_FLYWEIGHT, Session, SessionId, ViewPatch};
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -38,31 +39,27 @@ struct SwitchBody<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CropBody {
-    x: f32,
-    y: f32,
-    width: f32,
-    height: f32,
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ViewBody {
     crop: Option<CropBody>,
-    scale: Option<f32>,
-    uv_offset: Option<[f32; 2]>,
-    alpha: Option<f32>,
+    scale: Option<f64>,
+    uv_offset: Option<[f64; 2]>,
+    alpha: Option<f64>,
 }
 
 impl From<ViewBody> for ViewPatch {
     fn from(body: ViewBody) -> Self {
-        let crop = body.crop.map(|crop| Crop {
-            x: crop.x,
-            y: crop.y,
-            width: crop.width,
-            height: crop.height,
-        });
         Self {
-            crop,
+            crop: body
+                .crop
+                .map(|crop| [crop.x, crop.y, crop.width, crop.height]),
             scale: body.scale,
             uv_offset: body.uv_offset,
             alpha: body.alpha,
@@ -151,18 +148,14 @@ pub fn push_background(out: &mut Vec<u8>, service: &Service, flyweight: u32) {
 }
 
 fn push_view(out: &mut Vec<u8>, view: &View) {
-    let Crop {
-        x,
-        y,
-        width,
-        height,
-    } = view.crop();
-    let [u, v] = view.uv_offset();
-    let alpha = f32::from(view.alpha()) / 255.0;
+    let fractions = view.fractions();
+    // As f32, which holds them exactly and takes fewer digits to say so.
+    let [x, y, width, height] = fractions.crop.map(|value| value as f32);
+    let [u, v] = fractions.uv_offset.map(|value| value as f32);
+    let (scale, alpha) = (fractions.scale as f32, fractions.alpha as f32);
     let written = write!(
         out,
-        r#"{{"crop":{{"x":{x},"y":{y},"width":{width},"height":{height}}},"scale":{},"uv_offset":[{u},{v}],"alpha":{alpha}}}"#,
-        view.scale()
+        r#"{{"crop":{{"x":{x},"y":{y},"width":{width},"height":{height}}},"scale":{scale},"uv_offset":[{u},{v}],"alpha":{alpha}}}"#,
     );
     debug_assert!(written.is_ok(), "writing to memory does not fail");
 }

@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 use super::aside;
 use crate::failpoints;
 
+mod charge;
 mod purpose;
+pub use charge::Charge;
 pub use purpose::Purpose;
 
 /// Why a reservation was refused. Sizes in bytes.
@@ -314,11 +316,7 @@ impl Budget {
         bytes: u64,
     ) -> Result<Charge, ReserveError> {
         self.admit(purpose, bytes)?;
-        Ok(Charge {
-            budget: Arc::clone(self),
-            purpose,
-            bytes,
-        })
+        Ok(Charge::of(self, purpose, bytes))
     }
 
     /// Reserves without waiting. When it does not fit, the reclaimer is asked for what is lacking, but not on an async worker: there
@@ -330,11 +328,7 @@ impl Budget {
     ) -> Result<Charge, ReserveError> {
         self.admit_reclaiming(purpose, bytes)
             .inspect_err(|_| self.count_shed())?;
-        Ok(Charge {
-            budget: Arc::clone(self),
-            purpose,
-            bytes,
-        })
+        Ok(Charge::of(self, purpose, bytes))
     }
 
     /// Reserves, waiting up to `wait` for room; a pass of the reclaimer is not cut short by it. Cancel-safe: dropping the future
@@ -532,94 +526,6 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Bytes reserved for a purpose, given back on drop.
-#[must_use = "a dropped charge is given back at once"]
-#[derive(Debug)]
-pub struct Charge {
-    budget: Arc<Budget>,
-    purpose: Purpose,
-    bytes: u64,
-}
-
-impl Charge {
-    /// Bytes charged.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// What for.
-    pub fn purpose(&self) -> Purpose {
-        self.purpose
-    }
-
-    /// Grows (which may be refused, and then changes nothing) or gives a part back.
-    pub fn resize(&mut self, bytes: u64) -> Result<(), ReserveError> {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self
-                .budget
-                .admit_reclaiming(self.purpose, more)
-                .inspect_err(|_| self.budget.count_shed())?,
-            None => self.budget.release(self.purpose, self.bytes - bytes),
-        }
-        self.bytes = bytes;
-        Ok(())
-    }
-
-    /// Grows to `bytes`, waiting up to `wait` for room; a refusal changes nothing. Never shrinks.
-    pub async fn grow(&mut self, bytes: u64, wait: Duration) -> Result<(), ReserveError> {
-        let more = bytes.saturating_sub(self.bytes);
-        if more > 0 {
-            let more = self.budget.reserve(self.purpose, more, wait).await?;
-            self.merge(more);
-        }
-        Ok(())
-    }
-
-    /// Takes `bytes` of it (or all, if less) into a charge of its own.
-    pub fn split(&mut self, bytes: u64) -> Charge {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        Charge {
-            budget: Arc::clone(&self.budget),
-            purpose: self.purpose,
-            bytes,
-        }
-    }
-
-    /// Adds another charge of the same budget; it takes this one's purpose.
-    pub fn merge(&mut self, other: Charge) {
-        debug_assert!(
-            Arc::ptr_eq(&self.budget, &other.budget),
-            "charges of two budgets"
-        );
-        let mut other = other.transfer(self.purpose);
-        self.bytes += std::mem::take(&mut other.bytes);
-    }
-
-    /// The same bytes under another purpose. Never refused: nothing is allocated by it.
-    pub fn transfer(mut self, purpose: Purpose) -> Charge {
-        self.transfer_to(purpose);
-        self
-    }
-
-    /// The same in place.
-    pub fn transfer_to(&mut self, purpose: Purpose) {
-        if purpose != self.purpose {
-            let mut ledger = self.budget.ledger.lock();
-            ledger.sub(self.purpose, self.bytes);
-            ledger.add(purpose, self.bytes);
-            drop(ledger);
-            self.purpose = purpose;
-        }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.release(self.purpose, self.bytes);
     }
 }
 

@@ -42,7 +42,7 @@ pub enum HeapError {
     Refused(std::io::Error),
     /// The dump's file.
     #[error("heap dump: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// The dump is of another form than expected.
     #[error("the dump holds no {0}")]
     Format(&'static str),
@@ -75,9 +75,10 @@ impl Dump {
     }
 
     fn read(&self) -> Result<String, HeapError> {
-        let file = std::fs::File::open(&self.0)?;
+        let file = std::fs::File::open(&self.0).map_err(HeapError::Io)?;
         let mut text = String::new();
-        let read = file.take(DUMP_BYTES_MAX + 1).read_to_string(&mut text)?;
+        let mut file = file.take(DUMP_BYTES_MAX + 1);
+        let read = file.read_to_string(&mut text).map_err(HeapError::Io)?;
         if read as u64 > DUMP_BYTES_MAX {
             return Err(HeapError::TooLarge);
         }
@@ -100,7 +101,7 @@ pub fn profile() -> Result<Vec<u8>, HeapError> {
         return Err(HeapError::Off);
     }
     let _one = ONE.try_lock().ok_or(HeapError::Busy)?;
-    let dump = Dump::new(&std::env::temp_dir())?;
+    let dump = Dump::new(&std::env::temp_dir()).map_err(HeapError::Io)?;
     write_dump(&dump.0)?;
     let text = dump.read()?;
     let now = SystemTime::now()

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex};
 
 use super::arena::{self, AllocatorStats, Arena};
-use super::budget::{Budget, BudgetReport, Purpose};
-use super::cgroup::{Probe, ProbeError, Reading};
+use super::budget::{Budget, Purpose};
+use super::cgroup::{Probe, ProbeError};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
 use super::governor::{
@@ -21,7 +21,10 @@ use super::governor::{
 };
 
 mod config;
+mod reclaim;
+mod report;
 pub use config::{MemoryConfig, MemoryConfigError};
+pub use report::{MemoryReport, Passes, Reason, Snapshot, TransitionRecord};
 
 /// Transitions that are remembered for the report.
 const TRANSITIONS_KEPT: usize = 64;
@@ -45,122 +48,6 @@ pub struct Hooks {
     pub trim: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Returns the allocator's dirty pages to the kernel.
     pub purge: Box<dyn Fn() + Send + Sync>,
-}
-
-/// One change of state with its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransitionRecord {
-    /// Milliseconds since the Unix epoch.
-    pub at_unix_ms: u64,
-    /// Before.
-    pub from: State,
-    /// After.
-    pub to: State,
-    /// Pressure that caused it, in bytes.
-    pub pressure: u64,
-    /// Where that came from.
-    pub reason: Reason,
-}
-
-/// Why the state changed, as far as two samples a second apart tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The limit was lowered.
-    Limit,
-    /// What others use under the same limit grew, and more than ours.
-    Foreign,
-    /// Our own usage grew.
-    Own,
-    /// Pressure fell.
-    Relief,
-}
-
-impl Reason {
-    /// Its name in JSON and in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Limit => "limit_lowered",
-            Reason::Foreign => "foreign_growth",
-            Reason::Own => "own_growth",
-            Reason::Relief => "pressure_fell",
-        }
-    }
-
-    fn of(from: State, to: State, before: &Sample, now: &Sample) -> Self {
-        if to < from {
-            Reason::Relief
-        } else if now.limit < before.limit {
-            Reason::Limit
-        } else if now.foreign().saturating_sub(before.foreign())
-            > now.own.saturating_sub(before.own)
-        {
-            Reason::Foreign
-        } else {
-            Reason::Own
-        }
-    }
-}
-
-/// The passes of the reclaim thread, and how long they took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Passes {
-    /// Passes made.
-    pub count: u64,
-    /// Time of the last.
-    pub last: Duration,
-    /// Time of the longest: above the configured `fall`, the reaction bound promises too much.
-    pub longest: Duration,
-}
-
-/// The latest figures, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The kernel's.
-    pub reading: Reading,
-    /// The allocator's.
-    pub allocator: AllocatorStats,
-    /// Pixel arena by its own ledger.
-    pub arena_ledger: u64,
-    /// Pixel arena by the allocator's statistics.
-    pub arena_allocated: u64,
-    /// Entry of Elevated.
-    pub elevated: u64,
-    /// Entry of Critical.
-    pub critical: u64,
-    /// Untracked usage assumed.
-    pub baseline: u64,
-    /// Ceiling of the budget.
-    pub ceiling: u64,
-    /// State.
-    pub state: State,
-    /// Set on the sample that changed the state.
-    pub changed: Option<State>,
-}
-
-impl Snapshot {
-    /// Allocator's count of the pixel arena less its ledger.
-    pub fn drift(&self) -> i64 {
-        self.arena_allocated as i64 - self.arena_ledger as i64
-    }
-}
-
-/// Everything `/debug/memory` says about memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// Latest figures.
-    pub snapshot: Snapshot,
-    /// The books.
-    pub budget: BudgetReport,
-    /// Latest changes of state, oldest first.
-    pub transitions: Vec<TransitionRecord>,
-    /// Samples taken.
-    pub samples: u64,
-    /// Reclaim passes asked for.
-    pub reclaims: u64,
-    /// Reclaim passes made: several demands may be met by one.
-    pub passes: Passes,
-    /// Where the limit comes from.
-    pub source: String,
 }
 
 struct Shared {
@@ -240,7 +127,7 @@ impl Memory {
         };
         let sampling = Arc::clone(&shared);
         memory.spawn("memory-sampler", move || sampler.run(&sampling))?;
-        memory.spawn("memory-reclaim", move || reclaim_loop(&shared))?;
+        memory.spawn("memory-reclaim", move || reclaim::run(&shared))?;
         Ok(memory)
     }
 
@@ -485,7 +372,7 @@ impl Sampler {
             record_transition(shared, change, reason, sample);
         }
         if let Some(reclaim) = decision.reclaim {
-            post(shared, reclaim);
+            reclaim::post(shared, reclaim);
         }
         let limit = sample.limit as f64;
         self.snapshot.elevated = (limit * shared.config.governor.elevated) as u64;
@@ -509,17 +396,20 @@ impl Sampler {
             let bytes = books.by_purpose[*purpose as usize];
             shared
                 .metrics
-                .memory_budget_used_bytes
+                .budget
+                .used_bytes
                 .of(*label)
                 .set(bytes as i64);
         }
         shared
             .metrics
-            .memory_budget_waits_total
+            .budget
+            .waits_total
             .inc_by(books.waits - self.waits);
         shared
             .metrics
-            .memory_budget_shed_total
+            .budget
+            .shed_total
             .inc_by(books.sheds - self.sheds);
         (self.waits, self.sheds) = (books.waits, books.sheds);
     }
@@ -527,33 +417,36 @@ impl Sampler {
 
 fn publish(metrics: &Metrics, snapshot: &Snapshot) {
     let reading = &snapshot.reading;
-    metrics.memory_limit_bytes.set(reading.limit as i64);
-    metrics.memory_usage_bytes.set(reading.usage as i64);
-    metrics.memory_pressure_bytes.set(reading.pressure as i64);
-    metrics.memory_foreign_bytes.set(reading.foreign() as i64);
-    metrics.memory_rss_bytes.set(reading.rss as i64);
+    metrics.memory.limit_bytes.set(reading.limit as i64);
+    metrics.memory.usage_bytes.set(reading.usage as i64);
+    metrics.memory.pressure_bytes.set(reading.pressure as i64);
+    metrics.memory.foreign_bytes.set(reading.foreign() as i64);
+    metrics.memory.rss_bytes.set(reading.rss as i64);
     metrics
-        .memory_allocator_resident_bytes
+        .memory
+        .allocator_resident_bytes
         .set(snapshot.allocator.resident as i64);
     metrics
-        .memory_allocator_allocated_bytes
+        .memory
+        .allocator_allocated_bytes
         .set(snapshot.allocator.allocated as i64);
     metrics
-        .memory_watermark_bytes
+        .governor
+        .watermark_bytes
         .of(Watermark::Elevated)
         .set(snapshot.elevated as i64);
     metrics
-        .memory_watermark_bytes
+        .governor
+        .watermark_bytes
         .of(Watermark::Critical)
         .set(snapshot.critical as i64);
-    metrics
-        .memory_budget_ceiling_bytes
-        .set(snapshot.ceiling as i64);
-    metrics.memory_arena_drift_bytes.set(snapshot.drift());
-    metrics.governor_state.set(snapshot.state as i64);
+    metrics.budget.ceiling_bytes.set(snapshot.ceiling as i64);
+    metrics.memory.arena_drift_bytes.set(snapshot.drift());
+    metrics.governor.state.set(snapshot.state as i64);
     if let Some(entered) = snapshot.changed {
         metrics
-            .governor_transitions_total
+            .governor
+            .transitions_total
             .of(GovernorState::ALL[entered as usize])
             .inc();
     }
@@ -586,62 +479,6 @@ fn record_transition(shared: &Shared, change: Transition, reason: Reason, sample
         charged_bytes = sample.charged,
         "memory state changed"
     );
-}
-
-/// Hands a demand to the reclaim thread; demands that it has not taken yet are joined.
-fn post(shared: &Shared, reclaim: Reclaim) {
-    let mut slot = shared.mailbox.0.lock();
-    *slot = Some(match *slot {
-        Some(waiting) => Reclaim {
-            to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
-            purge: waiting.purge || reclaim.purge,
-        },
-        None => reclaim,
-    });
-    drop(slot);
-    shared.reclaims.fetch_add(1, Ordering::Relaxed);
-    shared.mailbox.1.notify_one();
-}
-
-fn reclaim_loop(shared: &Shared) {
-    loop {
-        let mut slot = shared.mailbox.0.lock();
-        let demand = loop {
-            if shared.stop.load(Ordering::SeqCst) {
-                return;
-            }
-            match slot.take() {
-                Some(demand) => break demand,
-                None => shared.mailbox.1.wait(&mut slot),
-            }
-        };
-        drop(slot);
-        let started = Instant::now();
-        // Idle blocks first: they cost nobody anything, and with luck no texture has to go.
-        (shared.hooks.trim)();
-        (shared.hooks.shrink)(demand.to_bytes);
-        (shared.hooks.trim)();
-        if demand.purge {
-            (shared.hooks.purge)();
-        }
-        note_pass(shared, started.elapsed());
-    }
-}
-
-fn note_pass(shared: &Shared, took: Duration) {
-    let mut passes = shared.passes.lock();
-    let first_slow = took > shared.config.fall && passes.longest <= shared.config.fall;
-    passes.count += 1;
-    passes.last = took;
-    passes.longest = passes.longest.max(took);
-    drop(passes);
-    if first_slow {
-        tracing::warn!(
-            took_ms = took.as_secs_f64() * 1e3,
-            fall_ms = shared.config.fall.as_secs_f64() * 1e3,
-            "giving memory back took longer than the reaction bound assumes"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub mod cpu;
 pub mod view;
 
 pub use cpu::CpuRenderer;
-pub use view::{View, ViewError, ViewTransform};
+pub use view::ViewTransform;
 
 use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
 

@@ -1,7 +1,7 @@
 //! The extrinsic state of a session as geometry: which part of a picture is looked at.
 //!
-//! [`View`] is what a session stores, in fractions of any picture; [`ViewTransform`] is the same for one picture size.
-//! Both are integers: no float reaches the sampling.
+//! [`View`] is what a session has, in fractions of any picture; [`ViewTransform`] is the same for one picture size.
+//! Both are integers: no float reaches the sampling. [`Fractions`] is a view in the numbers that people write.
 
 use crate::codec::pixels::Size;
 
@@ -11,24 +11,37 @@ pub const ONE: u32 = 1 << 16;
 /// Smallest and largest zoom, 16.16.
 pub const SCALE: std::ops::RangeInclusive<u32> = ONE / 16..=ONE * 16;
 
-/// By how much a crop's end may exceed the picture before it is an error: quantised numbers come back rounded.
-const SLACK: f64 = 1.0 / 32_768.0;
+/// By how much a crop's end may exceed the picture before it is an error: decimals are rounded.
+const SLACK: f64 = 1.0 / ONE as f64;
 
 /// Why numbers are not a view.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ViewError {
     /// The crop is empty or reaches outside of the picture.
-    #[error("crop must lie within 0..1 and have an area")]
+    #[error("crop must lie within 0 to 1 and must not be empty")]
     Crop,
     /// The zoom is out of range or not a number.
-    #[error("scale must be between 0.0625 and 16")]
+    #[error("scale must lie within 0.0625 and 16")]
     Scale,
     /// The offset is out of range or not a number.
-    #[error("uv_offset must be between -1 and 1")]
+    #[error("uv_offset must lie within -1 and 1")]
     UvOffset,
     /// The opacity is out of range or not a number.
-    #[error("alpha must be between 0 and 1")]
+    #[error("alpha must lie within 0 and 1")]
     Alpha,
+}
+
+/// A view in fractions and factors; a [`View`] holds them in 1/65536, and its opacity in 1/255.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fractions {
+    /// Left and upper edge, width and height of the crop, as fractions of the picture.
+    pub crop: [f64; 4],
+    /// Zoom about the middle of the crop, 1/16 to 16.
+    pub scale: f64,
+    /// Moves the window by this fraction of the picture, right and down, -1 to 1.
+    pub uv_offset: [f64; 2],
+    /// Opacity, 0 to 1.
+    pub alpha: f64,
 }
 
 /// What a session sees of its background, whatever the size of that. All in 16.16 fixed point.
@@ -59,16 +72,22 @@ impl Default for View {
 }
 
 impl View {
-    /// A view from fractions: `crop` is x, y, width, height in 0..1.
-    pub fn from_fractions(
-        crop: [f64; 4],
-        scale: f64,
-        uv_offset: [f64; 2],
-        alpha: f64,
-    ) -> Result<Self, ViewError> {
+    /// The view nearest to these fractions.
+    ///
+    /// # Errors
+    /// The first value outside of its range, and a crop that would be rounded to nothing.
+    pub fn from_fractions(fractions: &Fractions) -> Result<Self, ViewError> {
+        let &Fractions {
+            crop,
+            scale,
+            uv_offset,
+            alpha,
+        } = fractions;
+        let fixed = |v: f64| (v * f64::from(ONE)).round() as u32;
         let [x, y, width, height] = crop;
-        let inside =
-            |at: f64, len: f64| (0.0..1.0).contains(&at) && len > 0.0 && at + len <= 1.0 + SLACK;
+        let inside = |at: f64, len: f64| {
+            (0.0..1.0).contains(&at) && len > 0.0 && fixed(len) > 0 && at + len <= 1.0 + SLACK
+        };
         if !inside(x, width) || !inside(y, height) {
             return Err(ViewError::Crop);
         }
@@ -81,7 +100,6 @@ impl View {
         if !(0.0..=1.0).contains(&alpha) {
             return Err(ViewError::Alpha);
         }
-        let fixed = |v: f64| (v * f64::from(ONE)).round() as u32;
         let view = Self {
             crop_origin: [fixed(x), fixed(y)],
             crop_size: [fixed(width), fixed(height)],
@@ -90,6 +108,18 @@ impl View {
             alpha: (alpha * 255.0).round() as u8,
         };
         Ok(view.clamped())
+    }
+
+    /// The same in fractions, exact but for the opacity: [`View::from_fractions`] gives this view again.
+    pub fn fractions(&self) -> Fractions {
+        let fraction = |fixed: u32| f64::from(fixed) / f64::from(ONE);
+        let ([x, y], [width, height]) = (self.crop_origin, self.crop_size);
+        Fractions {
+            crop: [x, y, width, height].map(fraction),
+            scale: fraction(self.scale),
+            uv_offset: self.uv_offset.map(|v| f64::from(v) / f64::from(ONE)),
+            alpha: f64::from(self.alpha) / 255.0,
+        }
     }
 
     /// The nearest view whose numbers are in range. Stored or received integers go through this.
@@ -158,6 +188,12 @@ mod tests {
     use super::*;
 
     const PX: i64 = 1 << 16;
+    const WHOLE: Fractions = Fractions {
+        crop: [0.0, 0.0, 1.0, 1.0],
+        scale: 1.0,
+        uv_offset: [0.0; 2],
+        alpha: 1.0,
+    };
 
     #[test]
     fn the_default_view_is_the_whole_picture() {
@@ -176,15 +212,41 @@ mod tests {
                 length: 1080 * PX
             }
         );
-        assert_eq!(
-            View::from_fractions([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 0.0], 1.0),
-            Ok(View::default())
-        );
+        assert_eq!(View::from_fractions(&WHOLE), Ok(View::default()));
+    }
+
+    #[test]
+    fn a_view_comes_back_from_its_fractions() {
+        for view in [
+            View::default(),
+            View {
+                crop_origin: [0, ONE - 1],
+                crop_size: [ONE, 1],
+                scale: *SCALE.start(),
+                uv_offset: [-(ONE as i32), ONE as i32],
+                alpha: 0,
+            },
+            View {
+                crop_origin: [12_345, 1],
+                crop_size: [54_321 - 12_345, ONE - 1],
+                scale: *SCALE.end() - 1,
+                uv_offset: [-7, 40_000],
+                alpha: 128,
+            },
+        ] {
+            assert_eq!(View::from_fractions(&view.fractions()), Ok(view));
+        }
     }
 
     #[test]
     fn crop_scale_and_offset_move_the_window() {
-        let view = View::from_fractions([0.5, 0.25, 0.5, 0.5], 2.0, [0.125, -0.25], 0.5).unwrap();
+        let view = View::from_fractions(&Fractions {
+            crop: [0.5, 0.25, 0.5, 0.5],
+            scale: 2.0,
+            uv_offset: [0.125, -0.25],
+            alpha: 0.5,
+        })
+        .unwrap();
         let t = view.transform(Size::new(800, 400));
         assert_eq!(
             t.x,
@@ -231,34 +293,30 @@ mod tests {
 
     #[test]
     fn bad_fractions_are_named() {
-        let f = View::from_fractions;
-        assert_eq!(
-            f([0.0, 0.0, 0.0, 1.0], 1.0, [0.0; 2], 1.0),
-            Err(ViewError::Crop)
-        );
-        assert_eq!(
-            f([0.6, 0.0, 0.5, 1.0], 1.0, [0.0; 2], 1.0),
-            Err(ViewError::Crop)
-        );
-        assert_eq!(
-            f([0.0, f64::NAN, 1.0, 1.0], 1.0, [0.0; 2], 1.0),
-            Err(ViewError::Crop)
-        );
-        assert_eq!(
-            f([0.0, 0.0, 1.0, 1.0], 0.0, [0.0; 2], 1.0),
-            Err(ViewError::Scale)
-        );
-        assert_eq!(
-            f([0.0, 0.0, 1.0, 1.0], f64::NAN, [0.0; 2], 1.0),
-            Err(ViewError::Scale)
-        );
-        assert_eq!(
-            f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0, 1.5], 1.0),
-            Err(ViewError::UvOffset)
-        );
-        assert_eq!(
-            f([0.0, 0.0, 1.0, 1.0], 1.0, [0.0; 2], 1.01),
-            Err(ViewError::Alpha)
-        );
+        let refused = |fractions| View::from_fractions(&fractions).err();
+        for crop in [
+            [0.0, 0.0, 0.0, 1.0],
+            [0.0, 0.0, 1.0, 1e-7],
+            [0.6, 0.0, 0.5, 1.0],
+            [-0.1, 0.0, 0.5, 1.0],
+            [0.0, f64::NAN, 1.0, 1.0],
+        ] {
+            let bad = Fractions { crop, ..WHOLE };
+            assert_eq!(refused(bad), Some(ViewError::Crop), "{crop:?}");
+        }
+        for scale in [0.0, 16.1, f64::NAN] {
+            let bad = Fractions { scale, ..WHOLE };
+            assert_eq!(refused(bad), Some(ViewError::Scale), "{scale}");
+        }
+        let bad = Fractions {
+            uv_offset: [0.0, 1.5],
+            ..WHOLE
+        };
+        assert_eq!(refused(bad), Some(ViewError::UvOffset));
+        let bad = Fractions {
+            alpha: 1.01,
+            ..WHOLE
+        };
+        assert_eq!(refused(bad), Some(ViewError::Alpha));
     }
 }

@@ -11,11 +11,12 @@ pub mod view;
 use crate::failpoints;
 use crate::memory::budget::{Budget, Charge, Purpose};
 use crate::metrics::Metrics;
+use crate::render::view::{View, ViewError};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-pub use view::{Crop, View, ViewError, ViewPatch};
+pub use view::ViewPatch;
 
 /// Flyweight number of a session without a background.
 pub const NO_FLYWEIGHT: u32 = u32::MAX;
@@ -187,7 +188,8 @@ impl Sessions {
     pub fn new(config: SessionsConfig, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let chunks = (config.sessions_max as usize).div_ceil(CHUNK_RECORDS);
         metrics
-            .sessions_capacity
+            .sessions
+            .capacity
             .set(i64::from(config.sessions_max));
         Self {
             config,
@@ -208,7 +210,7 @@ impl Sessions {
     /// Sessions alive.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.metrics.sessions.get().unsigned_abs()
+        self.metrics.sessions.live.get().unsigned_abs()
     }
 
     /// Sessions that the configuration allows.
@@ -217,10 +219,11 @@ impl Sessions {
         self.config.sessions_max
     }
 
-    /// Bytes that one session costs, its share of the index of chunks included.
+    /// Bytes that the budget holds for the table, for each session alive; `None` without any. Chunks stay when sessions end.
     #[must_use]
-    pub const fn bytes_per_session() -> usize {
-        size_of::<Record>() + size_of::<OnceLock<Chunk>>().div_ceil(CHUNK_RECORDS)
+    pub fn bytes_per_session(&self) -> Option<f64> {
+        let (held, count) = (self.budget.used_by(Purpose::Sessions), self.count());
+        (count > 0).then(|| held as f64 / count as f64)
     }
 
     fn seconds(&self) -> u32 {
@@ -364,7 +367,7 @@ impl Sessions {
         record.next_free.store(free.head, Ordering::Relaxed);
         free.head = id.slot();
         drop(free);
-        self.metrics.sessions.dec();
+        self.metrics.sessions.live.dec();
         Ok(word as u32)
     }
 
@@ -430,10 +433,7 @@ impl Sessions {
         let (record, _) = self.live(id, tenant)?;
         let view = {
             let _reading = self.stripe(id.slot()).read();
-            View::from_words([
-                record.crop.load(Ordering::Relaxed),
-                record.rest.load(Ordering::Relaxed),
-            ])
+            record.view()
         };
         // A seqlock's reader: each load acquires, so that a value of the slot's next life brings with it that the word
         // has changed, and the word is read after all of them. Relaxed loads may sink below it on a weak machine.
@@ -481,22 +481,26 @@ impl Sessions {
     ) -> Result<Result<View, ViewError>, SessionError> {
         let _writing = self.stripe(id.slot()).write();
         let (record, _) = self.live(id, tenant)?;
-        let view = View::from_words([
-            record.crop.load(Ordering::Relaxed),
-            record.rest.load(Ordering::Relaxed),
-        ]);
-        let patched = match view.patched(patch) {
-            Ok(patched) => patched,
-            Err(error) => return Ok(Err(error)),
-        };
-        record.store_view(patched);
-        Ok(Ok(patched))
+        let patched = patch.apply(&record.view());
+        if let Ok(view) = &patched {
+            record.store_view(view);
+        }
+        Ok(patched)
     }
 }
 
 impl Record {
-    fn store_view(&self, view: View) {
-        let [crop, rest] = view.to_words();
+    /// Under the slot's stripe.
+    fn view(&self) -> View {
+        view::from_words([
+            self.crop.load(Ordering::Relaxed),
+            self.rest.load(Ordering::Relaxed),
+        ])
+    }
+
+    /// Under the slot's stripe, for writing.
+    fn store_view(&self, view: &View) {
+        let [crop, rest] = view::to_words(view);
         self.crop.store(crop, Ordering::Relaxed);
         self.rest.store(rest, Ordering::Relaxed);
     }
@@ -527,7 +531,7 @@ impl Creation<'_> {
             debug_assert!(generation & 1 == 1, "live generations are odd");
             // The lock orders the view. Each other field is released: who sees it of this life sees too that the word
             // has left the previous one (see `read`). One fence before them would do, and be easier to lose.
-            record.store_view(View::default());
+            record.store_view(&View::default());
             record.user.store(user, Ordering::Release);
             record.tenant.store(self.tenant.0, Ordering::Release);
             record.switches.store(0, Ordering::Release);
@@ -543,7 +547,7 @@ impl Creation<'_> {
 
 impl Drop for Creation<'_> {
     fn drop(&mut self) {
-        self.table.metrics.sessions.inc_by(self.created);
+        self.table.metrics.sessions.live.inc_by(self.created);
     }
 }
 

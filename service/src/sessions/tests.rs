@@ -28,19 +28,17 @@ fn table(sessions_max: u32) -> Sessions {
 
 #[test]
 fn a_session_costs_at_most_64_bytes_all_in() {
-    assert!(
-        Sessions::bytes_per_session() <= 64,
-        "{} bytes",
-        Sessions::bytes_per_session()
-    );
     let (budget, table) = table_in(200_000, 1 << 30);
+    assert_eq!(table.bytes_per_session(), None);
     let mut creation = table.creation(OURS, None);
     for user in 0..200_000 {
         creation.create(user, NO_FLYWEIGHT).expect("fits");
     }
     drop(creation);
     assert_eq!(table.count(), 200_000);
-    assert!(budget.used_by(Purpose::Sessions) <= 64 * 200_000);
+    let held = budget.used_by(Purpose::Sessions);
+    assert_eq!(table.bytes_per_session(), Some(held as f64 / 200_000.0));
+    assert!(held <= 64 * 200_000, "{held} bytes");
 }
 
 #[test]
@@ -99,7 +97,13 @@ fn a_new_life_starts_with_a_fresh_view_and_counter() {
         alpha: Some(0.25),
         ..ViewPatch::default()
     };
-    assert!(matches!(table.patch_view(id, OURS, &patch), Ok(Ok(view)) if view.alpha() == 64));
+    assert!(matches!(table.patch_view(id, OURS, &patch), Ok(Ok(view)) if view.alpha == 64));
+    let bad = ViewPatch {
+        scale: Some(99.0),
+        ..ViewPatch::default()
+    };
+    assert_eq!(table.patch_view(id, OURS, &bad), Ok(Err(ViewError::Scale)));
+    assert_eq!(table.read(id, OURS).expect("live").view.alpha, 64);
     assert_eq!(
         table.patch_view(id, THEIRS, &patch),
         Err(SessionError::NotFound)

@@ -1,252 +1,146 @@
-//! The extrinsic state of a session: how it looks at its background. Quantised, so that it is exact and 16 bytes.
-//!
-//! Crop edges are 16-bit fractions of the picture, scale is fixed point with 8 fractional bits, the offset is a signed
-//! 15-bit fraction and alpha has 8 bits. What these numbers do to pixels is `render`'s business.
+//! How a session's view is changed in part, and kept in two words of its record. What a view is stands in `render::view`.
 
-/// One of the values lies outside its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ViewError {
-    /// Not inside the picture, or empty.
-    #[error("crop must lie within 0 to 1 and must not be empty")]
-    Crop,
-    /// Outside of 1/16 to 16.
-    #[error("scale must lie within 0.0625 and 16")]
-    Scale,
-    /// Outside of -1 to 1.
-    #[error("uv_offset must lie within -1 and 1")]
-    UvOffset,
-    /// Outside of 0 to 1.
-    #[error("alpha must lie within 0 and 1")]
-    Alpha,
-}
+use crate::render::view::{ONE, View, ViewError};
 
-/// Part of the picture that is shown, as fractions of its width and height.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Crop {
-    /// Left edge.
-    pub x: f32,
-    /// Upper edge.
-    pub y: f32,
-    /// Width.
-    pub width: f32,
-    /// Height.
-    pub height: f32,
-}
-
-/// A change of some of a view's values.
+/// A change of some of a view's values, in the numbers of [`crate::render::view::Fractions`].
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ViewPatch {
-    /// New crop.
-    pub crop: Option<Crop>,
-    /// New magnification.
-    pub scale: Option<f32>,
+    /// New crop: left and upper edge, width and height.
+    pub crop: Option<[f64; 4]>,
+    /// New zoom.
+    pub scale: Option<f64>,
     /// New offset.
-    pub uv_offset: Option<[f32; 2]>,
+    pub uv_offset: Option<[f64; 2]>,
     /// New opacity.
-    pub alpha: Option<f32>,
+    pub alpha: Option<f64>,
 }
 
-/// A quantised view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    crop: [u16; 4],
-    scale: u16,
-    uv_offset: [i16; 2],
-    alpha: u8,
-}
-
-const FRACTION: f32 = 65_535.0;
-const OFFSET: f32 = 32_767.0;
-const SCALE_ONE: f32 = 256.0;
-const SCALE_MIN: f32 = 1.0 / 16.0;
-const SCALE_MAX: f32 = 16.0;
-/// What rounding of decimal input may exceed an edge by.
-const SLACK: f32 = 1.0 / FRACTION;
-
-impl Default for View {
-    /// The whole picture, unscaled, opaque.
-    fn default() -> Self {
-        Self {
-            crop: [0, 0, u16::MAX, u16::MAX],
-            scale: SCALE_ONE as u16,
-            uv_offset: [0, 0],
-            alpha: u8::MAX,
-        }
-    }
-}
-
-fn fraction(value: f32) -> u16 {
-    (value.clamp(0.0, 1.0) * FRACTION).round() as u16
-}
-
-fn quantise_crop(crop: Crop) -> Result<[u16; 4], ViewError> {
-    let inside =
-        |start: f32, length: f32| start >= 0.0 && length > 0.0 && start + length <= 1.0 + SLACK;
-    if !inside(crop.x, crop.width) || !inside(crop.y, crop.height) {
-        return Err(ViewError::Crop);
-    }
-    let (x, y) = (fraction(crop.x), fraction(crop.y));
-    let width = fraction(crop.width).min(u16::MAX - x);
-    let height = fraction(crop.height).min(u16::MAX - y);
-    if width == 0 || height == 0 {
-        Err(ViewError::Crop)
-    } else {
-        Ok([x, y, width, height])
-    }
-}
-
-impl View {
-    /// This view with a patch applied.
+impl ViewPatch {
+    /// `view` with these values in place of its own.
     ///
     /// # Errors
     /// The first value outside its range; nothing is applied then.
-    pub fn patched(mut self, patch: &ViewPatch) -> Result<Self, ViewError> {
-        if let Some(crop) = patch.crop {
-            self.crop = quantise_crop(crop)?;
-        }
-        if let Some(scale) = patch.scale {
-            if !(SCALE_MIN..=SCALE_MAX).contains(&scale) {
-                return Err(ViewError::Scale);
-            }
-            self.scale = (scale * SCALE_ONE).round() as u16;
-        }
-        if let Some(offset) = patch.uv_offset {
-            if offset.iter().any(|value| !(-1.0..=1.0).contains(value)) {
-                return Err(ViewError::UvOffset);
-            }
-            self.uv_offset = offset.map(|value| (value * OFFSET).round() as i16);
-        }
-        if let Some(alpha) = patch.alpha {
-            if !(0.0..=1.0).contains(&alpha) {
-                return Err(ViewError::Alpha);
-            }
-            self.alpha = (alpha * 255.0).round() as u8;
-        }
-        Ok(self)
+    pub fn apply(&self, view: &View) -> Result<View, ViewError> {
+        let mut fractions = view.fractions();
+        fractions.crop = self.crop.unwrap_or(fractions.crop);
+        fractions.scale = self.scale.unwrap_or(fractions.scale);
+        fractions.uv_offset = self.uv_offset.unwrap_or(fractions.uv_offset);
+        fractions.alpha = self.alpha.unwrap_or(fractions.alpha);
+        View::from_fractions(&fractions)
     }
+}
 
-    /// Part of the picture that is shown.
-    #[must_use]
-    pub fn crop(&self) -> Crop {
-        let [x, y, width, height] = self.crop.map(|value| f32::from(value) / FRACTION);
-        Crop {
-            x,
-            y,
-            width,
-            height,
-        }
-    }
+/// Bits of a zoom, which is at least 1 and at most 2²⁰: one less is kept.
+const SCALE_BITS: u32 = 20;
+/// Bits of an offset, which is moved up by [`ONE`].
+const OFFSET_BITS: u32 = 18;
 
-    /// Magnification.
-    #[must_use]
-    pub fn scale(&self) -> f32 {
-        f32::from(self.scale) / SCALE_ONE
-    }
+/// The two words that a record keeps: the crop in 4 × 16 bits, its sides one less than they are, and the rest. Both are full.
+pub(super) fn to_words(view: &View) -> [u64; 2] {
+    let view = view.clamped();
+    let [x, y] = view.crop_origin.map(u64::from);
+    let [width, height] = view.crop_size.map(|side| u64::from(side - 1));
+    let [u, v] = view
+        .uv_offset
+        .map(|offset| u64::from((offset + ONE as i32) as u32));
+    let crop = x | y << 16 | width << 32 | height << 48;
+    let rest = u64::from(view.scale - 1)
+        | u << SCALE_BITS
+        | v << (SCALE_BITS + OFFSET_BITS)
+        | u64::from(view.alpha) << (SCALE_BITS + 2 * OFFSET_BITS);
+    [crop, rest]
+}
 
-    /// Offset in fractions of the picture.
-    #[must_use]
-    pub fn uv_offset(&self) -> [f32; 2] {
-        self.uv_offset.map(|value| f32::from(value) / OFFSET)
-    }
-
-    /// Opacity, 255 is opaque.
-    #[must_use]
-    pub fn alpha(&self) -> u8 {
-        self.alpha
-    }
-
-    /// The two words that a record stores.
-    pub(super) fn to_words(self) -> [u64; 2] {
-        let [x, y, width, height] = self.crop.map(u64::from);
-        let [u, v] = self.uv_offset.map(|value| u64::from(value as u16));
-        let crop = x | y << 16 | width << 32 | height << 48;
-        let rest = u64::from(self.scale) | u << 16 | v << 32 | u64::from(self.alpha) << 48;
-        [crop, rest]
-    }
-
-    pub(super) fn from_words([crop, rest]: [u64; 2]) -> Self {
-        let part = |word: u64, at: u32| (word >> at) as u16;
-        Self {
-            crop: [
-                part(crop, 0),
-                part(crop, 16),
-                part(crop, 32),
-                part(crop, 48),
-            ],
-            scale: part(rest, 0),
-            uv_offset: [part(rest, 16) as i16, part(rest, 32) as i16],
-            alpha: part(rest, 48) as u8,
-        }
+/// The view that [`to_words`] made these of.
+pub(super) fn from_words([crop, rest]: [u64; 2]) -> View {
+    let part = |word: u64, at: u32, bits: u32| (word >> at) as u32 & ((1 << bits) - 1);
+    let offset = |at: u32| part(rest, at, OFFSET_BITS) as i32 - ONE as i32;
+    View {
+        crop_origin: [part(crop, 0, 16), part(crop, 16, 16)],
+        crop_size: [part(crop, 32, 16) + 1, part(crop, 48, 16) + 1],
+        scale: part(rest, 0, SCALE_BITS) + 1,
+        uv_offset: [offset(SCALE_BITS), offset(SCALE_BITS + OFFSET_BITS)],
+        alpha: (rest >> (SCALE_BITS + 2 * OFFSET_BITS)) as u8,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::view::SCALE;
+    use proptest::prelude::*;
 
-    #[test]
-    fn words_keep_every_value() {
-        let patch = ViewPatch {
-            crop: Some(Crop {
-                x: 0.1,
-                y: 0.2,
-                width: 0.5,
-                height: 0.8,
-            }),
-            scale: Some(1.5),
-            uv_offset: Some([-0.25, 1.0]),
-            alpha: Some(0.5),
-        };
-        let view = View::default().patched(&patch).expect("in range");
-        assert_eq!(View::from_words(view.to_words()), view);
-        assert!((view.crop().height - 0.8).abs() < 1e-4);
-        assert!((view.uv_offset()[0] + 0.25).abs() < 1e-4);
-        assert_eq!((view.scale(), view.alpha()), (1.5, 128));
+    fn views() -> impl Strategy<Value = View> {
+        let one = ONE as i32;
+        let origins = [0..ONE, 0..ONE];
+        let sizes = [1..=ONE, 1..=ONE];
+        let offsets = [-one..=one, -one..=one];
+        let parts = (origins, sizes, SCALE, offsets, any::<u8>());
+        parts.prop_map(|(crop_origin, crop_size, scale, uv_offset, alpha)| {
+            let view = View {
+                crop_origin,
+                crop_size,
+                scale,
+                uv_offset,
+                alpha,
+            };
+            view.clamped()
+        })
     }
 
-    #[test]
-    fn refuses_what_is_out_of_range_or_not_a_number() {
-        let crop = |x, width| ViewPatch {
-            crop: Some(Crop {
-                x,
-                y: 0.0,
-                width,
-                height: 1.0,
-            }),
-            ..Default::default()
-        };
-        for bad in [
-            crop(-0.1, 0.5),
-            crop(0.6, 0.5),
-            crop(0.0, 0.0),
-            crop(f32::NAN, 0.5),
-            crop(0.0, 1e-7),
-        ] {
-            assert_eq!(View::default().patched(&bad), Err(ViewError::Crop));
+    proptest! {
+        #[test]
+        fn words_keep_every_view(view in views()) {
+            prop_assert_eq!(from_words(to_words(&view)), view);
         }
-        let scale = ViewPatch {
-            scale: Some(f32::NAN),
-            ..Default::default()
-        };
-        assert_eq!(View::default().patched(&scale), Err(ViewError::Scale));
-        let alpha = ViewPatch {
-            alpha: Some(1.1),
-            ..Default::default()
-        };
-        assert_eq!(View::default().patched(&alpha), Err(ViewError::Alpha));
+
+        #[test]
+        fn an_empty_patch_changes_nothing(view in views()) {
+            prop_assert_eq!(ViewPatch::default().apply(&view), Ok(view));
+        }
     }
 
     #[test]
-    fn the_whole_picture_is_exact() {
-        let whole = ViewPatch {
-            crop: Some(Crop {
-                x: 0.0,
-                y: 0.0,
-                width: 1.0,
-                height: 1.0,
-            }),
-            ..Default::default()
+    fn words_keep_the_ends_of_every_range() {
+        let one = ONE as i32;
+        let least = View {
+            crop_origin: [0, ONE - 1],
+            crop_size: [ONE, 1],
+            scale: *SCALE.start(),
+            uv_offset: [-one, one],
+            alpha: 0,
         };
-        assert_eq!(View::default().patched(&whole), Ok(View::default()));
+        let most = View {
+            crop_origin: [ONE - 1, 0],
+            crop_size: [1, ONE],
+            scale: *SCALE.end(),
+            uv_offset: [one, -one],
+            alpha: 255,
+        };
+        for view in [least, most, View::default()] {
+            assert_eq!(from_words(to_words(&view)), view);
+        }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names_or_nothing() {
+        let patch = ViewPatch {
+            scale: Some(1.5),
+            alpha: Some(0.5),
+            ..ViewPatch::default()
+        };
+        let patched = patch.apply(&View::default());
+        let expected = View {
+            scale: ONE * 3 / 2,
+            alpha: 128,
+            ..View::default()
+        };
+        assert_eq!(patched, Ok(expected));
+        let half_bad = ViewPatch {
+            scale: Some(2.0),
+            uv_offset: Some([0.0, f64::NAN]),
+            ..ViewPatch::default()
+        };
+        assert_eq!(half_bad.apply(&expected), Err(ViewError::UvOffset));
     }
 }

@@ -1,24 +1,25 @@
-//! Textures on their way to the archive and back: what counts as freed, who gets them back, and what faults come to.
+//! Textures on their way to the archive: what counts as freed, who gets them back, and what is written.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::eviction::large;
 use super::*;
 use crate::flyweight::archiver::Archiver;
-use crate::metrics::{ArchiveRead, ArchiveRemoval, ArchiveWrite};
+use crate::metrics::{ArchiveRead, ArchiveWrite};
 use crate::store::archive::{Archive, ArchiveConfig};
 
 /// Room for all textures of these tests.
-const AMPLE: u64 = 64 * MIB;
+pub(super) const AMPLE: u64 = 64 * MIB;
 /// Bytes of one texture's file.
-const FILE: u64 = TEXTURE + 4096;
+pub(super) const FILE: u64 = TEXTURE + 4096;
 
 fn archive_dir(dir: &tempfile::TempDir) -> PathBuf {
     dir.path().join("archive")
 }
 
 /// Room for exactly `textures` textures, and behind them an archive. The queue has room for two.
-fn archived_in(
+pub(super) fn archived_in(
     dir: tempfile::TempDir,
     config: FlyweightsConfig,
     textures: u64,
@@ -49,7 +50,7 @@ fn archived_in(
     }
 }
 
-fn slow_to_give_up() -> FlyweightsConfig {
+pub(super) fn slow_to_give_up() -> FlyweightsConfig {
     FlyweightsConfig {
         archiving: ArchivingConfig {
             queue_bytes_max: 2 * TEXTURE,
@@ -60,40 +61,40 @@ fn slow_to_give_up() -> FlyweightsConfig {
     }
 }
 
-fn archived(textures: u64) -> World {
+pub(super) fn archived(textures: u64) -> World {
     let dir = tempfile::tempdir().expect("directory");
     archived_in(dir, slow_to_give_up(), textures, AMPLE)
 }
 
 impl World {
-    fn archiver(&self) -> Arc<Archiver> {
+    pub(super) fn archiver(&self) -> Arc<Archiver> {
         let archiver = self.flyweights.residents.archiver.read();
         Arc::clone(archiver.as_ref().expect("an archive"))
     }
 
-    fn archive(&self) -> Arc<Archive> {
+    pub(super) fn archive(&self) -> Arc<Archive> {
         let archive = self.flyweights.loader.store.archive();
         Arc::clone(archive.expect("an archive"))
     }
 
-    fn reads(&self, result: ArchiveRead) -> u64 {
-        self.metrics.archive_reads_total.of(result).get()
+    pub(super) fn reads(&self, result: ArchiveRead) -> u64 {
+        self.metrics.archive.reads_total.of(result).get()
     }
 
-    fn writes(&self, result: ArchiveWrite) -> u64 {
-        self.metrics.archive_writes_total.of(result).get()
+    pub(super) fn writes(&self, result: ArchiveWrite) -> u64 {
+        self.metrics.archive.writes_total.of(result).get()
     }
 
-    fn queued(&self) -> i64 {
-        self.metrics.archive_queue_textures.get()
+    pub(super) fn queued(&self) -> i64 {
+        self.metrics.archive.queue_textures.get()
     }
 
-    fn evicted(&self, reason: EvictionReason) -> u64 {
-        self.metrics.flyweight_evictions_total.of(reason).get()
+    pub(super) fn evicted(&self, reason: EvictionReason) -> u64 {
+        self.metrics.flyweight.evictions_total.of(reason).get()
     }
 
     /// Has the textures of `indices` archived and evicted.
-    async fn archive_all(&self, indices: &[u32]) {
+    pub(super) async fn archive_all(&self, indices: &[u32]) {
         for &index in indices {
             let slot = self.flyweights.catalogue.slot(index).expect("slot");
             drop(self.lease(index).await.expect("lease"));
@@ -104,7 +105,7 @@ impl World {
     }
 
     /// The file of a background's present version in the archive.
-    fn archive_file(&self, index: u32) -> PathBuf {
+    pub(super) fn archive_file(&self, index: u32) -> PathBuf {
         let identity = self.flyweights.identity(index).expect("live");
         let stored = &identity.stored;
         archive_dir(&self.dir).join(format!(
@@ -114,7 +115,7 @@ impl World {
     }
 
     /// Nothing is held, by whatever count.
-    fn is_empty_at_the_end(&self) {
+    pub(super) fn is_empty_at_the_end(&self) {
         self.archiver().settle();
         self.flyweights.shrink_to(0);
         assert_eq!(
@@ -122,7 +123,7 @@ impl World {
                 self.flyweights.resident(),
                 self.flyweights.pinned_bytes(),
                 self.queued(),
-                self.metrics.archive_queue_bytes.get()
+                self.metrics.archive.queue_bytes.get()
             ),
             (0, 0, 0, 0)
         );
@@ -130,45 +131,6 @@ impl World {
         assert_eq!(self.arena.drift_bytes().expect("statistics"), 0);
         assert_eq!(self.budget.used(), self.budget.used_by(Purpose::Thumbnails));
     }
-}
-
-/// A picture that does not fill its last page, every pixel another.
-fn gradient(width: u32, height: u32) -> Bytes {
-    let size = Size::new(width, height);
-    let data: Vec<u8> = (0..size.pixels() as u32)
-        .flat_map(|at| {
-            let [a, b, c, _] = at.wrapping_mul(2_654_435_761).to_le_bytes();
-            [a, b, c, 255]
-        })
-        .collect();
-    let mut out = Vec::new();
-    encode_png(PixelsRef::new(&data, size).expect("size"), &mut out).expect("png");
-    out.into()
-}
-
-#[tokio::test]
-async fn what_the_archive_gives_back_equals_the_decode() {
-    let world = archived(4);
-    for (number, (width, height)) in [(333, 77), (512, 256), (1, 1)].into_iter().enumerate() {
-        let id = format!("b{number}");
-        let upload = world
-            .flyweights
-            .upload(&id, gradient(width, height), Precondition::None)
-            .await;
-        let index = upload.expect("upload").index;
-        let (lease, _) = world.lease(index).await.expect("lease");
-        let decoded = lease.pixels().data().to_vec();
-        drop(lease);
-        world.archive_all(&[index]).await;
-        let (read, access) = world.lease(index).await.expect("lease");
-        assert_eq!(
-            (access, read.size()),
-            (Access::Miss, Size::new(width, height))
-        );
-        assert!(read.pixels().data() == decoded, "{width}x{height}");
-        assert_eq!(world.reads(ArchiveRead::Hit), number as u64 + 1);
-    }
-    world.is_empty_at_the_end();
 }
 
 #[tokio::test]
@@ -257,15 +219,16 @@ async fn with_a_full_queue_textures_go_unarchived() {
     }
     let residents = world.flyweights.residents;
     for round in 0..2 {
-        assert!(residents.evict_one());
+        assert_eq!(residents.evict_one(), Some(0), "its block falls idle");
         assert_eq!(world.queued(), round + 1);
     }
     assert_eq!(world.flyweights.resident(), 3, "two wait, two went");
-    assert!(residents.evict_one());
+    assert!(residents.evict_one().is_some());
     assert_eq!((world.queued(), world.flyweights.resident()), (2, 2));
     assert_eq!(world.writes(ArchiveWrite::QueueFull), 1);
     // Nothing else is left: the ones that wait give their memory, too.
-    assert!(residents.evict_one() && residents.evict_one() && !residents.evict_one());
+    let last = [(); 3].map(|()| residents.evict_one().is_some());
+    assert_eq!(last, [true, true, false]);
     assert_eq!(world.writes(ArchiveWrite::Dropped), 2);
     world.archiver().pause(false);
     world.is_empty_at_the_end();
@@ -326,8 +289,40 @@ async fn in_critical_nothing_is_archived_and_the_queue_is_dropped() {
     let report = world.flyweights.shrink_to(2 * TEXTURE);
     assert_eq!((world.queued(), report.archived), (0, 0));
     assert_eq!((report.evicted, report.held_bytes), (3, 2 * TEXTURE));
-    assert!(world.flyweights.residents.evict_one());
+    assert!(world.flyweights.residents.evict_one().is_some());
     assert_eq!(world.queued(), 0);
+    world.budget.set_growth_open(true);
+    world.archiver().pause(false);
+    world.is_empty_at_the_end();
+}
+
+/// What fits no block of the pool is freed as it is withdrawn: no idle block stands for it.
+#[tokio::test]
+async fn a_large_texture_that_is_withdrawn_counts_as_freed() {
+    let dir = tempfile::tempdir().expect("directory");
+    let roomy = FlyweightsConfig {
+        archiving: ArchivingConfig {
+            queue_bytes_max: 64 * MIB,
+            queue_share: 2,
+            ..ArchivingConfig::default()
+        },
+        ..config()
+    };
+    let world = archived_in(dir, roomy, 80, AMPLE);
+    let held = large(&world, 1).await;
+    world.archiver().pause(true);
+    let index = world.flyweights.resolve("large0").expect("live");
+    let slot = world.flyweights.catalogue.slot(index).expect("slot");
+    let residents = world.flyweights.residents;
+    assert!(residents.archives(slot, held, EvictionReason::Capacity));
+    world.budget.set_growth_open(false);
+    let flyweights = Arc::clone(&world.flyweights);
+    let report = crate::memory::aside::run(move || flyweights.shrink_to(0)).await;
+    let report = report.expect("a runtime that goes on");
+    assert_eq!(
+        (report.evicted, report.freed_bytes, report.held_bytes),
+        (1, held, 0)
+    );
     world.budget.set_growth_open(true);
     world.archiver().pause(false);
     world.is_empty_at_the_end();
@@ -415,125 +410,6 @@ async fn a_texture_that_is_replaced_while_it_waits_is_not_written() {
 }
 
 #[tokio::test]
-async fn damaged_files_end_in_a_decode_and_are_written_anew() {
-    let world = archived(4);
-    let indices = world.upload_many(3).await;
-    world.archive_all(&indices).await;
-    let [flipped, cut, gone] = [0, 1, 2].map(|at: usize| world.archive_file(indices[at]));
-    let mut bytes = std::fs::read(&flipped).expect("file");
-    bytes[100_000] ^= 1;
-    std::fs::write(&flipped, bytes).expect("written");
-    let file = std::fs::File::options().write(true).open(&cut);
-    file.expect("file").set_len(200_000).expect("cut");
-    std::fs::remove_file(&gone).expect("removed");
-    for (at, &index) in indices.iter().enumerate() {
-        let (lease, access) = world.lease(index).await.expect("lease");
-        assert_eq!(access, Access::Miss);
-        let pixels = lease.pixels().data().as_chunks::<4>().0;
-        assert!(pixels.iter().all(|pixel| *pixel == [at as u8, 0, 1, 255]));
-    }
-    let misses = [ArchiveRead::Corrupt, ArchiveRead::Truncated];
-    assert_eq!(misses.map(|miss| world.reads(miss)), [1, 1]);
-    // Three first loads, and the file that had gone.
-    assert_eq!(world.reads(ArchiveRead::Absent), 3 + 1);
-    assert_eq!(world.loads(LoadResult::Error), 0);
-    let removals = &world.metrics.archive_removals_total;
-    assert_eq!(removals.of(ArchiveRemoval::Damaged).get(), 2);
-    world.archive_all(&indices).await;
-    for &index in &indices {
-        world.access(index).await;
-    }
-    assert_eq!(world.reads(ArchiveRead::Hit), 3);
-    world.is_empty_at_the_end();
-}
-
-#[tokio::test]
-async fn a_read_that_takes_too_long_is_given_up_and_its_block_comes_back() {
-    let dir = tempfile::tempdir().expect("directory");
-    let impatient = FlyweightsConfig {
-        archiving: ArchivingConfig {
-            read_timeout: Duration::from_nanos(1),
-            readers: 1,
-            ..ArchivingConfig::default()
-        },
-        ..config()
-    };
-    let world = archived_in(dir, impatient, 4, AMPLE);
-    let indices = world.upload_many(1).await;
-    world.archive_all(&indices).await;
-    // tokio looks at the read before it looks at the clock, so that a read may still come in time; hardly ever each time.
-    let mut rounds = 0;
-    while world.reads(ArchiveRead::Timeout) == 0 {
-        rounds += 1;
-        assert!(rounds < 1000, "no read was ever given up");
-        let (lease, _) = world
-            .lease(indices[0])
-            .await
-            .expect("a timeout is no error");
-        assert_eq!(first_pixel(&lease), [0, 0, 1, 255]);
-        drop(lease);
-        world.flyweights.invalidate(indices[0]);
-    }
-    // The thread that read on has its turn until it ends; then everything is given back.
-    while world.budget.used_by(Purpose::Textures) > 0 {
-        tokio::task::yield_now().await;
-    }
-    world.is_empty_at_the_end();
-}
-
-#[tokio::test]
-async fn the_archive_has_its_own_limit_and_order() {
-    let dir = tempfile::tempdir().expect("directory");
-    let world = archived_in(dir, slow_to_give_up(), 4, 2 * FILE);
-    let indices = world.upload_many(3).await;
-    world.archive_all(&indices[..2]).await;
-    world.access(indices[0]).await;
-    world.flyweights.invalidate(indices[0]);
-    world.archive_all(&indices[2..]).await;
-    let there = |at: usize| world.archive_file(indices[at]).exists();
-    assert_eq!([0, 1, 2].map(there), [true, false, true]);
-    assert_eq!(world.archive().bytes(), 2 * FILE);
-    assert_eq!(world.metrics.archive_bytes.get() as u64, 2 * FILE);
-    world.is_empty_at_the_end();
-}
-
-#[tokio::test]
-async fn a_restart_reads_what_was_archived_and_prunes_what_is_no_longer_in_the_catalogue() {
-    let world = archived(4);
-    let indices = world.upload_many(3).await;
-    world.archive_all(&indices).await;
-    let (kept, pruned) = (
-        world.archive_file(indices[0]),
-        world.archive_file(indices[1]),
-    );
-    let World {
-        flyweights, dir, ..
-    } = world;
-    drop(flyweights);
-    // While the service was down, one background's source went.
-    let backgrounds = dir.path().join("backgrounds");
-    std::fs::remove_dir_all(backgrounds.join("b001")).expect("removed");
-    let world = archived_in(dir, slow_to_give_up(), 4, AMPLE);
-    assert_eq!(world.archive().entries(), 3);
-    let report = world.flyweights.recover().await.expect("recovery");
-    assert_eq!((report.live, world.archive().entries()), (2, 2));
-    assert!(kept.exists() && !pruned.exists());
-    let index = world.flyweights.resolve("b000").expect("live");
-    let (lease, _) = world.lease(index).await.expect("lease");
-    assert_eq!(first_pixel(&lease), [0, 0, 1, 255]);
-    assert_eq!(
-        (
-            world.reads(ArchiveRead::Hit),
-            world.reads(ArchiveRead::Absent)
-        ),
-        (1, 0),
-        "in the first life of the process it was decoded, in this one read"
-    );
-    drop(lease);
-    world.is_empty_at_the_end();
-}
-
-#[tokio::test]
 async fn without_an_archive_evictions_are_what_they_were() {
     let world = World::of(2);
     let indices = world.upload_many(3).await;
@@ -541,8 +417,8 @@ async fn without_an_archive_evictions_are_what_they_were() {
         world.access(index).await;
     }
     assert_eq!(world.evicted(EvictionReason::Capacity), 1);
-    let writes = &world.metrics.archive_writes_total;
-    let reads = &world.metrics.archive_reads_total;
+    let writes = &world.metrics.archive.writes_total;
+    let reads = &world.metrics.archive.reads_total;
     assert!(
         ArchiveWrite::ALL
             .iter()

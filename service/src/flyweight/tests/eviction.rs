@@ -24,7 +24,8 @@ async fn eviction_is_exact_lru_and_only_as_much_as_needed() {
     assert_eq!(
         world
             .metrics
-            .flyweight_evictions_total
+            .flyweight
+            .evictions_total
             .of(EvictionReason::Capacity)
             .get(),
         1
@@ -135,18 +136,63 @@ async fn shrinking_follows_the_order_spares_leases_and_frees_idle_blocks_first()
 }
 
 /// Pictures over the largest class lie in blocks of their own, which are freed when they are evicted.
+const LARGE: Size = Size::new(2048, 1056);
+
+/// Has `count` of them resident, and says what each of them takes.
+pub(super) async fn large(world: &World, count: u8) -> u64 {
+    let file = stamped(LARGE, 1, 1);
+    let mut indices = Vec::new();
+    for number in 0..count {
+        let id = format!("large{number}");
+        let upload = world
+            .flyweights
+            .upload(&id, file.clone(), Precondition::None);
+        indices.push(upload.await.expect("upload").index);
+    }
+    let flyweights = Arc::clone(&world.flyweights);
+    let emptied = crate::memory::aside::run(move || flyweights.shrink_to(0)).await;
+    assert_eq!(emptied.map(|report| report.held_bytes), Some(0));
+    for index in indices {
+        assert_eq!(world.access(index).await, Access::Miss);
+    }
+    let each = world.arena.ledger_bytes() / u64::from(count);
+    assert!(each > 8 * MIB, "no class is as large");
+    each
+}
+
+/// What is reported as reclaimed is what was freed, and is enough: a reservation tries a few times only.
+#[tokio::test]
+async fn what_is_reclaimed_past_the_pool_is_what_was_freed() {
+    let world = World::of(160);
+    let each = large(&world, 7).await;
+    let flyweights = Arc::clone(&world.flyweights);
+    let asked = 2 * each - 1;
+    let freed = crate::memory::aside::run(move || {
+        let Flyweights {
+            residents, pool, ..
+        } = &*flyweights;
+        residents.reclaim(pool, asked)
+    })
+    .await;
+    let held = world.arena.ledger_bytes();
+    assert_eq!((freed, held), (Some(2 * each), 5 * each));
+    assert_eq!(world.flyweights.resident(), 5);
+
+    // More textures are lacking than a reservation has attempts.
+    let free = world.budget.ceiling() - world.budget.used();
+    let wanted = free + 5 * each;
+    let charge = world
+        .budget
+        .reserve(Purpose::Body, wanted, Duration::ZERO)
+        .await;
+    assert_eq!(charge.expect("room was made").bytes(), wanted);
+    assert_eq!(world.flyweights.resident(), 0);
+}
+
 #[tokio::test]
 async fn a_pass_counts_what_it_freed_past_the_pool() {
     let world = World::of(48);
-    let size = Size::new(2048, 1056);
-    let uploaded = world
-        .flyweights
-        .upload("large", stamped(size, 1, 1), Precondition::None)
-        .await;
-    let index = uploaded.expect("upload").index;
-    assert_eq!(world.access(index).await, Access::Miss);
-    let held = world.arena.ledger_bytes();
-    assert!(held > 8 * MIB, "no class is as large");
+    let held = large(&world, 1).await;
     // Where the governor does it, too: a worker of the runtime would put the unmapping aside.
     let flyweights = Arc::clone(&world.flyweights);
     let report = crate::memory::aside::run(move || flyweights.shrink_to(0)).await;
@@ -184,7 +230,7 @@ async fn in_critical_nothing_is_loaded_but_what_is_there_is_served_and_the_rest_
             .await
             .is_err()
     );
-    let accesses = &world.metrics.flyweight_accesses_total;
+    let accesses = &world.metrics.flyweight.accesses_total;
     assert_eq!(
         (
             accesses.of(AccessResult::Degraded).get(),

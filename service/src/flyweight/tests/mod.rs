@@ -5,6 +5,7 @@ mod catalogue;
 mod eviction;
 mod loads;
 mod model;
+mod readback;
 mod replace;
 mod stress;
 
@@ -138,7 +139,7 @@ impl World {
             );
         }
         self.flyweights.shrink_to(0);
-        self.flyweights.accesses(true);
+        self.flyweights.accesses(usize::MAX, true);
         indices
     }
 
@@ -151,7 +152,7 @@ impl World {
     }
 
     fn events(&self) -> Vec<(u32, u8, u64)> {
-        let bytes = self.flyweights.accesses(false);
+        let bytes = self.flyweights.accesses(usize::MAX, false);
         let (entries, _) = bytes[16..].as_chunks::<8>();
         let unpack = |entry: &[u8; 8]| u64::from_le_bytes(*entry);
         entries
@@ -162,7 +163,7 @@ impl World {
     }
 
     fn loads(&self, result: LoadResult) -> u64 {
-        self.metrics.flyweight_loads_total.of(result).get()
+        self.metrics.flyweight.loads_total.of(result).get()
     }
 }
 

@@ -35,7 +35,8 @@ async fn a_replace_shows_at_once_and_a_held_lease_keeps_the_old_one_whole() {
     assert_eq!(
         world
             .metrics
-            .flyweight_evictions_total
+            .flyweight
+            .evictions_total
             .of(EvictionReason::Replaced)
             .get(),
         1

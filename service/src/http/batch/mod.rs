@@ -4,21 +4,21 @@
 //! nothing is allocated or logged for an entry. Both forms end in the same functions, so they give the same answers.
 
 pub mod binary;
+mod code;
 pub mod json;
+mod operations;
 
 use super::Service;
 use super::admission::{refused, reserve_answer};
 use super::auth::Caller;
 use super::body::{self, BodyLimits, Received};
-use super::owned::Refusal;
 use super::problem::{Kind, Problem};
 use super::respond::{self, Answer};
 use super::session;
-use crate::flyweight::Unavailable;
 use crate::memory::budget::{Charge, Purpose, ReserveError};
-use crate::metrics::{Label, SwitchResult};
-use crate::sessions::{NO_FLYWEIGHT, SessionError, SessionId, TenantId};
+use crate::sessions::{NO_FLYWEIGHT, SessionId, TenantId};
 pub use binary::Operation;
+pub use code::Code;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
@@ -30,246 +30,6 @@ const BINARY_TYPE: &[u8] = b"application/vnd.backdrop.batch";
 
 /// Bytes of JSON that one entry may take on average.
 const JSON_ENTRY_BYTES: u64 = 256;
-
-/// What became of one entry; the numbers stand in the binary form, the names in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Code {
-    /// Done.
-    Ok = 0,
-    /// Stale, unknown, or of another tenant.
-    SessionNotFound = 1,
-    /// The background was never there.
-    FlyweightUnknown = 2,
-    /// The background was removed.
-    Gone = 3,
-    /// No room now.
-    Shed = 4,
-    /// The entry is of the wrong shape.
-    BadEntry = 5,
-    /// The service failed.
-    Internal = 6,
-}
-
-impl Code {
-    /// Every code, in the order of their numbers.
-    pub const ALL: [Code; 7] = [
-        Code::Ok,
-        Code::SessionNotFound,
-        Code::FlyweightUnknown,
-        Code::Gone,
-        Code::Shed,
-        Code::BadEntry,
-        Code::Internal,
-    ];
-
-    /// Name in JSON, the same as the metric's label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        SwitchResult::ALL[self as usize].name()
-    }
-}
-
-impl From<SessionError> for Code {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::NotFound => Self::SessionNotFound,
-            SessionError::Full | SessionError::Exhausted => Self::Shed,
-            SessionError::Injected => Self::Internal,
-        }
-    }
-}
-
-impl From<Unavailable> for Code {
-    fn from(error: Unavailable) -> Self {
-        match error {
-            Unavailable::Unknown => Self::FlyweightUnknown,
-            Unavailable::Gone => Self::Gone,
-        }
-    }
-}
-
-/// Counts the codes of a batch, and adds them to the metric at once.
-#[derive(Default)]
-struct Tally([u64; Code::ALL.len()]);
-
-impl Tally {
-    fn add(&mut self, code: Code) {
-        self.0[code as usize] += 1;
-    }
-
-    fn publish(&self, service: &Service) {
-        for (label, count) in SwitchResult::ALL.iter().zip(self.0) {
-            if count > 0 {
-                service.metrics.switches_total.of(*label).inc_by(count);
-            }
-        }
-    }
-}
-
-/// One entry of a switch, as either form gives it.
-type Switch = Result<(SessionId, u32), Code>;
-
-impl Service {
-    /// Counts a switch that was asked for alone.
-    pub(super) fn count_switch(&self, code: Code) {
-        self.metrics
-            .switches_total
-            .of(SwitchResult::ALL[code as usize])
-            .inc();
-    }
-
-    #[inline]
-    fn switch_entry(&self, tenant: TenantId, id: SessionId, flyweight: u32, now_s: u32) -> Code {
-        if let Err(unavailable) = self.flyweights.check(flyweight) {
-            return unavailable.into();
-        }
-        match self.sessions.switch_at(id, tenant, flyweight, now_s) {
-            Ok(_) => Code::Ok,
-            Err(error) => error.into(),
-        }
-    }
-
-    /// Switches one session, under either kind of sharing.
-    pub(super) async fn switch_one(
-        &self,
-        tenant: TenantId,
-        id: SessionId,
-        flyweight: u32,
-    ) -> Result<(), Refusal> {
-        if self.exclusive.is_some() {
-            return self.switch_exclusive(tenant, id, flyweight).await;
-        }
-        match self.switch_entry(tenant, id, flyweight, self.sessions.now_s()) {
-            Code::Ok => Ok(()),
-            code => Err(code.into()),
-        }
-    }
-
-    /// Switches every entry in order, and hands each code out.
-    async fn switch_all(
-        &self,
-        tenant: TenantId,
-        entries: impl Iterator<Item = Switch>,
-        mut out: impl FnMut(Code),
-    ) {
-        let now_s = self.sessions.now_s();
-        let mut tally = Tally::default();
-        let mut give = |code| {
-            tally.add(code);
-            out(code);
-        };
-        if self.exclusive.is_some() {
-            let mut shedding = false;
-            for entry in entries {
-                let switched = match entry {
-                    Ok(_) if shedding => Err(Code::Shed.into()),
-                    Ok((id, flyweight)) => self.switch_exclusive(tenant, id, flyweight).await,
-                    Err(code) => Err(code.into()),
-                };
-                // What could never fit says nothing of its neighbours.
-                shedding |= switched == Err(Code::Shed.into());
-                give(switched.map_or_else(Refusal::code, |()| Code::Ok));
-            }
-        } else {
-            for entry in entries {
-                give(match entry {
-                    Ok((id, flyweight)) => self.switch_entry(tenant, id, flyweight, now_s),
-                    Err(code) => code,
-                });
-            }
-        }
-        tally.publish(self);
-    }
-
-    /// Creates every entry in order, and hands each session and code out.
-    async fn create_all(
-        &self,
-        tenant: TenantId,
-        entries: impl Iterator<Item = Result<(u64, u32), Code>>,
-        mut out: impl FnMut(Result<SessionId, Code>),
-    ) {
-        if self.exclusive.is_some() {
-            let mut shedding = false;
-            for entry in entries {
-                let made = match entry {
-                    Ok(_) if shedding => Err(Code::Shed.into()),
-                    Ok((user, flyweight)) => self.create_exclusive(tenant, user, flyweight).await,
-                    Err(code) => Err(code.into()),
-                };
-                shedding |= made == Err(Code::Shed.into());
-                out(made.map_err(Refusal::code));
-            }
-            return;
-        }
-        let room = self.room(entries.size_hint().1.unwrap_or(0)).await;
-        let mut creation = self.sessions.creation(tenant, room);
-        for entry in entries {
-            out(entry.and_then(|(user, flyweight)| {
-                self.check_optional(flyweight)?;
-                creation.create(user, flyweight).map_err(Code::from)
-            }));
-        }
-    }
-
-    /// Memory for `more` sessions; entries are refused one by one where there is none.
-    async fn room(&self, more: usize) -> Option<Charge> {
-        self.sessions.room(more, self.config.reserve_wait).await
-    }
-
-    /// Creates one session, under either kind of sharing.
-    pub(super) async fn create_session(
-        &self,
-        tenant: TenantId,
-        user: u64,
-        flyweight: u32,
-    ) -> Result<SessionId, SessionError> {
-        let room = self.room(1).await;
-        self.sessions.creation(tenant, room).create(user, flyweight)
-    }
-
-    /// Passes a live background, and none at all.
-    pub(super) fn check_optional(&self, flyweight: u32) -> Result<(), Code> {
-        if flyweight == NO_FLYWEIGHT {
-            return Ok(());
-        }
-        self.flyweights
-            .check(flyweight)
-            .map(drop)
-            .map_err(Code::from)
-    }
-
-    /// Flyweight, version and switches of a session; version 0 where it has no live background.
-    fn read_entry(&self, tenant: TenantId, id: SessionId) -> Result<(u32, u32, u32), Code> {
-        let (flyweight, switches) = self.sessions.peek(id, tenant)?;
-        Ok((
-            flyweight,
-            self.flyweights.check(flyweight).unwrap_or(0),
-            switches,
-        ))
-    }
-
-    pub(super) fn delete_entry(&self, tenant: TenantId, id: SessionId) -> Code {
-        match self.sessions.delete(id, tenant) {
-            Ok(_) => {
-                if let Some(exclusive) = &self.exclusive {
-                    exclusive.release(id);
-                }
-                Code::Ok
-            }
-            Err(error) => error.into(),
-        }
-    }
-
-    /// The index that an entry's background has, [`NO_FLYWEIGHT`] for none.
-    pub(super) fn index_of(&self, target: &Target<'_>) -> Result<u32, Code> {
-        match target {
-            Target::Nothing => Ok(NO_FLYWEIGHT),
-            Target::Index(index) => Ok(*index),
-            Target::Name(name) => self.flyweights.resolve(name).ok_or(Code::FlyweightUnknown),
-        }
-    }
-}
 
 fn is_binary(headers: &HeaderMap) -> bool {
     headers
@@ -572,30 +332,6 @@ fn json_delete(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_and_the_metric_name_the_same() {
-        assert_eq!(Code::ALL.len(), SwitchResult::ALL.len());
-        assert!(
-            Code::ALL
-                .iter()
-                .enumerate()
-                .all(|(at, code)| *code as usize == at)
-        );
-        let names = Code::ALL.map(Code::name);
-        assert_eq!(
-            names,
-            [
-                "ok",
-                "session_not_found",
-                "flyweight_unknown",
-                "gone",
-                "shed",
-                "bad_entry",
-                "internal"
-            ]
-        );
-    }
 
     #[test]
     fn forms_are_told_by_content_type() {

@@ -51,6 +51,18 @@ fn a_charge_is_given_back_when_dropped_and_splits_and_merges_without_loss() {
 }
 
 #[test]
+fn covered_bytes_are_charged_until_their_last_clone_is_gone() {
+    let budget = budget(1000);
+    let charge = budget.try_reserve(Purpose::Body, 100).expect("fits");
+    let bytes = charge.cover(vec![7; 100]);
+    let part = bytes.slice(10..20);
+    drop(bytes);
+    assert_eq!((&part[..], budget.used()), (&[7; 10][..], 100));
+    drop(part);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn what_never_fits_is_told_from_what_does_not_fit_now() {
     let budget = budget(1000);
     let held = budget.try_reserve(Purpose::Body, 900).expect("fits");

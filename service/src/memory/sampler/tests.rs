@@ -145,7 +145,8 @@ fn a_neighbour_that_grows_has_memory_given_back_until_it_leaves() {
     until("published", || {
         watched
             .metrics
-            .governor_transitions_total
+            .governor
+            .transitions_total
             .of(GovernorState::Normal)
             .get()
             > 0
@@ -153,7 +154,8 @@ fn a_neighbour_that_grows_has_memory_given_back_until_it_leaves() {
     assert!(
         watched
             .metrics
-            .governor_transitions_total
+            .governor
+            .transitions_total
             .of(GovernorState::Elevated)
             .get()
             > 0

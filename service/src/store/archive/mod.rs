@@ -97,7 +97,8 @@ impl Archive {
         };
         archive
             .metrics
-            .archive_limit_bytes
+            .archive
+            .limit_bytes
             .set(archive.config.bytes_max as i64);
         archive.scan().map_err(|cause| {
             StoreError::Io(format!("archive {}: {cause}", archive.config.dir.display()))
@@ -172,7 +173,8 @@ impl Archive {
         };
         if result == ArchiveWrite::Ok {
             self.metrics
-                .archive_write_duration_seconds
+                .archive
+                .write_duration_seconds
                 .observe(started.elapsed().as_secs_f64());
         }
         result
@@ -243,7 +245,8 @@ impl Archive {
             Ok(()) => {
                 self.index.lock().touch(&entry.id, born);
                 self.metrics
-                    .archive_read_duration_seconds
+                    .archive
+                    .read_duration_seconds
                     .observe(started.elapsed().as_secs_f64());
                 ArchiveRead::Hit
             }
@@ -354,7 +357,7 @@ impl Archive {
     fn remove(&self, name: &str, reason: ArchiveRemoval) {
         match std::fs::remove_file(self.path(name)) {
             Ok(()) => {
-                self.metrics.archive_removals_total.of(reason).inc();
+                self.metrics.archive.removals_total.of(reason).inc();
             }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => tracing::warn!(name, %cause, "archived file cannot be removed"),
@@ -363,8 +366,8 @@ impl Archive {
 
     fn publish(&self) {
         let index = self.index.lock();
-        self.metrics.archive_bytes.set(index.bytes() as i64);
-        self.metrics.archive_entries.set(index.len() as i64);
+        self.metrics.archive.bytes.set(index.bytes() as i64);
+        self.metrics.archive.entries.set(index.len() as i64);
     }
 }
 

@@ -115,7 +115,7 @@ impl World {
     }
 
     fn removals(&self, reason: ArchiveRemoval) -> u64 {
-        self.metrics.archive_removals_total.of(reason).get()
+        self.metrics.archive.removals_total.of(reason).get()
     }
 
     /// Names of all files but the lock.

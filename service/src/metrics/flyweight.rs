@@ -1,0 +1,103 @@
+//! Backgrounds and their textures: the catalogue, accesses, loads, evictions, and the blocks that textures lie in.
+
+use super::label::{By, labels};
+use super::registrar::Registrar;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+labels! {
+    /// How an access to a texture was answered.
+    AccessResult("result") {
+        Hit = "hit", Miss = "miss", Joined = "joined", Degraded = "degraded", Shed = "shed", Error = "error",
+    }
+    /// What became of a load.
+    LoadResult("result") { Ok = "ok", Error = "error", Overtaken = "overtaken", }
+    /// Why a texture left.
+    EvictionReason("reason") {
+        Capacity = "capacity", Pressure = "pressure", Replaced = "replaced", Removed = "removed",
+    }
+    /// Whether a pass that shrinks the cache came down to its target.
+    ShrinkResult("result") { Reached = "reached", Short = "short", }
+    /// State of a block of the frame pool.
+    BlockState("state") { Idle = "idle", Used = "used", }
+    /// Where a block came from.
+    AcquireResult("result") { Reused = "reused", Grown = "grown", Direct = "direct", }
+    /// Whether a new block's pages could be had all at once.
+    PopulateResult("result") { Populated = "populated", Refused = "refused", }
+}
+
+/// Series of backgrounds and textures.
+#[derive(Debug)]
+pub struct FlyweightMetrics {
+    /// Live backgrounds of the catalogue.
+    pub catalogue_entries: Gauge,
+    /// Accesses to textures.
+    pub accesses_total: By<AccessResult, Counter>,
+    /// Loads of textures.
+    pub loads_total: By<LoadResult, Counter>,
+    /// Time of one load, in seconds.
+    pub load_duration_seconds: Histogram,
+    /// Textures evicted.
+    pub evictions_total: By<EvictionReason, Counter>,
+    /// Bytes of evicted textures.
+    pub evicted_bytes_total: Counter,
+    /// Passes that shrank the cache under pressure.
+    pub shrinks_total: By<ShrinkResult, Counter>,
+    /// Textures in memory.
+    pub resident_textures: Gauge,
+    /// Bytes of the textures in memory.
+    pub resident_bytes: Gauge,
+    /// Bytes of textures under a lease.
+    pub pinned_bytes: Gauge,
+}
+
+impl FlyweightMetrics {
+    pub(super) fn new(r: &mut Registrar) -> Self {
+        Self {
+            catalogue_entries: r.gauge("catalogue_entries", "Live backgrounds of the catalogue"),
+            accesses_total: r.counters("flyweight_accesses", "Accesses to textures by result"),
+            loads_total: r.counters("flyweight_loads", "Loads of textures by result"),
+            load_duration_seconds: r.work(
+                "flyweight_load_duration_seconds",
+                "Time of one load, from the flight's start to residency",
+            ),
+            evictions_total: r.counters("flyweight_evictions", "Textures evicted by reason"),
+            evicted_bytes_total: r.counter("flyweight_evicted_bytes", "Bytes of evicted textures"),
+            shrinks_total: r.counters(
+                "flyweight_shrinks",
+                "Passes that shrank the cache; a rise means pressure from outside the budget, short that leases kept it from its target",
+            ),
+            resident_textures: r.gauge("flyweight_resident_textures", "Textures in memory"),
+            resident_bytes: r.gauge(
+                "flyweight_resident_bytes",
+                "Bytes of the textures in memory",
+            ),
+            pinned_bytes: r.gauge("flyweight_pinned_bytes", "Bytes of textures under a lease"),
+        }
+    }
+}
+
+/// Series of the frame pool.
+#[derive(Debug)]
+pub struct PoolMetrics {
+    /// Blocks of the frame pool.
+    pub blocks: By<BlockState, Gauge>,
+    /// Blocks taken.
+    pub acquires_total: By<AcquireResult, Counter>,
+    /// New blocks whose pages were asked for.
+    pub populates_total: By<PopulateResult, Counter>,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(r: &mut Registrar) -> Self {
+        Self {
+            blocks: r.gauges("pool_blocks", "Blocks of the frame pool by state"),
+            acquires_total: r.counters("pool_acquires", "Blocks taken by where they came from"),
+            populates_total: r.counters(
+                "pool_populates",
+                "New blocks by whether their pages came at once; refused ones fault page by page, in the first decode",
+            ),
+        }
+    }
+}
