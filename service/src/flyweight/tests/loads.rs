@@ -82,7 +82,8 @@ fn a_load_that_the_runtime_refuses_ends_its_flight() {
         (world, index)
     });
     let (handle, far) = (runtime.handle().clone(), soon());
-    runtime.shutdown_background();
+    // With its end awaited: a worker that has not heard of it yet would take the task.
+    runtime.shutdown_timeout(Duration::from_secs(60));
     let (done, outcome) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let _inside = handle.enter();
