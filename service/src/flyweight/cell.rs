@@ -111,7 +111,7 @@ impl<T> Cell<T> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if !wanted(word)
-                || word & ARCHIVING != 0
+                || (word & ARCHIVING != 0 && !planted(Flaw::TakeArchiving))
                 || (word & PINS != 0 && !planted(Flaw::TakePinned))
             {
                 return None;
@@ -213,8 +213,14 @@ impl<T> Archiving<T> {
 
     fn end(&self) -> Left {
         // SeqCst for the same reason as in `unpin`.
-        let before = self.cell.word.fetch_and(!ARCHIVING, Ordering::SeqCst);
-        match (before & PINS, before & (EVICT | RETIRED)) {
+        let order = unless(Flaw::ArchivedRelaxed, Ordering::SeqCst);
+        let before = self.cell.word.fetch_and(!ARCHIVING, order);
+        let asked_to_go = if planted(Flaw::ArchivedBlind) {
+            0
+        } else {
+            before & (EVICT | RETIRED)
+        };
+        match (before & PINS, asked_to_go) {
             (0, 0) => Left::Unpinned,
             (0, _) => Left::Condemned,
             _ => Left::Pinned,
