@@ -17,7 +17,6 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Runner, thread};
 
 use super::boarding::Flying;
-use super::cell::Cell;
 use super::sync::{Flaw, Ordering, any_planted, plant};
 use super::*;
 use crate::codec::{Format, Size};
@@ -183,7 +182,7 @@ impl World {
     /// The way of an evicted texture to the archive, but for the write: it may be leased, replaced and removed meanwhile.
     fn archive(&self) {
         let slot = self.slot();
-        let Some(archiving) = slot.cell().and_then(Cell::try_archive) else {
+        let Some(archiving) = slot.cell().try_archive() else {
             return;
         };
         let (cell, version) = (archiving.cell(), archiving.get().version());
@@ -192,7 +191,7 @@ impl World {
         self.ground.holds(kept, "a texture changed on its way");
         let left = archiving.release();
         let residents = self.flyweights.residents;
-        drop(residents.after_release(slot, cell, left, EvictionReason::Capacity));
+        drop(residents.after_archiving(slot, cell, left, EvictionReason::Capacity));
     }
 
     /// Version and content that a lease shows; both must be the same in every pixel.
