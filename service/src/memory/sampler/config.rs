@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::memory::governor::{DECISION, GovernorConfig, GovernorConfigError, reaction_bound};
+use crate::memory::governor::{
+    DECISION, GovernorConfig, GovernorConfigError, ReactionBound, reaction_bound,
+};
 
 /// Settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,11 +78,16 @@ impl MemoryConfig {
         }
     }
 
+    /// What these settings promise under a limit of so many bytes.
+    pub fn reaction_bound(&self, limit: u64) -> ReactionBound {
+        reaction_bound(&self.governor, limit, self.fast, DECISION, self.fall)
+    }
+
     /// Whether the fast period has begun when Elevated is reached at the rate that is promised at rest.
     fn sees_the_approach(&self) -> bool {
         // Rate and room grow with the limit alike: any limit will do.
         let limit = 1 << 40;
-        let bound = reaction_bound(&self.governor, limit, self.fast, DECISION, self.fall);
+        let bound = self.reaction_bound(limit);
         let unseen = bound.at_rest.rate_bytes_per_second * self.slow.as_secs_f64();
         unseen <= (self.governor.elevated - self.fast_above) * limit as f64
     }

@@ -150,8 +150,7 @@ impl Plant {
 }
 
 fn bound_of(limit: u64) -> ReactionBound {
-    let config = MemoryConfig::default();
-    reaction_bound(&config.governor, limit, config.fast, DECISION, config.fall)
+    MemoryConfig::default().reaction_bound(limit)
 }
 
 /// The least limit under which this rate is promised.
