@@ -61,6 +61,21 @@ fn pprof(report: &[&str], profile: &Path) -> Option<String> {
         })
 }
 
+/// Whether the service's binary says which addresses are of which function: Go's own tool needs that for names.
+fn has_line_tables() -> bool {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_backdrop-service")).expect("the binary");
+    let section = b".debug_line";
+    binary.windows(section.len()).any(|part| part == section)
+}
+
+/// The number at the beginning of a text.
+fn leading(text: &str) -> u64 {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    text[..digits.unwrap_or(text.len())]
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}: {text:?}"))
+}
+
 #[test]
 fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
     let dir = scratch();
@@ -69,8 +84,10 @@ fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
     client
         .put("/v1/backgrounds/wall", jpeg(1920, 1080, [1, 2, 3]))
         .ok();
-    let textures = service.memory()["textures"]["ledger_bytes"].clone();
-    assert_eq!(textures, json!(BLOCK_BYTES), "one block");
+    poll("one block of textures", || {
+        let ledger = service.memory()["textures"]["ledger_bytes"].clone();
+        (ledger == json!(BLOCK_BYTES)).then_some(())
+    });
     let profile = service.admin().get("/debug/pprof/heap").ok().body;
     let holds = |text: &str| {
         profile
@@ -90,7 +107,39 @@ fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
         );
         return;
     };
-    eprintln!("{raw}");
-    let top = pprof(&["-top", "-cum", "-unit=bytes"], &file).expect("as before");
-    eprintln!("{top}");
+
+    // Lines of `objects bytes: locations` below the kinds of both.
+    let mut lines = raw.lines();
+    let kinds = "inuse_objects/count inuse_space/bytes[dflt]";
+    assert!(lines.any(|line| line.trim() == kinds), "{raw}");
+    let samples: Vec<(u64, u64)> = lines
+        .map_while(|line| line.split_once(": "))
+        .map(|(counts, _)| {
+            let (objects, bytes) = counts.trim().split_once(' ').expect("two counts");
+            (leading(objects), leading(bytes.trim()))
+        })
+        .collect();
+    let blocks = samples.iter().filter(|&&one| one == (1, BLOCK_BYTES));
+    assert_eq!(blocks.count(), 1, "the texture, whole: {raw}");
+
+    let top = pprof(&["-top", "-unit=bytes"], &file).expect("as before");
+    assert!(top.contains("Type: inuse_space"), "{top}");
+    let total = top.split_once("B total").expect("a total").0;
+    let total = leading(&total[total.rfind(' ').expect("words") + 1..]);
+    let sum: u64 = samples.iter().map(|&(_, bytes)| bytes).sum();
+    assert_eq!(total, sum, "{top}");
+
+    if has_line_tables() {
+        // Stacks, one below the other between lines.
+        let traces = pprof(&["-traces", "-unit=bytes"], &file).expect("as before");
+        let texture = traces
+            .split("-----------+")
+            .find(|trace| trace.contains(&format!("{BLOCK_BYTES}B")))
+            .expect("the texture's stack");
+        for function in ["mallocx", "allocate", "realise"] {
+            assert!(texture.contains(function), "no {function}: {texture}");
+        }
+    } else {
+        eprintln!("names were not looked for: the binary has no line tables");
+    }
 }

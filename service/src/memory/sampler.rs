@@ -16,15 +16,13 @@ use super::budget::{Budget, Purpose};
 use super::cgroup::{Probe, ProbeError};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
-use super::governor::{
-    Decision, Governor, ReactionBound, Sample, State, Transition,
-};
+use super::governor::{Decision, Governor, ReactionBound, Sample, State, Transition};
 
 mod config;
 mod reclaim;
 mod report;
-use reclaim::Demand;
 pub use config::{MemoryConfig, MemoryConfigError};
+use reclaim::Demand;
 pub use report::{MemoryReport, Passes, Reason, Snapshot, TransitionRecord};
 
 /// Transitions that are remembered for the report.
