@@ -364,10 +364,11 @@ pub struct MemoryReport {
 }
 
 impl MemoryReport {
-    /// The fastest growth of foreign usage that the service promises to survive, bytes per second.
+    /// The fastest growth of foreign usage that the service promises to survive when it begins at rest, bytes per second.
     #[must_use]
     pub fn reaction_bound(&self) -> Option<f64> {
-        let bound = self.reaction.as_ref().map(|r| r.rate_bytes_per_second);
+        let at_rest = self.reaction.as_ref().and_then(|r| r.at_rest.as_ref());
+        let bound = at_rest.map(|at_rest| at_rest.rate_bytes_per_second);
         bound.filter(|bound| *bound > 0.0)
     }
 
@@ -379,9 +380,18 @@ impl MemoryReport {
     }
 }
 
-/// Reaction bound of `/debug/memory`.
+/// Reaction bound of `/debug/memory`. Beside what it says of growth that begins at rest, as a fault does, it has a lower one for growth
+/// at any time.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ReactionReport {
+    /// With the governor at rest.
+    #[serde(default)]
+    pub at_rest: Option<RestReport>,
+}
+
+/// Reaction bound while the governor is at rest.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct RestReport {
     /// Bytes per second.
     pub rate_bytes_per_second: f64,
 }

@@ -127,7 +127,9 @@ fn fault(fault: &FaultPlan) -> String {
         FaultKind::Burst { amount, rate } => {
             let rate = match rate {
                 Rate::Bound(times) => {
-                    format!("{times} times the reaction bound that the service states")
+                    format!(
+                        "{times} times the reaction bound that the service states for growth from rest"
+                    )
                 }
                 Rate::Bytes(bytes) => format!("{}/s", show_bytes(*bytes)),
             };

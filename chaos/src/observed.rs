@@ -76,7 +76,7 @@ pub struct LimitStep {
 pub struct BurstSeen {
     /// As it happened.
     pub rate: f64,
-    /// Reaction bound that the service stated before it; none where it was not asked for.
+    /// Reaction bound at rest that the service stated before it; none where it was not asked for.
     pub bound: Option<f64>,
 }
 

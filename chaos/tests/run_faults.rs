@@ -277,7 +277,10 @@ fn a_burst_against_a_bound_that_nobody_states_names_what_is_missing() {
     let (code, record) = Bench::new(&faulty(burst)).run();
     assert_eq!(code, Some(2), "{}", record.reason);
     let reason = &record.scenarios[0].reason;
-    for part in ["fault burst did not act", "reaction.rate_bytes_per_second"] {
+    for part in [
+        "fault burst did not act",
+        "reaction.at_rest.rate_bytes_per_second",
+    ] {
         assert!(reason.contains(part), "{reason}");
     }
     nothing_left(&record);

@@ -10,7 +10,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread::{self, JoinHandle};
 
-use cell::{Cell, Left, Pin};
+use cell::{Archiving, Cell, Left, Pin};
 use sync::{Flaw, Ordering, plant};
 
 #[path = "../src/flyweight/cell.rs"]
@@ -65,12 +65,36 @@ fn resident() -> (Word, Arc<AtomicUsize>) {
     (cell, alive)
 }
 
+/// Values that go when who was asked to takes along what was only waiting for that: none or one.
+fn after(left: Left, cell: Word) -> usize {
+    let gone = match left {
+        Left::Condemned => cell.try_take_condemned(),
+        Left::Pinned | Left::Unpinned => None,
+    };
+    usize::from(gone.is_some())
+}
+
 /// As a lease does it: the last pin of a value that was asked to go takes it along.
-fn let_go(pin: Pin<Value>) {
+fn let_go(pin: Pin<Value>) -> usize {
     let cell = pin.cell();
-    if pin.release() == Left::Condemned {
-        drop(cell.try_take_condemned());
-    }
+    after(pin.release(), cell)
+}
+
+/// As the archiver does it: read, then taken along unless it was leased since.
+fn archive(archiving: Archiving<Value>) -> usize {
+    let cell = archiving.cell();
+    assert_eq!(archiving.get().number(), 1);
+    after(archiving.release(), cell)
+}
+
+/// As a replace does it: barred, and gone at once unless somebody holds it.
+fn replace(cell: Word) -> usize {
+    let gone = if cell.retire() {
+        cell.try_take_condemned()
+    } else {
+        None
+    };
+    usize::from(gone.is_some())
 }
 
 /// As an eviction does it: at once, or with the last pin.
@@ -281,5 +305,102 @@ fn each_value_is_taken_once() {
         taken += usize::from(cell.try_take().is_some());
         assert_eq!(taken, 1 + usize::from(second));
         assert_eq!(alive.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// Leased while it is on its way to the archive, the same value stays, whichever of the two ends first: the lease takes the eviction
+/// back, and neither its end nor the archiver's takes it along.
+fn archived_and_leased() {
+    check(|| {
+        let (cell, alive) = resident();
+        let archiving = cell.try_archive().expect("unpinned");
+        let reader = spawn(move || {
+            let pin = cell.try_pin()?;
+            assert_eq!(pin.get().number(), 1);
+            Some(let_go(pin))
+        });
+        let gone = archive(archiving);
+        let leased = reader.join().expect("reader");
+        let there = cell.look().resident;
+        assert_eq!(there, leased.is_some(), "asked for again, or gone");
+        assert_eq!(gone + leased.unwrap_or(0) + usize::from(there), 1);
+        assert_eq!(alive.load(Ordering::SeqCst), usize::from(there));
+        assert!(!cell.look().archiving);
+        // Its next turn to go is as any other's.
+        assert_eq!(cell.try_archive().map_or(0, archive), usize::from(there));
+        assert_eq!(alive.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn a_lease_takes_back_what_is_on_its_way_to_the_archive() {
+    archived_and_leased();
+}
+
+#[test]
+#[should_panic(expected = "asked for again, or gone")]
+fn a_lease_that_does_not_take_it_back_is_found() {
+    plant(Flaw::PinKeepsEvict);
+    archived_and_leased();
+}
+
+/// Archived, leased and replaced at once: it goes once, whole until then, with whoever lets go last; and leaves an empty place.
+fn archived_leased_and_barred() {
+    check(|| {
+        let (cell, alive) = resident();
+        let archiving = cell.try_archive().expect("unpinned");
+        let reader = spawn(move || {
+            cell.try_pin().map_or(0, |pin| {
+                assert_eq!(pin.get().number(), 1);
+                let_go(pin)
+            })
+        });
+        let replacer = spawn(move || replace(cell));
+        let mut gone = archive(archiving);
+        gone += reader.join().expect("reader");
+        gone += replacer.join().expect("replacer");
+        assert_eq!(alive.load(Ordering::SeqCst), 0, "left behind");
+        assert_eq!(gone, 1, "its bytes come back once");
+        let next = cell.install(Value::new(2, &alive)).ok();
+        assert_eq!(next.map(|pin| pin.get().number()), Some(2), "not empty");
+        drop(cell.try_take());
+    });
+}
+
+#[test]
+fn what_is_archived_leased_and_barred_goes_once() {
+    archived_leased_and_barred();
+}
+
+#[test]
+#[should_panic]
+fn a_take_from_under_the_archiver_is_found() {
+    plant(Flaw::TakeArchiving);
+    archived_leased_and_barred();
+}
+
+#[test]
+#[should_panic]
+fn an_archiver_that_does_not_release_is_found() {
+    plant(Flaw::ArchivedRelaxed);
+    archived_leased_and_barred();
+}
+
+#[test]
+#[should_panic(expected = "left behind")]
+fn an_archiver_that_says_nothing_is_found() {
+    plant(Flaw::ArchivedBlind);
+    archived_leased_and_barred();
+}
+
+/// An eviction for room and one for the archive at once: one of them has it.
+#[test]
+fn an_eviction_and_an_archiving_take_it_once() {
+    check(|| {
+        let (cell, alive) = resident();
+        let evictor = spawn(move || usize::from(cell.try_take().is_some()));
+        let mut gone = cell.try_archive().map_or(0, archive);
+        gone += evictor.join().expect("evictor");
+        assert_eq!((gone, alive.load(Ordering::SeqCst)), (1, 0));
     });
 }

@@ -129,7 +129,7 @@ pub const FIGURES: &[Spec] = &[
         "burst_over_bound",
         "ratio",
         Kernel,
-        "the same against the reaction bound that the service states",
+        "the same against the reaction bound that the service states for growth from rest",
     ),
     figure(
         "service_cores",

@@ -202,14 +202,14 @@ fn of(bound: Option<f64>) -> String {
     })
 }
 
-/// The fastest growth that the service promises to survive, bytes per second.
+/// The fastest growth that the service promises to survive when it begins at rest, as a burst does, bytes per second.
 async fn reaction_bound(rig: &Rig) -> Result<f64, String> {
     let service = rig.service().ok_or("the service is gone")?;
     let memory = service.admin.memory().await.map_err(|e| e.to_string())?;
     memory
         .reaction_bound()
         .ok_or_else(|| {
-            "the service does not state its `reaction.rate_bytes_per_second` in /debug/memory, so the burst has no rate"
+            "the service does not state its `reaction.at_rest.rate_bytes_per_second` in /debug/memory, so the burst has no rate"
                 .to_owned()
         })
 }

@@ -181,7 +181,7 @@ pub enum Amount {
 /// How fast a burst takes its memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
-    /// Times the reaction bound that the service states.
+    /// Times the reaction bound that the service states for growth from rest.
     Bound(f64),
     /// Bytes per second.
     Bytes(u64),

@@ -312,10 +312,9 @@ impl Residents {
     /// Whether the texture of an unpinned slot was taken on its way to the archive instead of going now. Never in Critical.
     pub(super) fn archives(&self, slot: &'static Slot, bytes: u64, reason: EvictionReason) -> bool {
         let archiver = self.archiver.read();
-        let (Some(archiver), Some(cell)) = (archiver.as_ref(), slot.cell()) else {
-            return false;
-        };
-        self.budget.growth_open() && archiver.admit(slot, cell, bytes, reason)
+        archiver.as_ref().is_some_and(|archiver| {
+            self.budget.growth_open() && archiver.admit(slot, slot.cell(), bytes, reason)
+        })
     }
 
     /// Takes out one texture that waits to be archived, for the caller to drop outside every lock. `None`: none waits; `Some(None)`:
@@ -341,6 +340,6 @@ impl Residents {
     pub(super) fn end_archiving(&self, item: Item) -> Option<Texture> {
         let cell = item.texture.cell();
         let left = item.texture.release();
-        self.after_release(item.slot, cell, left, item.reason)
+        self.after_archiving(item.slot, cell, left, item.reason)
     }
 }

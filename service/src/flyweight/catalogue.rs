@@ -62,14 +62,13 @@ pub enum CatalogueError {
     },
 }
 
-type Chunk = Box<[Slot]>;
 type Directory = BTreeMap<Arc<str>, u32>;
 
 #[derive(Debug)]
 pub(super) struct Catalogue {
     config: CatalogueConfig,
     epoch: u64,
-    chunks: Box<[OnceLock<&'static Chunk>]>,
+    chunks: Box<[OnceLock<&'static [Slot]>]>,
     /// Indices given out.
     len: AtomicU32,
     /// Live entries.
@@ -170,11 +169,12 @@ impl Catalogue {
     }
 
     /// The slot of an index; `Unknown` for one never given out.
+    #[inline]
     pub(super) fn slot(&self, index: u32) -> Result<&'static Slot, Unavailable> {
         if index >= self.len.load(Ordering::Acquire) {
             return Err(Unavailable::Unknown);
         }
-        let chunk: Option<&&'static Chunk> = self.chunks[index as usize / CHUNK].get();
+        let chunk = self.chunks[index as usize / CHUNK].get();
         chunk
             .map(|chunk| &chunk[index as usize % CHUNK])
             .ok_or(Unavailable::Unknown)
@@ -320,9 +320,8 @@ impl Catalogue {
         let number = index as usize / CHUNK;
         let chunk = self.chunks[number].get_or_init(|| {
             let first = (number * CHUNK) as u32;
-            Box::leak(Box::new(
-                (first..first + CHUNK as u32).map(Slot::vacant).collect(),
-            ))
+            let slots: Vec<Slot> = (first..first + CHUNK as u32).map(Slot::vacant).collect();
+            Vec::leak(slots)
         });
         &chunk[index as usize % CHUNK]
     }

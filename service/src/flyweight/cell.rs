@@ -23,9 +23,9 @@ const RETIRED: u64 = 1 << 60;
 const ARCHIVING: u64 = 1 << 59;
 const PINS: u64 = (1 << 32) - 1;
 
-/// Room for one `T`. The word and the beginning of the value share a cache line, and with no other cell.
+/// Room for one `T`. No two cells share a cache line: a slot begins with its own, and others are [`Lone`].
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Cell<T> {
     word: AtomicU64,
     value: UnsafeCell<Option<T>>,
@@ -33,6 +33,10 @@ pub(super) struct Cell<T> {
 
 // SAFETY: the word lets one thread at a time write the value, and readers in only while nobody can; `T` itself crosses threads.
 unsafe impl<T: Send + Sync> Sync for Cell<T> {}
+
+/// A cell that lies in no slot.
+#[repr(align(64))]
+struct Lone<T>(Cell<T>);
 
 /// What a look at the word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,18 +50,24 @@ pub(super) struct Look {
 }
 
 impl<T> Cell<T> {
+    /// An empty cell.
+    pub(super) fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            value: UnsafeCell::new(None),
+        }
+    }
+
     /// An empty cell that lives for ever.
     pub(super) fn leaked() -> &'static Self
     where
         T: 'static,
     {
-        Box::leak(Box::new(Self {
-            word: AtomicU64::new(0),
-            value: UnsafeCell::new(None),
-        }))
+        &Box::leak(Box::new(Lone(Self::new()))).0
     }
 
     /// Pins the value if it is there. A pin takes back an eviction that was only asked for.
+    #[inline]
     pub(super) fn try_pin(&'static self) -> Option<Pin<T>> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -111,7 +121,7 @@ impl<T> Cell<T> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if !wanted(word)
-                || word & ARCHIVING != 0
+                || (word & ARCHIVING != 0 && !planted(Flaw::TakeArchiving))
                 || (word & PINS != 0 && !planted(Flaw::TakePinned))
             {
                 return None;
@@ -213,8 +223,14 @@ impl<T> Archiving<T> {
 
     fn end(&self) -> Left {
         // SeqCst for the same reason as in `unpin`.
-        let before = self.cell.word.fetch_and(!ARCHIVING, Ordering::SeqCst);
-        match (before & PINS, before & (EVICT | RETIRED)) {
+        let order = unless(Flaw::ArchivedRelaxed, Ordering::SeqCst);
+        let before = self.cell.word.fetch_and(!ARCHIVING, order);
+        let asked_to_go = if planted(Flaw::ArchivedBlind) {
+            0
+        } else {
+            before & (EVICT | RETIRED)
+        };
+        match (before & PINS, asked_to_go) {
             (0, 0) => Left::Unpinned,
             (0, _) => Left::Condemned,
             _ => Left::Pinned,
@@ -247,6 +263,7 @@ pub(super) enum Left {
 
 impl<T> Pin<T> {
     /// The value.
+    #[inline]
     pub(super) fn get(&self) -> &T {
         // SAFETY: we hold a pin, so the word is RESIDENT and nobody writes the value until we let go.
         let value = self.cell.value.with(|place| unsafe { (*place).as_ref() });
@@ -254,17 +271,20 @@ impl<T> Pin<T> {
     }
 
     /// The cell.
+    #[inline]
     pub(super) fn cell(&self) -> &'static Cell<T> {
         self.cell
     }
 
     /// Lets go and says what is left. `Drop` does the same without saying.
+    #[inline]
     pub(super) fn release(self) -> Left {
         let left = self.unpin();
         std::mem::forget(self);
         left
     }
 
+    #[inline]
     fn unpin(&self) -> Left {
         // SeqCst, because who waits for room counts itself first and looks at pins then, and we do it the other way round.
         let order = unless(Flaw::UnpinRelaxed, Ordering::SeqCst);
@@ -296,7 +316,7 @@ impl<T> Drop for Pin<T> {
     }
 }
 
-/// The cell that readers go to first, replaceable at any time.
+/// The cell that readers go to, replaceable at any time; none at first.
 #[derive(Debug)]
 pub(super) struct Active<T: 'static>(AtomicPtr<Cell<T>>);
 
@@ -305,11 +325,12 @@ impl<T> Active<T> {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    pub(super) fn set(&self, cell: &'static Cell<T>) {
-        self.0
-            .store(ptr::from_ref(cell).cast_mut(), Ordering::Release);
+    pub(super) fn set(&self, cell: Option<&'static Cell<T>>) {
+        let cell = cell.map_or(ptr::null(), ptr::from_ref);
+        self.0.store(cell.cast_mut(), Ordering::Release);
     }
 
+    #[inline]
     pub(super) fn get(&self) -> Option<&'static Cell<T>> {
         // SAFETY: the pointer is null or came from a `&'static Cell` in `set`, and cells are never freed.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }

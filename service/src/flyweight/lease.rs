@@ -105,6 +105,7 @@ pub struct Lease {
 }
 
 impl Lease {
+    #[inline]
     fn texture(&self) -> &Texture {
         match &self.pin {
             Some(pin) => pin.get(),
@@ -123,6 +124,7 @@ impl Lease {
     }
 
     /// Version of the background that the pixels show.
+    #[inline]
     pub fn version(&self) -> u32 {
         self.texture().version()
     }
@@ -134,6 +136,7 @@ impl Lease {
 }
 
 impl Clone for Lease {
+    #[inline]
     fn clone(&self) -> Self {
         Self {
             pin: self.pin.clone(),
@@ -144,6 +147,7 @@ impl Clone for Lease {
 }
 
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
         if let Some(pin) = self.pin.take() {
             self.residents.release(self.slot, pin);

@@ -293,6 +293,7 @@ impl Flyweights {
     }
 
     /// A lease if the texture is there. No lock, no allocation.
+    #[inline]
     pub fn try_lease(&self, index: u32) -> Result<Option<Lease>, Unavailable> {
         let slot = self.catalogue.slot(index)?;
         match self.pin(slot) {
@@ -410,10 +411,12 @@ impl Flyweights {
             .unwrap_or(Err(LeaseError::Deadline))
     }
 
+    #[inline]
     fn pin(&self, slot: &'static Slot) -> Option<Lease> {
         slot.try_pin().map(|pin| self.wrap(slot, pin))
     }
 
+    #[inline]
     fn wrap(&self, slot: &'static Slot, pin: Pin<Texture>) -> Lease {
         Lease {
             pin: Some(pin),

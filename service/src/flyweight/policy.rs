@@ -19,6 +19,7 @@ impl History {
     }
 
     /// Notes an access at `tick`.
+    #[inline]
     fn use_at(&self, tick: u64) {
         // Two accesses may store in the other order. They then happened at the same time, as long as a thread may be kept waiting
         // between its tick and this line; to compare before the store would make every hit dearer for that.
@@ -111,6 +112,7 @@ impl Policy for Lru {
         Eviction::Lru
     }
 
+    #[inline]
     fn touch(&self, history: &History, tick: u64, _: u64) {
         history.use_at(tick);
     }

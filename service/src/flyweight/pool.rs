@@ -82,6 +82,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
+#[inline]
 fn class_of(bytes: u64) -> Option<usize> {
     CLASSES.iter().position(|&class| bytes <= class as u64)
 }
@@ -99,6 +100,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// Takes the block. A new one is faulted in here, which takes about a millisecond: not on an async worker.
+    #[inline]
     pub fn realise(mut self) -> Result<PoolBlock, ArenaError> {
         if let Some(held) = &mut self.block.held
             && held.block.is_none()
@@ -155,23 +157,14 @@ impl PoolBlock {
 }
 
 impl Drop for PoolBlock {
+    #[inline]
     fn drop(&mut self) {
         let Some(held) = self.held.take() else {
             return;
         };
         match (held.class, &held.block) {
             (Some(class), Some(_)) => self.pool.put_idle(class, held),
-            (Some(_), None) => {
-                self.pool.blocks.fetch_sub(1, Ordering::Relaxed);
-            }
-            (None, _) => {
-                let Held { block, charge, .. } = *held;
-                match block {
-                    // A large one, which takes its time to unmap: a tuple drops in order, so memory goes before its charge.
-                    Some(block) => aside::discard((block, charge)),
-                    None => drop(charge),
-                }
-            }
+            _ => self.pool.discard(*held),
         }
     }
 }
@@ -222,7 +215,21 @@ impl Pool {
 
     /// A block for `bytes`, waiting up to `wait` for room. Takes an idle block, else reserves a new one, else has textures evicted, one
     /// at a time and only until this one fits.
+    #[inline]
     pub async fn acquire(
+        self: &Arc<Self>,
+        bytes: u64,
+        wait: Duration,
+    ) -> Result<Ticket, ReserveError> {
+        match self.take(bytes) {
+            Err(ReserveError::Exhausted { .. }) => {}
+            taken => return taken,
+        }
+        // Boxed, so that whoever finds a block at once carries no room for the way to another one.
+        Box::pin(self.make_room_for(bytes, wait)).await
+    }
+
+    async fn make_room_for(
         self: &Arc<Self>,
         bytes: u64,
         wait: Duration,
@@ -230,15 +237,6 @@ impl Pool {
         if let Some(ticket) = self.attempt_aside(bytes).await? {
             return Ok(ticket);
         }
-        // Boxed, so that whoever finds a block at once carries no room for the wait.
-        Box::pin(self.wait_for_room(bytes, wait)).await
-    }
-
-    async fn wait_for_room(
-        self: &Arc<Self>,
-        bytes: u64,
-        wait: Duration,
-    ) -> Result<Ticket, ReserveError> {
         let exhausted = || {
             let available = self.budget.available(Purpose::Textures);
             ReserveError::Exhausted {
@@ -279,6 +277,7 @@ impl Pool {
     }
 
     /// An idle block or the right to a new one, if there is room as it is.
+    #[inline]
     fn take(self: &Arc<Self>, bytes: u64) -> Result<Ticket, ReserveError> {
         let class = class_of(bytes);
         if self.budget.growth_open()
@@ -286,6 +285,15 @@ impl Pool {
         {
             return Ok(Ticket { block });
         }
+        self.take_new(bytes, class)
+    }
+
+    /// The right to a new block, if there is room as it is.
+    fn take_new(
+        self: &Arc<Self>,
+        bytes: u64,
+        class: Option<usize>,
+    ) -> Result<Ticket, ReserveError> {
         let size = class.map_or_else(
             || Arena::usable_size(bytes as usize, alignment(bytes as usize)),
             |class| CLASSES[class],
@@ -369,6 +377,7 @@ impl Pool {
         self.make_room.get().is_some_and(|make_room| make_room())
     }
 
+    #[inline]
     fn take_idle(self: &Arc<Self>, class: usize) -> Option<PoolBlock> {
         let mut held = {
             let mut idle = self.idle[class].lock();
@@ -384,6 +393,27 @@ impl Pool {
         })
     }
 
+    /// What is no idle block: a place in the count, or a block of none of the classes.
+    #[cold]
+    fn discard(&self, held: Held) {
+        let Held {
+            class,
+            block,
+            charge,
+        } = held;
+        match block {
+            // A large one, which takes its time to unmap: a tuple drops in order, so memory goes before its charge.
+            Some(block) => aside::discard((block, charge)),
+            None => {
+                if class.is_some() {
+                    self.blocks.fetch_sub(1, Ordering::Relaxed);
+                }
+                drop(charge);
+            }
+        }
+    }
+
+    #[inline]
     fn put_idle(&self, class: usize, held: Box<Held>) {
         self.idle[class].lock().blocks.push(held);
         // Looked at after the block was put there: either the end of the pool finds the block, or we find the end.

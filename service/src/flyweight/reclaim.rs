@@ -64,6 +64,11 @@ struct Resident {
 /// Who may be next to go: ranks, as they were when they were queued, with the slots' indices; the lowest on top.
 type Queue = BinaryHeap<Reverse<(u64, u32)>>;
 
+/// What every hit writes, away from what every hit only reads: two lines, since they are fetched in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Clock(AtomicU64);
+
 /// See the file's description.
 #[derive(Debug)]
 pub(super) struct Residents {
@@ -76,7 +81,7 @@ pub(super) struct Residents {
     lingering: AtomicU64,
     lingering_bytes: AtomicU64,
     /// Numbers the accesses: the last number is how many there were.
-    clock: AtomicU64,
+    clock: Clock,
     /// Accesses that were no hits.
     others: AtomicU64,
     policy: Chosen,
@@ -100,7 +105,7 @@ impl Residents {
             bytes: AtomicU64::new(0),
             lingering: AtomicU64::new(0),
             lingering_bytes: AtomicU64::new(0),
-            clock: AtomicU64::new(0),
+            clock: Clock(AtomicU64::new(0)),
             others: AtomicU64::new(0),
             policy,
             record: (record > 0).then(|| AccessRecord::new(record)),
@@ -124,28 +129,31 @@ impl Residents {
 
     /// Notes an access: its place in the order, and in the record if there is one. A hit is counted here and nowhere else; without
     /// a record the clock does it along the way, since one more counter would cost a hit a fifth of its time.
+    #[inline]
     pub(super) fn touch(&self, slot: &Slot, event: Event) {
-        let hit = event == Event::Hit;
         let tick = match &self.record {
-            Some(record) => {
-                if hit {
-                    self.hits_total().inc();
-                }
-                record.push(slot.index, event, self.count())
-            }
+            Some(record) => self.touch_recorded(record, slot, event),
             None => {
                 // Who sees this access on the clock sees that it was no hit.
-                let order = match hit {
+                let order = match event == Event::Hit {
                     true => Ordering::Relaxed,
                     false => {
                         self.others.fetch_add(1, Ordering::Relaxed);
                         Ordering::Release
                     }
                 };
-                self.clock.fetch_add(1, order) + 1
+                self.clock.0.fetch_add(1, order) + 1
             }
         };
         self.policy.touch(&slot.history, tick, self.count());
+    }
+
+    #[cold]
+    fn touch_recorded(&self, record: &AccessRecord, slot: &Slot, event: Event) -> u64 {
+        if event == Event::Hit {
+            self.hits_total().inc();
+        }
+        record.push(slot.index, event, self.count())
     }
 
     /// Notes what is no access to a texture, which leaves the order as it is.
@@ -209,7 +217,7 @@ impl Residents {
     /// Brings the metrics up to date.
     pub(super) fn publish(&self) {
         if self.record.is_none() {
-            let accesses = self.clock.load(Ordering::Acquire);
+            let accesses = self.clock.0.load(Ordering::Acquire);
             let hits = accesses.saturating_sub(self.others.load(Ordering::Relaxed));
             // Upwards only: of two who publish at the same time, the one who looked first may come last.
             self.hits_total().inner().fetch_max(hits, Ordering::Relaxed);
@@ -242,23 +250,32 @@ impl Residents {
     }
 
     /// Lets go of a pin; the last one of a texture that was asked to go takes it along.
-    pub(super) fn release(&self, slot: &Slot, pin: Pin<Texture>) {
+    #[inline]
+    pub(super) fn release(&self, slot: &'static Slot, pin: Pin<Texture>) {
         let cell = pin.cell();
-        let left = pin.release();
-        drop(self.after_release(slot, cell, left, EvictionReason::Pressure));
+        match pin.release() {
+            Left::Pinned => {}
+            // Whoever waits for room can now have this texture evicted.
+            Left::Unpinned => self.budget.poke(),
+            Left::Condemned => self.drop_condemned(slot, cell),
+        }
     }
 
-    /// What follows when a pin, or the one who archives, has let go: the texture that was only waiting for that, or room.
-    pub(super) fn after_release(
+    #[cold]
+    fn drop_condemned(&self, slot: &'static Slot, cell: &'static Cell<Texture>) {
+        drop(self.take_condemned(slot, cell, EvictionReason::Pressure));
+    }
+
+    /// What follows when the one who archives has let go: the texture that was only waiting for that, or room.
+    pub(super) fn after_archiving(
         &self,
-        slot: &Slot,
+        slot: &'static Slot,
         cell: &'static Cell<Texture>,
         left: Left,
         reason: EvictionReason,
     ) -> Option<Texture> {
         match left {
             Left::Pinned => {}
-            // Whoever waits for room can now have this texture evicted.
             Left::Unpinned => self.budget.poke(),
             Left::Condemned => return self.take_condemned(slot, cell, reason),
         }
@@ -267,15 +284,14 @@ impl Residents {
 
     fn take_condemned(
         &self,
-        slot: &Slot,
+        slot: &'static Slot,
         cell: &'static Cell<Texture>,
         reason: EvictionReason,
     ) -> Option<Texture> {
         let mut set = self.set.lock();
         let texture = cell.try_take_condemned()?;
         // A retired texture left the set before; its slot may by now hold another one in another cell.
-        let present = slot.cell().is_some_and(|active| std::ptr::eq(active, cell))
-            || planted(Flaw::UnlinkAny);
+        let present = std::ptr::eq(slot.cell(), cell) || planted(Flaw::UnlinkAny);
         let unlinked = present && self.unlink(&mut set, slot, reason).is_some();
         if !unlinked {
             self.lingering.fetch_sub(1, Ordering::Relaxed);
@@ -295,11 +311,11 @@ impl Residents {
 
     /// Evicts one slot's texture, or has it go with its last lease. True when it went at once.
     pub(super) fn evict(&self, slot: &'static Slot) -> bool {
-        let Some(cell) = slot.cell().filter(|cell| cell.condemn()) else {
-            return false;
-        };
-        self.take_condemned(slot, cell, EvictionReason::Pressure)
-            .is_some()
+        let cell = slot.cell();
+        cell.condemn()
+            && self
+                .take_condemned(slot, cell, EvictionReason::Pressure)
+                .is_some()
     }
 
     fn enqueue(&self, set: &BTreeMap<u32, Resident>, rank: u64, index: u32) {
@@ -337,8 +353,8 @@ impl Residents {
                 continue;
             }
             passed_over.push(entry);
-            let look = resident.slot.cell().map(Cell::look);
-            if look.is_some_and(|look| look.pins == 0 && !look.archiving) {
+            let look = resident.slot.cell().look();
+            if look.pins == 0 && !look.archiving {
                 break Some(*resident);
             }
         };
@@ -370,7 +386,7 @@ impl Residents {
                 continue;
             }
             // Pinned since we looked: another one's turn.
-            let Some(texture) = victim.slot.cell().and_then(Cell::try_take) else {
+            let Some(texture) = victim.slot.cell().try_take() else {
                 continue;
             };
             self.unlink(&mut set, victim.slot, EvictionReason::Capacity);
@@ -400,9 +416,7 @@ impl Residents {
         // Of this pass alone: the queue may have been dropped before it.
         let mut taken_bytes = 0;
         for (_, resident) in order {
-            let Some(cell) = resident.slot.cell() else {
-                continue;
-            };
+            let cell = resident.slot.cell();
             let look = cell.look();
             if look.pins > 0 {
                 report.pinned += 1;
@@ -481,12 +495,9 @@ impl Residents {
     /// Bytes of textures under a lease, those of replaced versions included.
     pub(super) fn pinned_bytes(&self) -> u64 {
         let set = self.set.lock();
-        let pinned = set.values().filter(|resident| {
-            resident
-                .slot
-                .cell()
-                .is_some_and(|cell| cell.look().pins > 0)
-        });
+        let pinned = set
+            .values()
+            .filter(|resident| resident.slot.cell().look().pins > 0);
         let lingering = self.lingering_bytes.load(Ordering::Relaxed);
         pinned.map(|resident| resident.bytes).sum::<u64>() + lingering
     }
@@ -525,8 +536,8 @@ fn free(texture: Texture) -> u64 {
 /// Bytes that a pass could evict now.
 fn evictable(order: &[(u64, Resident)]) -> u64 {
     let free = |resident: &&Resident| {
-        let look = resident.slot.cell().map(Cell::look);
-        look.is_some_and(|look| look.pins == 0 && !look.archiving)
+        let look = resident.slot.cell().look();
+        look.pins == 0 && !look.archiving
     };
     let residents = order.iter().map(|(_, resident)| resident);
     residents.filter(free).map(|resident| resident.bytes).sum()

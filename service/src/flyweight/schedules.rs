@@ -179,6 +179,21 @@ impl World {
         self.pilots.lock().push(pilot);
     }
 
+    /// The way of an evicted texture to the archive, but for the write: it may be leased, replaced and removed meanwhile.
+    fn archive(&self) {
+        let slot = self.slot();
+        let Some(archiving) = slot.cell().try_archive() else {
+            return;
+        };
+        let (cell, version) = (archiving.cell(), archiving.get().version());
+        thread::yield_now();
+        let kept = archiving.get().version() == version;
+        self.ground.holds(kept, "a texture changed on its way");
+        let left = archiving.release();
+        let residents = self.flyweights.residents;
+        drop(residents.after_archiving(slot, cell, left, EvictionReason::Capacity));
+    }
+
     /// Version and content that a lease shows; both must be the same in every pixel.
     fn shown(&self, lease: &Lease) -> (u32, u32) {
         let (all, _) = lease.pixels().data().as_chunks::<4>();
@@ -331,6 +346,35 @@ fn an_old_version_that_unlinks_the_new_one_is_found() {
 #[test]
 fn a_condemned_texture_left_behind_is_found() {
     found(Flaw::UnpinBlind, replaced_under_readers);
+}
+
+/// Textures on their way to the archive are leased and replaced: nothing is lost of either, and each one's bytes come back once.
+fn archived_under_readers(ground: &Arc<Ground>) {
+    let world = World::new(ground, false);
+    world.read(1);
+    join([
+        spawn(&world, |world| world.read(2)),
+        spawn(&world, |world| {
+            world.archive();
+            world.archive();
+        }),
+        spawn(&world, |world| {
+            world.replace(2);
+            thread::yield_now();
+            world.flyweights.evict(world.index);
+        }),
+    ]);
+    world.ends();
+}
+
+#[test]
+fn what_is_on_its_way_to_the_archive_is_there_and_goes_once() {
+    sound(archived_under_readers);
+}
+
+#[test]
+fn a_texture_left_behind_by_the_archiver_is_found() {
+    found(Flaw::ArchivedBlind, archived_under_readers);
 }
 
 /// Callers of one cold background; one of them leaves.

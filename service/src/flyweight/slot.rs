@@ -18,7 +18,8 @@ use super::{Identity, LeaseError, Unavailable};
 
 const LIVE: u64 = 1 << 32;
 const GONE: u64 = 1 << 33;
-/// Old versions that may be pinned at once beside the present one; more means that leases are never returned.
+/// Old versions that may be pinned at once beside the present one; more means that leases are never returned. Each takes a further
+/// cell.
 const CELLS_MAX: usize = 64;
 
 /// A load that failed lately. It goes with what failed: a new version or an invalidation forgets it.
@@ -35,7 +36,7 @@ pub(super) struct Control {
     pub(super) negative: Option<Negative>,
     /// Grows with every version, every invalidation and the end: a load of an earlier one is overtaken.
     pub(super) generation: u64,
-    cells: Vec<&'static Cell<Texture>>,
+    further: Vec<&'static Cell<Texture>>,
 }
 
 /// What a slot ceased to show, to be dropped outside of every lock: its texture, unless a lease still holds it, and its identity with
@@ -55,10 +56,13 @@ impl Control {
     }
 }
 
-/// What a hit reads and writes lies in one cache line, and no two slots share one.
+/// What a hit reads and writes lies in one cache line, up to `history`, and no two slots share one.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Slot {
+    /// Holds the texture, unless leases still held an old one there when it came.
+    own: Cell<Texture>,
+    /// The further cell that holds the texture instead.
     active: Active<Texture>,
     pub(super) history: History,
     status: AtomicU64,
@@ -75,6 +79,7 @@ impl Slot {
             control: Mutex::default(),
             status: AtomicU64::new(0),
             identity: ArcSwapOption::empty(),
+            own: Cell::new(),
             active: Active::none(),
         }
     }
@@ -96,7 +101,7 @@ impl Slot {
     /// Shows a new version and bars the old texture from new leases. `unlink` empties its cell, still under the slot's lock, so that
     /// no load of the new version comes in between.
     pub(super) fn show(
-        &self,
+        &'static self,
         identity: Arc<Identity>,
         unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
     ) -> Outgoing {
@@ -114,7 +119,7 @@ impl Slot {
 
     /// Ends the slot: every later look says `Gone`.
     pub(super) fn end(
-        &self,
+        &'static self,
         unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
     ) -> Outgoing {
         let mut control = self.control.lock();
@@ -126,7 +131,7 @@ impl Slot {
 
     /// Bars the present texture, and any that is being loaded, from new leases; the version stays. False when no texture was there.
     pub(super) fn invalidate(
-        &self,
+        &'static self,
         unlink: impl FnOnce(&'static Cell<Texture>) -> Option<Texture>,
     ) -> (bool, Outgoing) {
         let mut control = self.control.lock();
@@ -139,12 +144,10 @@ impl Slot {
     }
 
     /// Nothing of what was loaded, is being loaded or failed to load until now counts any more.
-    fn bar(&self, control: &mut Control) -> Option<&'static Cell<Texture>> {
+    fn bar(&'static self, control: &mut Control) -> Option<&'static Cell<Texture>> {
         control.negative = None;
         control.generation += 1;
-        self.active
-            .get()
-            .filter(|cell| cell.look().resident && cell.retire())
+        Some(self.cell()).filter(|cell| cell.look().resident && cell.retire())
     }
 
     /// The identity to load, and the generation that its load belongs to. `None` once the slot has ended.
@@ -153,41 +156,59 @@ impl Slot {
         Some((self.identity()?, control.generation))
     }
 
-    pub(super) fn cell(&self) -> Option<&'static Cell<Texture>> {
-        self.active.get()
+    /// The cell that holds the texture, if there is one.
+    pub(super) fn cell(&'static self) -> &'static Cell<Texture> {
+        self.active.get().unwrap_or(&self.own)
     }
 
-    pub(super) fn try_pin(&self) -> Option<Pin<Texture>> {
-        self.active.get()?.try_pin()
+    #[inline]
+    pub(super) fn try_pin(&'static self) -> Option<Pin<Texture>> {
+        // A branch, and no address that is chosen: a hit shall not wait for `active` before it goes to the word.
+        match self.active.get() {
+            None => self.own.try_pin(),
+            Some(further) => pin_further(further),
+        }
     }
 
     /// Puts a loaded texture in, if its version is still the present one; else gives it back, and so also where leases of old ones
     /// have taken all places.
     pub(super) fn install(
-        &self,
+        &'static self,
         control: &mut Control,
         texture: Texture,
     ) -> Result<Pin<Texture>, Texture> {
         if self.version() != Ok(texture.version()) {
             return Err(texture);
         }
-        let mut texture = texture;
-        for cell in &control.cells {
+        let mut texture = match self.own.install(texture) {
+            Ok(pin) => {
+                self.active.set(None);
+                return Ok(pin);
+            }
+            Err(back) => back,
+        };
+        for cell in &control.further {
             match cell.install(texture) {
                 Ok(pin) => {
-                    self.active.set(cell);
+                    self.active.set(Some(cell));
                     return Ok(pin);
                 }
                 Err(back) => texture = back,
             }
         }
-        if control.cells.len() >= CELLS_MAX {
+        if control.further.len() >= CELLS_MAX {
             return Err(texture);
         }
         let cell = Cell::leaked();
-        control.cells.push(cell);
+        control.further.push(cell);
         let pin = cell.install(texture)?;
-        self.active.set(cell);
+        self.active.set(Some(cell));
         Ok(pin)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn pin_further(cell: &'static Cell<Texture>) -> Option<Pin<Texture>> {
+    cell.try_pin()
 }

@@ -74,6 +74,12 @@ pub(super) enum Flaw {
     PinRetired,
     /// The last pin does not say that its value was asked to go.
     UnpinBlind,
+    /// A value is taken from under the one who archives it.
+    TakeArchiving,
+    /// Reads of the one who archives are not done before the value is taken.
+    ArchivedRelaxed,
+    /// The one who archives does not say that its value was asked to go.
+    ArchivedBlind,
     /// A new version is announced before the old texture is barred.
     AnnounceFirst,
     /// A load is started beside the one that is under way.

@@ -45,6 +45,7 @@ impl Texture {
     }
 
     /// Version of the background.
+    #[inline]
     pub fn version(&self) -> u32 {
         self.version
     }

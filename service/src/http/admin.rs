@@ -74,6 +74,15 @@ struct ReactionJson {
     decision_ms: f64,
     fall_ms: f64,
     rate_bytes_per_second: f64,
+    at_rest: RestJson,
+}
+
+/// `rate_bytes_per_second × reaction_ms < room_bytes`: slower growth that begins in Normal, a dwell after the last change, is survived.
+#[derive(Serialize)]
+struct RestJson {
+    room_bytes: u64,
+    reaction_ms: f64,
+    rate_bytes_per_second: f64,
 }
 
 #[derive(Serialize)]
@@ -341,6 +350,11 @@ impl Service {
                 decision_ms: milliseconds(bound.decision),
                 fall_ms: milliseconds(bound.fall),
                 rate_bytes_per_second: bound.rate_bytes_per_second.floor(),
+                at_rest: RestJson {
+                    room_bytes: bound.at_rest.room_bytes,
+                    reaction_ms: milliseconds(bound.at_rest.reaction),
+                    rate_bytes_per_second: bound.at_rest.rate_bytes_per_second.floor(),
+                },
             },
             reclaim: ReclaimJson {
                 passes: report.passes.count,

@@ -246,6 +246,7 @@ impl Budget {
     }
 
     /// Whether loads and uploads are admitted at all.
+    #[inline]
     pub fn growth_open(&self) -> bool {
         self.growth_open.load(Ordering::Relaxed)
     }
@@ -419,11 +420,17 @@ impl Budget {
     }
 
     /// Tells waiters that room may have appeared other than by a release: a pin was dropped, a block fell idle.
+    #[inline]
     pub fn poke(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.staying.changed.notify_one();
-            self.passing.changed.notify_one();
+            self.wake();
         }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        self.staying.changed.notify_one();
+        self.passing.changed.notify_one();
     }
 
     fn count_shed(&self) {

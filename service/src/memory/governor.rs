@@ -12,7 +12,7 @@ use std::time::Duration;
 mod baseline;
 mod reaction;
 use baseline::Baseline;
-pub use reaction::{DECISION, ReactionBound, reaction_bound};
+pub use reaction::{DECISION, ReactionBound, RestBound, reaction_bound};
 
 /// Settings. Shares are of the limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +84,11 @@ pub enum GovernorConfigError {
 }
 
 impl GovernorConfig {
+    /// Share of the limit that pressure is brought down to while memory presses.
+    fn aim(&self) -> f64 {
+        self.elevated_exit - self.slack
+    }
+
     /// Checks what the state machine relies on.
     pub fn validate(&self) -> Result<(), GovernorConfigError> {
         let rising = [0.1, self.elevated_exit, self.elevated, self.critical];
@@ -318,7 +323,7 @@ impl Governor {
 
     /// Bytes of pressure that are aimed at while memory presses.
     fn target(&self, limit: u64) -> u64 {
-        share(limit, self.config.elevated_exit - self.config.slack)
+        share(limit, self.config.aim())
     }
 
     /// In Normal the cache may grow up to its share. Outside it, up to the target less what others use. Having yielded once, it goes on

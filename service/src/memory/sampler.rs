@@ -16,14 +16,13 @@ use super::budget::{Budget, Purpose};
 use super::cgroup::{Probe, ProbeError};
 use crate::metrics::{BudgetPurpose, GovernorState, Label, Metrics, Watermark};
 
-use super::governor::{
-    DECISION, Decision, Governor, ReactionBound, Reclaim, Sample, State, Transition, reaction_bound,
-};
+use super::governor::{Decision, Governor, ReactionBound, Sample, State, Transition};
 
 mod config;
 mod reclaim;
 mod report;
 pub use config::{MemoryConfig, MemoryConfigError};
+use reclaim::Demand;
 pub use report::{MemoryReport, Passes, Reason, Snapshot, TransitionRecord};
 
 /// Transitions that are remembered for the report.
@@ -64,7 +63,7 @@ struct Shared {
     passes: Mutex<Passes>,
     stop: AtomicBool,
     tick: (Mutex<()>, Condvar),
-    mailbox: (Mutex<Option<Reclaim>>, Condvar),
+    mailbox: (Mutex<Option<Demand>>, Condvar),
 }
 
 /// Watches memory until dropped.
@@ -93,15 +92,8 @@ impl Memory {
         metrics: Arc<Metrics>,
         hooks: Hooks,
     ) -> Result<Self, MemoryError> {
-        let bound = reaction_bound(
-            &config.governor,
-            probe.limit(),
-            config.fast,
-            DECISION,
-            config.fall,
-        );
         let source = probe.source();
-        log_start(&config, probe.limit(), &source, &bound);
+        log_start(&config, probe.limit(), &source);
         let mut sampler = Sampler::new(&config, probe, &arena)?;
         let shared = Arc::new(Shared {
             snapshot: Mutex::new(sampler.snapshot),
@@ -169,14 +161,8 @@ impl Memory {
 
     /// What the configuration promises under the present limit.
     pub fn reaction_bound(&self) -> ReactionBound {
-        let config = &self.shared.config;
-        reaction_bound(
-            &config.governor,
-            self.snapshot().reading.limit,
-            config.fast,
-            DECISION,
-            config.fall,
-        )
+        let limit = self.snapshot().reading.limit;
+        self.shared.config.reaction_bound(limit)
     }
 }
 
@@ -196,7 +182,7 @@ impl Drop for Memory {
     }
 }
 
-fn log_start(config: &MemoryConfig, limit: u64, source: &str, bound: &ReactionBound) {
+fn log_start(config: &MemoryConfig, limit: u64, source: &str) {
     tracing::info!(
         limit_bytes = limit,
         source,
@@ -205,13 +191,20 @@ fn log_start(config: &MemoryConfig, limit: u64, source: &str, bound: &ReactionBo
         governor = config.governor.enabled,
         "memory is watched"
     );
+    let bound = config.reaction_bound(limit);
+    let rest = bound.at_rest;
+    let mib = |rate: f64| (rate / (1u64 << 20) as f64).floor();
     tracing::info!(
         room_bytes = bound.room_bytes,
         reaction_ms = bound.reaction().as_secs_f64() * 1e3,
         sample_ms = bound.sample.as_secs_f64() * 1e3,
         fall_ms = bound.fall.as_secs_f64() * 1e3,
-        rate_mib_per_second = (bound.rate_bytes_per_second / (1u64 << 20) as f64).floor(),
-        "reaction bound: growth slower than this rate is caught between critical and the limit"
+        rate_mib_per_second = mib(bound.rate_bytes_per_second),
+        at_rest_room_bytes = rest.room_bytes,
+        at_rest_reaction_ms = rest.reaction.as_secs_f64() * 1e3,
+        at_rest_rate_mib_per_second = mib(rest.rate_bytes_per_second),
+        "reaction bound: growth slower than this rate is caught between critical and the limit, and slower than the one at rest \
+         survived where it begins in normal"
     );
 }
 

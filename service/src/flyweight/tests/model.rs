@@ -437,7 +437,7 @@ impl Pair {
         for shown in model.backgrounds.iter().flatten() {
             assert_eq!(flyweights.check(shown.index), Ok(shown.version));
             let slot = flyweights.catalogue.slot(shown.index).expect("slot");
-            let there = slot.cell().is_some_and(|cell| cell.look().resident);
+            let there = slot.cell().look().resident;
             assert_eq!(there, model.resident(shown.index).is_some());
         }
         for (lease, place) in &self.leases {

@@ -103,14 +103,19 @@ impl Charge {
     }
 
     /// The same in place.
+    #[inline]
     pub fn transfer_to(&mut self, purpose: Purpose) {
         if purpose != self.purpose {
-            let mut ledger = self.budget.ledger.lock();
-            ledger.sub(self.purpose, self.bytes);
-            ledger.add(purpose, self.bytes);
-            drop(ledger);
-            self.purpose = purpose;
+            self.rebook(purpose);
         }
+    }
+
+    fn rebook(&mut self, purpose: Purpose) {
+        let mut ledger = self.budget.ledger.lock();
+        ledger.sub(self.purpose, self.bytes);
+        ledger.add(purpose, self.bytes);
+        drop(ledger);
+        self.purpose = purpose;
     }
 }
 

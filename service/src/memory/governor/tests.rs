@@ -204,6 +204,16 @@ fn reaction_bound_is_the_room_over_the_time() {
     let bound = reaction_bound(&GovernorConfig::default(), 1_000_000, at(10), at(1), at(39));
     assert_eq!(bound.room_bytes, 50_000);
     assert!((bound.rate_bytes_per_second - 1_000_000.0).abs() < 1.0);
+    // 22 % above a pass's aim of 78 % in 50 ms and the interval of 30; less than the 15 % above Elevated in 50 ms.
+    let rest = bound.at_rest;
+    assert_eq!((rest.room_bytes, rest.reaction), (220_000, at(80)));
+    assert!((rest.rate_bytes_per_second - 2_750_000.0).abs() < 1.0);
+    let often = GovernorConfig {
+        reclaim_interval: at(10),
+        ..GovernorConfig::default()
+    };
+    let rest = reaction_bound(&often, 1_000_000, at(10), at(1), at(39)).at_rest;
+    assert_eq!((rest.room_bytes, rest.reaction), (150_000, at(50)));
 }
 
 #[test]

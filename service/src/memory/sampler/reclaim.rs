@@ -6,15 +6,31 @@ use std::time::{Duration, Instant};
 use super::super::governor::Reclaim;
 use super::Shared;
 
+/// What is to be given back, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    reclaim: Reclaim,
+    since: Instant,
+}
+
 /// Hands a demand to the reclaim thread; demands that it has not taken yet are joined.
 pub(super) fn post(shared: &Shared, reclaim: Reclaim) {
     let mut slot = shared.mailbox.0.lock();
     *slot = Some(match *slot {
-        Some(waiting) => Reclaim {
-            to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
-            purge: waiting.purge || reclaim.purge,
+        Some(Demand {
+            reclaim: waiting,
+            since,
+        }) => Demand {
+            reclaim: Reclaim {
+                to_bytes: waiting.to_bytes.min(reclaim.to_bytes),
+                purge: waiting.purge || reclaim.purge,
+            },
+            since,
         },
-        None => reclaim,
+        None => Demand {
+            reclaim,
+            since: Instant::now(),
+        },
     });
     drop(slot);
     shared.reclaims.fetch_add(1, Ordering::Relaxed);
@@ -25,7 +41,7 @@ pub(super) fn post(shared: &Shared, reclaim: Reclaim) {
 pub(super) fn run(shared: &Shared) {
     loop {
         let mut slot = shared.mailbox.0.lock();
-        let demand = loop {
+        let Demand { reclaim, since } = loop {
             if shared.stop.load(Ordering::SeqCst) {
                 return;
             }
@@ -35,15 +51,15 @@ pub(super) fn run(shared: &Shared) {
             }
         };
         drop(slot);
-        let started = Instant::now();
         // Idle blocks first: they cost nobody anything, and with luck no texture has to go.
         (shared.hooks.trim)();
-        (shared.hooks.shrink)(demand.to_bytes);
+        (shared.hooks.shrink)(reclaim.to_bytes);
         (shared.hooks.trim)();
-        if demand.purge {
+        // Usage has fallen. A purge takes longer, and what it returns is no texture's; a demand that must wait for it says so.
+        note_pass(shared, since.elapsed());
+        if reclaim.purge {
             (shared.hooks.purge)();
         }
-        note_pass(shared, started.elapsed());
     }
 }
 

@@ -66,9 +66,9 @@ impl Reason {
 pub struct Passes {
     /// Passes made.
     pub count: u64,
-    /// Time of the last.
+    /// Time of the last, from its decision until its textures and idle blocks were gone.
     pub last: Duration,
-    /// Time of the longest: above the configured `fall`, the reaction bound promises too much.
+    /// The same of the longest: above the configured `fall`, the reaction bound promises too much.
     pub longest: Duration,
 }
 

@@ -218,6 +218,11 @@ fn bad_settings_are_refused() {
         ..MemoryConfig::default()
     };
     assert_eq!(slow.validate(), Err(MemoryConfigError::Period));
+    let late = MemoryConfig {
+        slow: Duration::from_millis(100),
+        ..MemoryConfig::default()
+    };
+    assert_eq!(late.validate(), Err(MemoryConfigError::Approach));
     let small = MemoryConfig {
         limit: Some(1),
         ..MemoryConfig::default()
