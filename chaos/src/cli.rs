@@ -19,8 +19,8 @@ Examples (`just chaos` builds what is missing and hands everything on):
 const RUN_EXAMPLES: &str = "\
 Examples:
   just chaos run --suite smoke
-  just chaos run overflow --seed 7                    the schedules of a run that a report names
-  just chaos run my.toml --backgrounds ~/Pictures     a scenario of your own; those in chaos/scenarios show the form
+  just chaos run overflow --seed 7                   with the schedules of an earlier run
+  just chaos run my.toml --backgrounds ~/Pictures    a scenario of yours; see chaos/scenarios
 
 A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, summary.md and logs;
 OUT/latest links to the newest.

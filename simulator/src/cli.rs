@@ -19,13 +19,14 @@ use values::{cpu_list, size, window};
 /// What `--help` ends with.
 const EXAMPLES: &str = "\
 Examples, while `just serve` runs in another terminal:
-  backdrop-simulator mixed --sessions 100000 --duration 30s    a bit of everything
-  backdrop-simulator switch-storm                              1.2 million sessions that switch every 3 s
-  backdrop-simulator preview --backgrounds ~/Pictures          frames of your own photographs
-  backdrop-simulator mixed --help                              every flag of a load
+  just sim mixed --sessions 100000 --duration 30s    a bit of everything
+  just sim switch-storm                              1.2 million sessions
+  just sim preview --backgrounds ~/Pictures          frames of your own photographs
+  just sim mixed --help                              every flag of a load
 
-Exit code: 0 every answer was true, 1 one was not, 2 inconclusive (too little was seen, or the simulator
-itself was too slow), 64 asked for wrongly, 69 the service is away, 130 interrupted, 255 error.";
+Exit code: 0 every answer was true, 1 one was not, 2 inconclusive (too little was seen, or the
+simulator itself was too slow), 64 asked for wrongly, 69 the service is away, 130 interrupted,
+255 error.";
 
 /// Load scenarios against a running Backdrop service: sessions with a due time each, and a truth checker.
 ///
@@ -50,7 +51,7 @@ pub struct Cli {
 pub enum Command {
     /// Every session switches its background once a period; what fell due in a tick travels as one batch
     SwitchStorm(LoadArgs),
-    /// The same, one session per request
+    /// Every session switches its background once a period, each with a request of its own
     SwitchSingle(LoadArgs),
     /// Preview frames only, at a fixed rate that waits for no answer
     Preview(LoadArgs),
