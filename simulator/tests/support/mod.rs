@@ -10,12 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use backdrop_simulator::cli::{Cli, Errand, Plan, Scenario};
-use backdrop_simulator::code::{self, Crop, Luma, Payload};
-use backdrop_simulator::picture::{self, Rgb};
+use backdrop_simulator::code::{self, Crop, Luma};
+use backdrop_simulator::picture;
 use backdrop_simulator::truth::Pixels;
 use bytes::Bytes;
-use clap::Parser;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -26,44 +24,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// One cache for all runs of this binary: samples are drawn once.
-fn cache() -> String {
-    format!("{}/backgrounds", env!("CARGO_TARGET_TMPDIR"))
-}
+mod answers;
+mod plans;
 
-/// A short run against the fake service; `flags` win.
-pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
-    let (url, cache) = (fake.url(), cache());
-    let common = [
-        "backdrop-simulator",
-        scenario.name(),
-        "--url",
-        &url,
-        "--cache-dir",
-        &cache,
-        "--background-count",
-        "4",
-        "--period",
-        "200ms",
-        "--duration",
-        "1s",
-        "--warmup",
-        "100ms",
-        "--gateways",
-        "3",
-        "--tick",
-        "20ms",
-        "--timeout",
-        "10s",
-        "--progress",
-        "none",
-    ];
-    let words = [&common[..], flags].concat();
-    match Cli::parse_from(words).command.errand() {
-        Errand::Load(_, args) => Plan::resolve(scenario, *args).unwrap(),
-        _ => unreachable!("not a load scenario"),
-    }
-}
+pub use plans::plan;
+
+use answers::{binary, describe, draw, epoch_of, header, problem, respond, session_id, stale};
 
 /// Waits until the load has begun: the first frames were served.
 #[allow(dead_code, reason = "each test binary waits for its own")]
@@ -611,65 +577,4 @@ impl State {
         let slot = ((id & 0xffff_ffff) as usize).checked_sub(1)?;
         (id >> 32 == self.generation && slot < self.sessions.len()).then_some(slot)
     }
-}
-
-/// A frame with this code; number 0xffff is a blank one, `other` the background of its lower half.
-fn draw(number: u16, revision: u8, other: Option<u16>) -> Bytes {
-    let (width, height) = (640, 360);
-    let mut frame = Rgb::blank(width, height);
-    frame.data.fill(110);
-    if number != u16::MAX {
-        code::stamp(&mut frame.data, width, height, Payload { number, revision });
-    }
-    if let Some(number) = other {
-        let mut lower = Rgb::blank(width, height);
-        code::stamp(&mut lower.data, width, height, Payload { number, revision });
-        let half = frame.data.len() / 2;
-        frame.data[half..].copy_from_slice(&lower.data[half..]);
-    }
-    Bytes::from(picture::encode(&frame, 80).unwrap())
-}
-
-fn describe(id: &str, background: &Background, epoch: u64) -> Value {
-    json!({
-        "id": id, "flyweight": background.flyweight, "version": background.version, "width": 1920, "height": 1080,
-        "format": "jpeg", "bytes": 1, "checksum": background.checksum, "epoch": epoch.to_string(),
-    })
-}
-
-fn session_id(path: &str) -> Option<u64> {
-    u64::from_str_radix(path.strip_prefix("/v1/sessions/")?.split('/').next()?, 16).ok()
-}
-
-fn epoch_of(body: &[u8]) -> u64 {
-    u64::from_le_bytes(body[8..16].try_into().unwrap())
-}
-
-fn header(kind: u8, epoch: u64) -> Vec<u8> {
-    let mut out = b"BKDP\x01".to_vec();
-    out.push(kind);
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&epoch.to_le_bytes());
-    out
-}
-
-fn binary(body: Vec<u8>) -> Response<Full<Bytes>> {
-    Response::new(Full::new(Bytes::from(body)))
-}
-
-fn respond(status: u16, value: Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response
-}
-
-fn problem(status: u16, code: &str) -> Response<Full<Bytes>> {
-    respond(status, json!({"status": status, "code": code}))
-}
-
-fn stale(epoch: u64) -> Response<Full<Bytes>> {
-    respond(
-        409,
-        json!({"status": 409, "code": "stale_epoch", "epoch": epoch.to_string()}),
-    )
 }
