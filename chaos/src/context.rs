@@ -72,12 +72,12 @@ struct VersionJson {
 #[derive(Debug, thiserror::Error)]
 pub enum BinaryError {
     /// It cannot be read.
-    #[error("cannot read {path}: {source}; `just chaos` builds it, or name its folder with --bin-dir", path = path.display())]
+    #[error("cannot read {path}: {cause}; `just chaos` builds it, or name its folder with --bin-dir", path = path.display())]
     Read {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It does not say what it is.
     #[error("{path} version --json: {what}", path = path.display())]
@@ -165,9 +165,9 @@ fn version(path: &Path) -> Result<VersionJson, BinaryError> {
 }
 
 fn sha256(path: &Path) -> Result<String, BinaryError> {
-    let bytes = std::fs::read(path).map_err(|source| BinaryError::Read {
+    let bytes = std::fs::read(path).map_err(|cause| BinaryError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     Ok(Sha256::digest(&bytes)
         .iter()

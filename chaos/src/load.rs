@@ -140,11 +140,11 @@ impl Simulator {
         // What an earlier run left there would be taken for this one's.
         for stale in [spec.json(), spec.events()] {
             match std::fs::remove_file(&stale) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
                     return Err(HostError::Io {
                         doing: "removing",
                         path: stale,
-                        source,
+                        cause,
                     });
                 }
                 _ => {}

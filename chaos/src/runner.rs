@@ -52,12 +52,12 @@ pub enum RunError {
         what: String,
     },
     /// A file or folder.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {cause}", path = path.display())]
     Io {
         /// Which.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A folder of photographs without any.
     #[error("--backgrounds {path} holds no file; name a folder of JPEG, PNG or WebP pictures", path = path.display())]
@@ -67,7 +67,7 @@ pub enum RunError {
     },
     /// The record could not be written.
     #[error("writing the record: {0}")]
-    Report(#[from] backdrop_reports::error::ReportError),
+    Report(backdrop_reports::error::ReportError),
     /// Signals.
     #[error("listening for signals: {0}")]
     Signal(std::io::Error),
@@ -145,16 +145,16 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
         (started, host, build),
         (interrupted, &left),
     );
-    backdrop_reports::render::write_all(&run, &context.dir)?;
+    backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
     print_end(&run, &context.dir);
     Ok(run.exit)
 }
 
 /// Whether the folder can be read and is not empty. Which of its files are pictures is for the simulator to say.
 fn holds_files(dir: &Path) -> Result<(), RunError> {
-    let entries = std::fs::read_dir(dir).map_err(|source| RunError::Io {
+    let entries = std::fs::read_dir(dir).map_err(|cause| RunError::Io {
         path: dir.to_owned(),
-        source,
+        cause,
     })?;
     let mut files = entries.flatten().filter(|entry| entry.path().is_file());
     match files.next() {
@@ -196,9 +196,9 @@ fn detect(program: &Path) -> Result<(Hierarchy, Option<HostError>), RunError> {
 }
 
 fn own_program() -> Result<PathBuf, RunError> {
-    std::env::current_exe().map_err(|source| RunError::Io {
+    std::env::current_exe().map_err(|cause| RunError::Io {
         path: PathBuf::from("/proc/self/exe"),
-        source,
+        cause,
     })
 }
 
@@ -232,7 +232,7 @@ fn listen_for_signals(stopper: Stopper) -> Result<(), RunError> {
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
     let path = path.to_owned();
-    move |source| RunError::Io { path, source }
+    move |cause| RunError::Io { path, cause }
 }
 
 /// Makes the run's folder, the last thing that can fail before the first scenario.

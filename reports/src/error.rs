@@ -1,4 +1,4 @@
-//! What can go wrong between a run record and its renderings. Each message names the file and what to do.
+//! What can go wrong between a run record and its renderings. Each message names the file and what to do, and holds its cause.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The file is not there or not readable.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         /// File asked for.
         path: PathBuf,
         /// The system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A folder without `run.json`.
     #[error("{} holds no run.json; give a run's folder, e.g. reports/out/latest, or the run.json itself", path.display())]
@@ -20,12 +20,12 @@ pub enum ReportError {
         path: PathBuf,
     },
     /// The file is no JSON or lacks what a run record has.
-    #[error("{} is not a run record: {source}", path.display())]
+    #[error("{} is not a run record: {cause}", path.display())]
     NotARecord {
         /// File asked for.
         path: PathBuf,
         /// Where the JSON stops making sense.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// The file was written by a newer Backdrop.
     #[error("{} has schema version {found}, this build reads up to {known}; render it with the Backdrop that wrote it or a newer one", path.display())]
@@ -44,20 +44,20 @@ pub enum ReportError {
         what: String,
     },
     /// A rendering could not be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {cause}", path.display())]
     Write {
         /// File to be written.
         path: PathBuf,
         /// The system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The record could not be put into JSON.
     #[error("cannot serialise the run record: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The HTML template failed.
     #[error("cannot render index.html: {0}")]
-    Html(#[from] askama::Error),
+    Html(askama::Error),
     /// The JUnit document could not be formed.
     #[error("cannot render junit.xml: {0}")]
-    Junit(#[from] quick_junit::SerializeError),
+    Junit(quick_junit::SerializeError),
 }

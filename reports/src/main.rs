@@ -91,7 +91,7 @@ fn render(path: &Path, out: Option<&Path>) -> Result<String, ReportError> {
     let copy = dir.join(read::RECORD_FILE);
     // The bytes as they are: a record of a newer minor version keeps the fields this build does not know.
     if out.is_some() && copy.canonicalize().ok() != file.canonicalize().ok() {
-        std::fs::copy(&file, &copy).map_err(|source| ReportError::Write { path: copy, source })?;
+        std::fs::copy(&file, &copy).map_err(|cause| ReportError::Write { path: copy, cause })?;
     }
     Ok(format!(
         "{}: {}\n{}\n",

@@ -40,9 +40,9 @@ pub fn locate(path: &Path) -> Result<PathBuf, ReportError> {
 /// Names the file: not there, no record, newer than this build, or contradicting itself.
 pub fn read_record(path: &Path) -> Result<RunRecord, ReportError> {
     let path = locate(path)?;
-    let text = std::fs::read(&path).map_err(|source| ReportError::Read {
+    let text = std::fs::read(&path).map_err(|cause| ReportError::Read {
         path: path.clone(),
-        source,
+        cause,
     })?;
     parse_record(&text, &path)
 }
@@ -52,9 +52,9 @@ pub fn read_record(path: &Path) -> Result<RunRecord, ReportError> {
 /// # Errors
 /// As [`read_record`], without the reading.
 pub fn parse_record(text: &[u8], path: &Path) -> Result<RunRecord, ReportError> {
-    let not_a_record = |source| ReportError::NotARecord {
+    let not_a_record = |cause| ReportError::NotARecord {
         path: path.to_path_buf(),
-        source,
+        cause,
     };
     let version: VersionOnly = serde_json::from_slice(text).map_err(not_a_record)?;
     if version.schema_version > u64::from(RECORD_SCHEMA_VERSION) {

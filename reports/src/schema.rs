@@ -9,7 +9,8 @@ use crate::record::RunRecord;
 /// # Errors
 /// Only if the schema could not be serialised.
 pub fn run_schema() -> Result<String, ReportError> {
-    let mut text = serde_json::to_string_pretty(&schemars::schema_for!(RunRecord))?;
+    let mut text = serde_json::to_string_pretty(&schemars::schema_for!(RunRecord))
+        .map_err(ReportError::Json)?;
     text.push('\n');
     Ok(text)
 }

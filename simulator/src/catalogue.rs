@@ -36,13 +36,13 @@ const SHED_PAUSE: Duration = Duration::from_millis(300);
 pub enum CatalogueError {
     /// Nothing answers.
     #[error(
-        "nothing answers at {url} ({source}); start the service with `just serve`, or give its address with --url"
+        "nothing answers at {url} ({cause}); start the service with `just serve`, or give its address with --url"
     )]
     Unavailable {
         /// Where.
         url: String,
         /// Why.
-        source: CallError,
+        cause: CallError,
     },
     /// The service said no.
     #[error("{what}: the service answered {status} {code}{mend}")]
@@ -202,17 +202,17 @@ impl Librarian {
         let answer = lane
             .call(Call::get(path))
             .await
-            .map_err(|source| self.away(source))?;
+            .map_err(|cause| self.away(cause))?;
         if answer.status != 200 {
             return Err(refused(what.to_owned(), &answer));
         }
         serde_json::from_slice(&answer.body).map_err(|error| self.odd(what, &error.to_string()))
     }
 
-    fn away(&self, source: CallError) -> CatalogueError {
+    fn away(&self, cause: CallError) -> CatalogueError {
         CatalogueError::Unavailable {
             url: self.target.url().to_owned(),
-            source,
+            cause,
         }
     }
 
@@ -244,7 +244,7 @@ impl Librarian {
                 if_match: None,
                 body: bytes.clone(),
             };
-            let answer = lane.call(call).await.map_err(|source| self.away(source))?;
+            let answer = lane.call(call).await.map_err(|cause| self.away(cause))?;
             match answer.status {
                 200 | 201 => {
                     let metadata = serde_json::from_slice(&answer.body)

@@ -27,30 +27,30 @@ pub const FIRST_REVISION: u8 = 1;
 #[derive(Debug, Error)]
 pub enum GalleryError {
     /// A file or folder.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A folder without pictures.
     #[error("{0} holds no JPEG, PNG or WebP picture that can be read")]
     Empty(PathBuf),
     /// A picture.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Picture {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: PictureError,
+        cause: PictureError,
     },
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> GalleryError {
-    move |source| GalleryError::Io {
+    move |cause| GalleryError::Io {
         path: path.to_owned(),
-        source,
+        cause,
     }
 }
 
@@ -161,9 +161,9 @@ impl Gallery {
     /// The same picture with another revision in its code, as JPEG.
     pub fn revised(&self, number: u16, revision: u8) -> Result<Vec<u8>, GalleryError> {
         let path = self.path(number);
-        let failed = |source| GalleryError::Picture {
+        let failed = |cause| GalleryError::Picture {
             path: path.clone(),
-            source,
+            cause,
         };
         let payload = payload(number, revision);
         let picture = if self.drawn {
@@ -235,9 +235,9 @@ fn fill(
 }
 
 fn encoded(picture: &Rgb, path: &Path) -> Result<Vec<u8>, GalleryError> {
-    picture::encode(picture, QUALITY).map_err(|source| GalleryError::Picture {
+    picture::encode(picture, QUALITY).map_err(|cause| GalleryError::Picture {
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 
@@ -349,9 +349,9 @@ fn readable(files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<String>) {
 
 fn copy(path: &Path, payload: Payload) -> Result<Rgb, GalleryError> {
     let bytes = fs::read(path).map_err(io_error(path))?;
-    let picture = picture::decode(&bytes).map_err(|source| GalleryError::Picture {
+    let picture = picture::decode(&bytes).map_err(|cause| GalleryError::Picture {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     let crop = picture::cover(&picture, SIZE.0, SIZE.1);
     let mut out = picture::resample(&picture, crop, SIZE.0, SIZE.1);

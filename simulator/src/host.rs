@@ -13,13 +13,13 @@ use thiserror::Error;
 pub enum HostError {
     /// The kernel refused the affinity.
     #[error(
-        "cannot run on CPUs {cpus:?}: {source}; give --cpus a list of CPUs that this process may use"
+        "cannot run on CPUs {cpus:?}: {cause}; give --cpus a list of CPUs that this process may use"
     )]
     Affinity {
         /// CPUs asked for.
         cpus: Vec<usize>,
         /// The kernel's answer.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The hard limit of open files is below what the run needs.
     #[error(
@@ -48,7 +48,7 @@ pub fn pin(cpus: &[usize]) -> Result<(), HostError> {
     } else {
         Err(HostError::Affinity {
             cpus: cpus.to_vec(),
-            source: io::Error::last_os_error(),
+            cause: io::Error::last_os_error(),
         })
     }
 }

@@ -59,12 +59,12 @@ pub enum RunError {
     #[error(transparent)]
     Attack(#[from] attack::AttackError),
     /// A file to write, or a thread to start.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What for.
         what: String,
         /// Why.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -89,7 +89,7 @@ impl RunError {
 
 fn io_error(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> RunError {
     let what = what.to_string();
-    move |source| RunError::Io { what, source }
+    move |cause| RunError::Io { what, cause }
 }
 
 /// A report with the exit code that it means.

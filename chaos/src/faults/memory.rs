@@ -266,10 +266,10 @@ fn start_cache(
     let guard = rig.undo.record(Undo::Folder {
         path: folder.clone(),
     })?;
-    std::fs::create_dir(&folder).map_err(|source| HostError::Io {
+    std::fs::create_dir(&folder).map_err(|cause| HostError::Io {
         doing: "making",
         path: folder.clone(),
-        source,
+        cause,
     })?;
     let leaf = match place {
         Place::Service => &rig.service_leaf,

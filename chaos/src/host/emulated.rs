@@ -132,9 +132,9 @@ impl EmulatedCell {
         let watchdog = std::thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || watch(&watched))
-            .map_err(|source| HostError::Spawn {
+            .map_err(|cause| HostError::Spawn {
                 program: "watchdog thread".into(),
-                source,
+                cause,
             })?;
         Ok(Self {
             shared,

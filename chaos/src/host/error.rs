@@ -1,4 +1,4 @@
-//! What can go wrong on the host, each with its cause and, where a person can do something, the mend.
+//! What can go wrong on the host, each with its cause in its text and, where a person can do something, the mend.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ pub enum HostError {
         mend: String,
     },
     /// A file or system call failed.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}: {cause}", path.display())]
     Io {
         /// What was being done, e.g. `writing`.
         doing: &'static str,
         /// On what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A kernel file did not have the expected form.
     #[error("{}: {what}", path.display())]
@@ -71,12 +71,12 @@ pub enum HostError {
         why: String,
     },
     /// A child could not be started.
-    #[error("starting {}: {source}", program.display())]
+    #[error("starting {}: {cause}", program.display())]
     Spawn {
         /// Program.
         program: PathBuf,
         /// Why not.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A helper process did not do its work.
     #[error("{what}: {why}")]
@@ -100,18 +100,14 @@ impl HostError {
     /// Adds place and purpose to an I/O error.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
-        }
+        move |cause| Self::Io { doing, path, cause }
     }
 
     /// The operating system's error number, if it was one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Io { source, .. } | Self::Spawn { source, .. } => source.raw_os_error(),
+            Self::Io { cause, .. } | Self::Spawn { cause, .. } => cause.raw_os_error(),
             _ => None,
         }
     }

@@ -155,7 +155,7 @@ impl ServiceProcess {
         let (process, stdout) = Self::start(spec, Stdio::piped(), Bond::DiesWithUs)?;
         let missing = || HostError::Spawn {
             program: spec.program.clone(),
-            source: std::io::ErrorKind::BrokenPipe.into(),
+            cause: std::io::ErrorKind::BrokenPipe.into(),
         };
         Ok((process, stdout.ok_or_else(missing)?))
     }
@@ -171,9 +171,9 @@ impl ServiceProcess {
         stdout: Stdio,
         bond: Bond,
     ) -> Result<(Self, Option<ChildStdout>), HostError> {
-        let failed = |source| HostError::Spawn {
+        let failed = |cause| HostError::Spawn {
             program: spec.program.clone(),
-            source,
+            cause,
         };
         let command = command(spec, stdout, bond)?;
         let kills_before = spec.leaf.as_ref().map(Leaf::kill_count).transpose()?;
@@ -207,10 +207,10 @@ impl ServiceProcess {
             .spawn(move || wait_thread(child, &oracle, &waiter));
         match begun {
             Ok(_) => Ok((Self { id, shared }, stdout)),
-            Err(source) => {
+            Err(cause) => {
                 // The closure took the child along: nobody waits for it, but it must not go on.
                 let _ = sys::kill(pid, libc::SIGKILL);
-                Err(failed(source))
+                Err(failed(cause))
             }
         }
     }
@@ -355,9 +355,9 @@ fn command(spec: &CommandSpec, stdout: Stdio, bond: Bond) -> Result<Command, Hos
         die_with_parent: bond == Bond::DiesWithUs,
         own_session: bond == Bond::Survives,
     };
-    let failed = |source| HostError::Spawn {
+    let failed = |cause| HostError::Spawn {
         program: spec.program.clone(),
-        source,
+        cause,
     };
     sys::before_exec(&mut command, what).map_err(failed)?;
     Ok(command)

@@ -255,9 +255,9 @@ impl Sampler {
         let thread = std::thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(work);
-        let thread = thread.map_err(|source| HostError::Spawn {
+        let thread = thread.map_err(|cause| HostError::Spawn {
             program: "sampler thread".into(),
-            source,
+            cause,
         })?;
         Ok(Self {
             shared,

@@ -79,10 +79,10 @@ pub fn enter(program: &Path, why: &str) -> Result<(), HostError> {
     if entered().is_some() || !offered() {
         return Ok(());
     }
-    let source = command(program, std::env::args_os().skip(1), why).exec();
+    let cause = command(program, std::env::args_os().skip(1), why).exec();
     Err(HostError::Spawn {
         program: "systemd-run".into(),
-        source,
+        cause,
     })
 }
 

@@ -90,9 +90,9 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|e| e == "toml") {
-        let read = |source| ScenarioError::Read {
+        let read = |cause| ScenarioError::Read {
             path: path.to_owned(),
-            source,
+            cause,
         };
         return Ok(parse(name, &std::fs::read_to_string(path).map_err(read)?)?);
     }

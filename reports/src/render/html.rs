@@ -55,7 +55,7 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
         uplot_style: UPLOT_STYLE,
         uplot_script: UPLOT_SCRIPT,
     };
-    Ok(page.render()?)
+    page.render().map_err(ReportError::Html)
 }
 
 fn length(record: &RunRecord) -> String {
@@ -76,7 +76,8 @@ fn embedded(scenarios: &[ScenarioView]) -> Result<String, ReportError> {
         .filter(|c| c.empty.is_none())
         .map(|c| (c.id.as_str(), c))
         .collect();
-    Ok(script_safe(&serde_json::to_string(&charts)?))
+    let json = serde_json::to_string(&charts).map_err(ReportError::Json)?;
+    Ok(script_safe(&json))
 }
 
 /// JSON that no HTML parser takes for the end of its script element or for a comment, and that old script

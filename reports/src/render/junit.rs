@@ -48,7 +48,7 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
     let mut report = Report::new("backdrop chaos");
     report.set_time(total);
     report.add_test_suite(suite);
-    Ok(report.to_string()?)
+    report.to_string().map_err(ReportError::Junit)
 }
 
 fn scenario_time(scenario: &ScenarioRecord) -> Duration {

@@ -55,7 +55,7 @@ pub fn write_renderings(record: &RunRecord, dir: &Path) -> Result<(), ReportErro
 /// # Errors
 /// Only if serde fails on it.
 pub fn to_json(record: &RunRecord) -> Result<Vec<u8>, ReportError> {
-    let mut json = serde_json::to_vec_pretty(record)?;
+    let mut json = serde_json::to_vec_pretty(record).map_err(ReportError::Json)?;
     json.push(b'\n');
     Ok(json)
 }
@@ -84,9 +84,9 @@ impl Renderings {
 }
 
 fn make_dir(dir: &Path) -> Result<(), ReportError> {
-    std::fs::create_dir_all(dir).map_err(|source| ReportError::Write {
+    std::fs::create_dir_all(dir).map_err(|cause| ReportError::Write {
         path: dir.to_path_buf(),
-        source,
+        cause,
     })
 }
 
@@ -94,20 +94,20 @@ fn make_dir(dir: &Path) -> Result<(), ReportError> {
 fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = std::fs::write(&aside, content).and_then(|()| std::fs::rename(&aside, path));
-    written.map_err(|source| {
+    written.map_err(|cause| {
         let _ = std::fs::remove_file(&aside);
         ReportError::Write {
             path: path.to_path_buf(),
-            source,
+            cause,
         }
     })
 }
 
 /// Points `latest` beside `dir` to `dir`: a new link is made aside and renamed, so the name never dangles.
 fn point_latest(dir: &Path) -> Result<(), ReportError> {
-    let failed = |path: &Path, source| ReportError::Write {
+    let failed = |path: &Path, cause| ReportError::Write {
         path: path.to_path_buf(),
-        source,
+        cause,
     };
     let dir = dir.canonicalize().map_err(|e| failed(dir, e))?;
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
