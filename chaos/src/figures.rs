@@ -380,6 +380,8 @@ fn service(seen: &Observed, out: &mut Collected) {
     put("loads", increase(scrapes, |s| s.loads));
     let pinned = |s: &Scrape| Some(s.pinned_bytes? / s.textures_bytes.filter(|b| *b > 0.0)?);
     put("pinned_share_max", highest(scrapes, pinned));
+    let pinned_peak = highest(scrapes, |s| s.pinned_bytes);
+    put("pinned_peak_mib", pinned_peak.map(|b| b / MIB));
     let refused = |s: &Scrape| Some(s.degraded? + s.accesses_shed?);
     put("loads_refused", increase(scrapes, refused));
     put("load_errors", increase(scrapes, |s| s.load_errors));
@@ -395,6 +397,8 @@ fn service(seen: &Observed, out: &mut Collected) {
         "governor_transitions",
         increase(scrapes, |s| s.governor_transitions),
     );
+    put("governor_transitions_per_min", transitions_per_min(scrapes));
+    put("loads_overtaken", increase(scrapes, |s| s.loads_overtaken));
     put(
         "governor_worst_state",
         highest(scrapes, |s| s.governor_state),
@@ -424,6 +428,15 @@ fn service(seen: &Observed, out: &mut Collected) {
     {
         put("load_error_ratio", Some(failed / all));
     }
+}
+
+/// Changes of the governor's state per minute between the first and the last scrape.
+fn transitions_per_min(scrapes: &[Scrape]) -> Option<f64> {
+    let (first, last) = scrapes.first().zip(scrapes.last())?;
+    let minutes = last.unix_ms.saturating_sub(first.unix_ms) as f64 / 60_000.0;
+    increase(scrapes, |s| s.governor_transitions)
+        .filter(|_| minutes > 0.0)
+        .map(|changes| changes / minutes)
 }
 
 /// Failed and all loads from the first failpoint on until the last one is off.
@@ -515,6 +528,10 @@ fn probes(seen: &Observed, out: &mut Collected) {
         out.put("burst_rate_mib_s", burst.rate / MIB, 1);
         let over = burst.bound.map(|bound| burst.rate / bound);
         out.maybe("burst_over_bound", over, 1);
+    }
+    if let Some(seen) = probes.oversized.filter(|seen| seen.answered > 0) {
+        let refused = seen.refused as f64 / seen.answered as f64;
+        out.put("oversized_refused_ratio", refused, seen.answered);
     }
     out.maybe("outage_s", probes.outage_s, 1);
     out.maybe(

@@ -374,12 +374,24 @@ pub const FIGURES: &[Spec] = &[
         "highest share of the resident texture bytes that leases held, in one scrape",
     ),
     figure(
+        "pinned_peak_mib",
+        "MiB",
+        Service,
+        "most texture bytes that leases held, in one scrape",
+    ),
+    figure(
         "loads_refused",
         "accesses",
         Service,
         "accesses whose load found no room: answered by the thumbnail, or shed",
     ),
     figure("loads", "loads", Service, "texture loads finished"),
+    figure(
+        "loads_overtaken",
+        "loads",
+        Service,
+        "texture loads thrown away because a replace overtook them",
+    ),
     figure("load_errors", "loads", Service, "texture loads that failed"),
     figure(
         "archive_hits",
@@ -428,6 +440,12 @@ pub const FIGURES: &[Spec] = &[
         "transitions",
         Service,
         "changes of the governor's state",
+    ),
+    figure(
+        "governor_transitions_per_min",
+        "1/min",
+        Service,
+        "changes of the governor's state per minute, set-up and reading back included",
     ),
     figure(
         "governor_worst_state",
@@ -488,6 +506,12 @@ pub const FIGURES: &[Spec] = &[
         "answers",
         Probe,
         "answers other than 200 that the runner's own requests saw while the failpoints stood",
+    ),
+    figure(
+        "oversized_refused_ratio",
+        "ratio",
+        Probe,
+        "uploads over the service's limit of a body that were answered by 413, of those answered",
     ),
     figure(
         "outage_s",
