@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
@@ -27,6 +27,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "render::chart",
             "render::charts",
             "render::facts",
+            "render::mutants",
         ],
     ),
     (
@@ -37,11 +38,13 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "record",
             "render::chart",
             "render::facts",
+            "render::mutants",
             "render::view",
         ],
     ),
     ("render/junit", &["error", "format", "record"]),
-    ("render/markdown", &["format", "record"]),
+    ("render/mutants", &["record"]),
+    ("render/markdown", &["format", "record", "render::mutants"]),
     ("render/mod", &["error", "read", "record"]),
 ];
 

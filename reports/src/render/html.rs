@@ -10,7 +10,8 @@ use crate::format::seconds;
 use crate::record::{Binary, RunRecord};
 use crate::render::chart::Chart;
 use crate::render::facts::{Fact, Tone, place_facts, run_facts};
-use crate::render::view::{ScenarioView, VerdictView, scenarios};
+use crate::render::mutants;
+use crate::render::view::{MutantView, ScenarioView, VerdictView, scenarios};
 
 const STYLE: &str = include_str!("../../assets/report.css");
 const SCRIPT: &str = include_str!("../../assets/report.js");
@@ -27,6 +28,8 @@ struct Page<'a> {
     place: Vec<Fact>,
     binaries: &'a [Binary],
     scenarios: Vec<ScenarioView>,
+    mutants: Vec<MutantView>,
+    columns: [&'static str; 5],
     data: String,
     style: &'static str,
     script: &'static str,
@@ -49,6 +52,8 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
         place: place_facts(record),
         binaries: &record.build.binaries,
         scenarios,
+        mutants: mutants::rows(record).iter().map(MutantView::of).collect(),
+        columns: mutants::COLUMNS,
         data,
         style: STYLE,
         script: SCRIPT,

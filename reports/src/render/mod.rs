@@ -9,6 +9,7 @@ pub mod facts;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod mutants;
 pub mod series;
 pub mod view;
 
