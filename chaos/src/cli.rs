@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::host::Subprocess;
+use crate::runner::What;
 
 /// What `--help` ends with.
 const EXAMPLES: &str = "\
 Examples (`just chaos` builds what is missing and hands everything on):
-  just chaos run                         the default suite, about six minutes
+  just chaos run                         the default suite, about seven minutes
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
+  just chaos mutants                     is each protection of the service missed when it is off?
   just chaos explain overflow            what one does, expects, and is controlled by
   just chaos doctor                      whether this host can do it, and what to mend";
 
@@ -26,6 +28,16 @@ A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, summar
 OUT/latest links to the newest.
 Exit code: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 the run itself failed or was asked
 for wrongly.";
+
+/// What `mutants --help` ends with.
+const MUTANTS_EXAMPLES: &str = "\
+Examples:
+  just chaos mutants                     every protection, about eight minutes
+  just chaos mutants cold-herd           the mutant of one scenario
+  just chaos explain mutants             which there are, and how each must be caught
+
+Exit code: 0 all caught, 1 one got away or was caught otherwise, 2 one could not be judged,
+255 the run itself failed or was asked for wrongly.";
 
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
 #[derive(Debug, Parser)]
@@ -45,12 +57,26 @@ pub enum Command {
     /// controls run: the same with a protection switched off, which must fail as stated; one that does not makes the scenario
     /// inconclusive. Ctrl-C undoes everything and writes what there is.
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run {
+        /// Suite to run when no scenario is named; `list` has them.
+        #[arg(long, value_name = "NAME", default_value = "default")]
+        suite: String,
+        /// What and where.
+        #[command(flatten)]
+        args: RunArgs,
+    },
+    /// Switch each protection of the service off in turn: the scenario that is named for it must notice.
+    ///
+    /// First the same build runs with every protection on, under the same load and faults, and must meet what catches the mutant;
+    /// then without the one protection. Of scenarios that are named, those that have a mutant.
+    #[command(after_help = MUTANTS_EXAMPLES)]
+    Mutants(RunArgs),
     /// Name all scenarios and suites.
     List,
-    /// Say in words what a scenario does, expects and is controlled by; `figures` names what an expectation may read.
+    /// Say in words what a scenario does, expects and is controlled by; `figures` names what an expectation may read, `mutants` the
+    /// mutation suite.
     Explain {
-        /// Scenario, path of a .toml file, or `figures`.
+        /// Scenario, path of a .toml file, `figures`, or `mutants`.
         name: String,
     },
     /// Look at what this host can do; with --clean, undo what a killed runner left behind.
@@ -67,12 +93,9 @@ pub enum Command {
 /// What to run and where.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Scenarios by name (`list` has them) or path of a .toml file; without one, the suite.
+    /// Scenarios by name (`list` has them) or path of a .toml file; without one, all of the suite.
     #[arg(value_name = "SCENARIO")]
     pub names: Vec<String>,
-    /// Suite to run when no scenario is named; `list` has them.
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub suite: String,
     /// Seed of every schedule; drawn if absent, and told in the report.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -105,12 +128,17 @@ pub struct RunArgs {
 impl RunArgs {
     /// The command that replays this run, or one scenario of it.
     #[must_use]
-    pub fn replay(&self, only: Option<&str>, seed: u64) -> String {
-        let mut words = vec!["just chaos run".to_owned()];
-        match only {
-            Some(name) => words.push(name.to_owned()),
-            None if self.names.is_empty() => words.push(format!("--suite {}", self.suite)),
-            None => words.extend(self.names.iter().cloned()),
+    pub fn replay(&self, what: &What, only: Option<&str>, seed: u64) -> String {
+        let mut words = vec![match what {
+            What::Suite(_) => "just chaos run".to_owned(),
+            What::Mutants => "just chaos mutants".to_owned(),
+        }];
+        match (only, what) {
+            (Some(name), _) => words.push(name.to_owned()),
+            (None, What::Suite(suite)) if self.names.is_empty() => {
+                words.push(format!("--suite {suite}"));
+            }
+            (None, _) => words.extend(self.names.iter().cloned()),
         }
         words.push(format!("--seed {seed}"));
         if let Some(dir) = &self.backgrounds {

@@ -15,6 +15,7 @@ pub mod host;
 pub mod load;
 pub mod lru;
 pub mod metrics;
+pub mod mutants;
 pub mod observed;
 pub mod probes;
 pub mod progress;

@@ -5,10 +5,11 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use backdrop_chaos::cli::{Cli, Command};
+use backdrop_chaos::cli::{Cli, Command, RunArgs};
 use backdrop_chaos::explain;
 use backdrop_chaos::host::{self, CheckState, state_dir};
-use backdrop_chaos::runner;
+use backdrop_chaos::mutants;
+use backdrop_chaos::runner::{self, What};
 use backdrop_chaos::scenario::library;
 use clap::Parser;
 
@@ -42,22 +43,18 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(4)
-                .enable_all()
-                .build()
-                .context("starting the runtime")?;
-            let code = runtime.block_on(runner::run(args))?;
-            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-            Ok(code)
-        }
+        Command::Run { suite, args } => run(What::Suite(suite), args),
+        Command::Mutants(args) => run(What::Mutants, args),
         Command::List => {
             print!("{}", library::list()?);
             Ok(0)
         }
         Command::Explain { name } if name == "figures" => {
             print!("{}", explain::figures());
+            Ok(0)
+        }
+        Command::Explain { name } if name == "mutants" => {
+            print!("{}", mutants::explain()?);
             Ok(0)
         }
         Command::Explain { name } => {
@@ -70,6 +67,17 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+fn run(what: What, args: RunArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let code = runtime.block_on(runner::run(what, args))?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(code)
 }
 
 fn doctor(clean: bool) -> anyhow::Result<u8> {

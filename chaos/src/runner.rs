@@ -6,13 +6,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use backdrop_reports::record::{Build, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord};
+use backdrop_reports::record::{
+    Build, Host, MUTANTS_SUITE, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord,
+};
 
 use crate::cli::RunArgs;
 use crate::context::{self, BinaryError, Context};
 use crate::host::{
     self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
 };
+use crate::mutants;
 use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
@@ -39,6 +42,12 @@ pub enum RunError {
     /// A scenario was named twice; both would share their logs.
     #[error("scenario `{name}` is named twice; each runs once")]
     Twice {
+        /// Which.
+        name: String,
+    },
+    /// A scenario was named whose mutant is asked for, and it has none.
+    #[error("scenario `{name}` has no mutant; `explain mutants` names those that have one")]
+    NoMutant {
         /// Which.
         name: String,
     },
@@ -73,26 +82,35 @@ pub enum RunError {
     Signal(std::io::Error),
 }
 
+/// What is run where no scenario is named, and how what is named is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// The scenarios of this suite, with their controls.
+    Suite(String),
+    /// The mutation suite: of each scenario its mutant.
+    Mutants,
+}
+
 /// Runs what was asked for and returns the exit code.
 ///
 /// # Errors
 /// The run could not be, or its record could not be written. One that could not begin leaves nothing behind.
-pub async fn run(args: RunArgs) -> Result<u8, RunError> {
-    let exit = run_scenarios(args).await;
+pub async fn run(what: What, args: RunArgs) -> Result<u8, RunError> {
+    let exit = run_scenarios(what, args).await;
     // The undo log is gone by now; its folder stays if another runner has one in it.
     let _ = std::fs::remove_dir(state_dir());
     exit
 }
 
-async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
+async fn run_scenarios(what: What, args: RunArgs) -> Result<u8, RunError> {
     // What can be asked for wrongly is looked at before anything is touched.
-    let scenarios = scenarios(&args)?;
+    let scenarios = scenarios(&what, &args)?;
     if let Some(dir) = &args.backgrounds {
         holds_files(dir)?;
     }
     let program = own_program()?;
     let bin_dir = std::path::absolute(&args.bin_dir).map_err(io(&args.bin_dir))?;
-    let build = inspect(&program, &bin_dir, &scenarios)?;
+    let build = inspect(&program, &bin_dir, needed(&what, &scenarios)?)?;
     refuse_leftovers()?;
     let (hierarchy, lacking) = detect(&program)?;
     let host = host::host_facts(&hierarchy, lacking.as_ref());
@@ -118,6 +136,7 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     }
     let mut judged = Judge {
         context: &context,
+        what: &what,
         args: &args,
         controls: BTreeMap::new(),
     };
@@ -126,7 +145,10 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
         if context.stop.raised() {
             break;
         }
-        let record = judged.scenario(scenario).await?;
+        let record = match what {
+            What::Suite(_) => judged.scenario(scenario).await?,
+            What::Mutants => judged.mutant(scenario).await?,
+        };
         context.progress.note(&format!(
             "{}: {}: {}",
             record.name,
@@ -139,7 +161,7 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     // The verdict needs to know what could not be undone.
     let left = clean_up(&context, reaper);
     let run = conclude(
-        &args,
+        (&what, &args),
         &context,
         records,
         (started, host, build),
@@ -165,15 +187,24 @@ fn holds_files(dir: &Path) -> Result<(), RunError> {
     }
 }
 
-fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, RunError> {
+fn scenarios(what: &What, args: &RunArgs) -> Result<Vec<Scenario>, RunError> {
     if args.names.is_empty() {
-        return Ok(library::suite(&args.suite)?);
+        return Ok(match what {
+            What::Suite(suite) => library::suite(suite)?,
+            What::Mutants => mutants::all()?,
+        });
     }
     let found: Vec<Scenario> = args
         .names
         .iter()
         .map(|n| library::find(n))
         .collect::<Result<_, _>>()?;
+    let unmutated = |s: &&Scenario| *what == What::Mutants && mutants::of(s).is_none();
+    if let Some(scenario) = found.iter().find(unmutated) {
+        return Err(RunError::NoMutant {
+            name: scenario.name.clone(),
+        });
+    }
     let mut names = BTreeSet::new();
     match found.iter().find(|s| !names.insert(s.name.as_str())) {
         Some(again) => Err(RunError::Twice {
@@ -274,25 +305,28 @@ fn set_up(
     })
 }
 
-/// Every build that the scenarios and their controls need.
-fn inspect(program: &Path, bin_dir: &Path, scenarios: &[Scenario]) -> Result<Build, RunError> {
+/// Every build that the scenarios and their controls need, or the mutants alone.
+fn needed(what: &What, scenarios: &[Scenario]) -> Result<Vec<BuildKind>, RunError> {
     let mut kinds = Vec::new();
     for scenario in scenarios {
+        if *what == What::Mutants {
+            kinds.extend(mutants::of(scenario).map(|mutant| mutant.target.build));
+            continue;
+        }
         kinds.push(scenario.target.build);
         kinds.extend(scenario.controls.iter().map(|c| c.target.build));
         if let Some(other) = &scenario.controls_of {
-            kinds.extend(
-                library::find(other)?
-                    .controls
-                    .iter()
-                    .map(|c| c.target.build),
-            );
+            let other = library::find(other)?;
+            kinds.extend(other.controls.iter().map(|c| c.target.build));
         }
     }
-    let needed: Vec<_> = BuildKind::ALL
-        .into_iter()
-        .filter(|k| kinds.contains(k))
-        .collect();
+    let mut all = BuildKind::ALL.to_vec();
+    all.retain(|kind| kinds.contains(kind));
+    Ok(all)
+}
+
+/// What is run: this program, the simulator, and the service's builds.
+fn inspect(program: &Path, bin_dir: &Path, needed: Vec<BuildKind>) -> Result<Build, RunError> {
     let mut binaries = vec![
         context::inspect_runner(program)?,
         context::inspect_simulator(&bin_dir.join(SIMULATOR))?,
@@ -327,7 +361,7 @@ fn commit() -> String {
 }
 
 fn conclude(
-    args: &RunArgs,
+    (what, args): (&What, &RunArgs),
     context: &Context,
     scenarios: Vec<ScenarioRecord>,
     (started, host, build): (SystemTime, Host, Build),
@@ -337,7 +371,10 @@ fn conclude(
         .iter()
         .map(|s| (s.name.as_str(), s.verdict, s.reason.as_str()))
         .collect();
-    let (verdict, reason) = verdict::of_run(&verdicts, interrupted, left);
+    let (verdict, reason) = match what {
+        What::Suite(_) => verdict::of_run(&verdicts, interrupted, left),
+        What::Mutants => verdict::of_mutants(&verdicts, interrupted, left),
+    };
     RunRecord {
         schema_version: RECORD_SCHEMA_VERSION,
         id: context
@@ -348,12 +385,12 @@ fn conclude(
         started_at: units::rfc3339(started),
         finished_at: units::rfc3339(SystemTime::now()),
         seed: context.seed,
-        suite: if args.names.is_empty() {
-            args.suite.clone()
-        } else {
-            "named".to_owned()
+        suite: match what {
+            What::Mutants => MUTANTS_SUITE.to_owned(),
+            What::Suite(suite) if args.names.is_empty() => suite.clone(),
+            What::Suite(_) => "named".to_owned(),
         },
-        replay: args.replay(None, context.seed),
+        replay: args.replay(what, None, context.seed),
         verdict,
         exit: verdict.exit(),
         reason,

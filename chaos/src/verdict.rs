@@ -139,13 +139,32 @@ pub fn of_run(
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
+    of_all(scenarios, ("scenarios", "held"), interrupted, left)
+}
+
+/// The same of a run of the mutation suite, by the scenarios that are named for the mutants.
+#[must_use]
+pub fn of_mutants(
+    scenarios: &[(&str, Verdict, &str)],
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
+    of_all(scenarios, ("mutants", "were caught"), interrupted, left)
+}
+
+fn of_all(
+    scenarios: &[(&str, Verdict, &str)],
+    (many, did): (&str, &str),
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
     let all = scenarios.len();
     let worst = Verdict::worst(scenarios.iter().map(|s| s.1)).unwrap_or(Verdict::Inconclusive);
     let held = scenarios.iter().filter(|s| s.1 == Verdict::Held).count();
     let reason = match scenarios.iter().find(|s| s.1 == worst) {
-        _ if interrupted => format!("interrupted after {all} scenarios"),
-        Some(_) if worst == Verdict::Held => format!("all {held} scenarios held"),
-        Some((name, _, reason)) => format!("{held} of {all} scenarios held; {name}: {reason}"),
+        _ if interrupted => format!("interrupted after {all} {many}"),
+        Some(_) if worst == Verdict::Held => format!("all {held} {many} {did}"),
+        Some((name, _, reason)) => format!("{held} of {all} {many} {did}; {name}: {reason}"),
         None => "nothing was run".to_owned(),
     };
     let reason = match left {

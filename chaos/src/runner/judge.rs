@@ -6,12 +6,13 @@ use std::time::Duration;
 use backdrop_reports::record::{Control, ScenarioRecord, SetAside, Verdict};
 use tokio::time::Instant;
 
-use super::RunError;
+use super::{RunError, What};
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::expect;
 use crate::figures::{self, Figures};
 use crate::host::steal;
+use crate::mutants;
 use crate::observed::{Observed, Plan};
 use crate::record;
 use crate::scenario::{ControlPlan, Expect, Load, Scenario, library};
@@ -31,6 +32,7 @@ const PROBE_RATIO_MAX: f64 = 2.0 * verdict::STEAL_RATIO_MAX;
 /// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
 pub(super) struct Judge<'a> {
     pub(super) context: &'a Context,
+    pub(super) what: &'a What,
     pub(super) args: &'a RunArgs,
     pub(super) controls: BTreeMap<(String, String), Control>,
 }
@@ -43,19 +45,7 @@ impl Judge<'_> {
         self.context
             .progress
             .note(&format!("\n{}: {}", scenario.name, scenario.title));
-        let plan = TrialPlan {
-            name: scenario.name.clone(),
-            target: scenario.target.clone(),
-            load: scenario.load.clone(),
-            faults: scenario.faults.clone(),
-        };
-        let verdict_of = |seen: &TrialSeen| {
-            let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
-            let (verdict, reason) =
-                verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
-            (verdict.word().to_owned(), reason)
-        };
-        let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
+        let (seen, mut set_aside) = self.trial(scenario).await;
         let mut controls = Vec::new();
         if seen.observed.failure.is_none() {
             for control in &scenario.controls {
@@ -69,6 +59,48 @@ impl Judge<'_> {
             }
         }
         Ok(self.judge(scenario, &seen, controls, set_aside))
+    }
+
+    /// The scenario's mutant, and before it the same with every protection on.
+    pub(super) async fn mutant(&mut self, scenario: &Scenario) -> Result<ScenarioRecord, RunError> {
+        let Some(mutant) = mutants::of(scenario) else {
+            return Err(RunError::NoMutant {
+                name: scenario.name.clone(),
+            });
+        };
+        self.context.progress.note(&format!(
+            "\n{}: first with every protection on, then without {}",
+            scenario.name,
+            mutant.protection.unwrap_or_default()
+        ));
+        let intact = mutants::intact(scenario, mutant);
+        let (seen, mut set_aside) = self.trial(&intact).await;
+        let mut controls = Vec::new();
+        if seen.observed.failure.is_none() {
+            controls.extend(self.control(scenario, mutant, &mut set_aside).await);
+        }
+        let mut record = self.judge(&intact, &seen, Vec::new(), set_aside);
+        let intact = (record.verdict, record.reason);
+        (record.verdict, record.reason) = mutants::judge(intact, controls.first());
+        record.controls = controls;
+        Ok(record)
+    }
+
+    /// The scenario itself, without its controls.
+    async fn trial(&self, scenario: &Scenario) -> (TrialSeen, Vec<SetAside>) {
+        let plan = TrialPlan {
+            name: scenario.name.clone(),
+            target: scenario.target.clone(),
+            load: scenario.load.clone(),
+            faults: scenario.faults.clone(),
+        };
+        let verdict_of = |seen: &TrialSeen| {
+            let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
+            let (verdict, reason) =
+                verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
+            (verdict.word().to_owned(), reason)
+        };
+        self.attempt(&plan, Verdict::Held.word(), verdict_of).await
     }
 
     /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, and those set aside.
@@ -200,7 +232,9 @@ impl Judge<'_> {
             story: scenario.story.clone(),
             verdict,
             reason,
-            replay: self.args.replay(Some(&scenario.name), self.context.seed),
+            replay: self
+                .args
+                .replay(self.what, Some(&scenario.name), self.context.seed),
             set_aside,
             expectations: weighed.expectations,
             trial: record::trial(seen),
@@ -236,6 +270,7 @@ impl Judge<'_> {
         Control {
             name: control.name.clone(),
             story: control.story.clone(),
+            protection: control.protection.map(str::to_owned),
             expected: control.expected.to_string(),
             as_expected: observed == control.expected.to_string(),
             observed,

@@ -13,9 +13,13 @@ mod check_controls;
 mod check_faults;
 mod error;
 pub mod library;
+pub mod protection;
 mod raw;
 
 pub use error::SchemaError;
+
+/// Figure of the expectation that a kill fails.
+pub const KILLS_FIGURE: &str = "service_oom_kills";
 
 /// Parses and checks one scenario. `file` is the name that errors carry.
 ///
@@ -214,6 +218,8 @@ pub enum FaultKind {
         amount: Amount,
         /// Time from nothing to all of it.
         ramp: Duration,
+        /// Then it is given back and taken again in turns, each for this long; held if absent.
+        pulse: Option<Duration>,
     },
     /// The same, at a rate.
     Burst {
@@ -238,6 +244,11 @@ pub enum FaultKind {
     },
     /// Files of the service's archive are changed on disk, each by a byte, as long as the fault stands.
     ArchiveCorrupt,
+    /// Uploads over the service's limit of a body, one after the other, as long as the fault stands.
+    OversizedBody {
+        /// Size of each.
+        amount: Amount,
+    },
     /// Another process takes CPU.
     CpuHog {
         /// Busy threads.
@@ -269,6 +280,7 @@ impl FaultKind {
             Self::PageCache { .. } => "page_cache",
             Self::LimitShrink { .. } => "limit_shrink",
             Self::ArchiveCorrupt => "archive_corrupt",
+            Self::OversizedBody { .. } => "oversized_body",
             Self::CpuHog { .. } => "cpu_hog",
             Self::Failpoint { .. } => "failpoint",
             Self::Kill { .. } => "kill",
@@ -389,6 +401,8 @@ pub struct ControlPlan {
     pub faults: Vec<FaultPlan>,
     /// Demanded outcome.
     pub expected: Outcome,
+    /// The one protection that is off, where the control is its mutant: one of [`protection::PROTECTIONS`].
+    pub protection: Option<&'static str>,
 }
 
 /// What counts as steady before the first fault.
