@@ -23,6 +23,7 @@ pub mod rig;
 pub mod runner;
 pub mod scenario;
 pub mod service;
+pub mod stalls;
 pub mod steady;
 pub mod targets;
 pub mod trial;

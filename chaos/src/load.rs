@@ -1,6 +1,7 @@
 //! The simulator as a process: its command line, its live events, its report.
 
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +126,7 @@ pub struct Simulator {
     live: Arc<Mutex<Live>>,
     started: watch::Receiver<u64>,
     json: PathBuf,
+    log: PathBuf,
     /// Command line.
     pub command: Vec<String>,
 }
@@ -152,7 +154,7 @@ impl Simulator {
         }
         let log = spec.dir.join("simulator.log");
         command.stdout = Some(log.clone());
-        command.stderr = Some(log);
+        command.stderr = Some(log.clone());
         command.cpus = Some(spec.cpus.clone());
         let words = command.words();
         let process = ServiceProcess::spawn(&command)?;
@@ -169,6 +171,7 @@ impl Simulator {
             live,
             started,
             json: spec.json(),
+            log,
             command: words,
         })
     }
@@ -226,7 +229,10 @@ impl Simulator {
     /// # Errors
     /// In words.
     pub fn report(&self) -> Result<LoadReport, String> {
-        read_report(&self.json)
+        read_report(&self.json).map_err(|why| match last_line(&self.log) {
+            Some(last) => format!("{last} ({} has more; {why})", self.log.display()),
+            None => format!("{why}; {} is empty", self.log.display()),
+        })
     }
 }
 
@@ -238,6 +244,22 @@ impl Drop for Simulator {
             let _ = guard.settled();
         }
     }
+}
+
+/// Most of a log's end that is looked at for its last line, bytes.
+const LOG_TAIL: u64 = 4096;
+
+/// What a process said last, which is why it ended.
+fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let said = |line: &&str| !line.trim().is_empty();
+    tail.lines().rfind(said).map(|line| line.trim().to_owned())
 }
 
 fn read_report(path: &Path) -> Result<LoadReport, String> {

@@ -93,7 +93,7 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
             leftover.path.display()
         );
         for open in &leftover.open {
-            println!("      {open:?}");
+            println!("      {open}");
         }
         if !clean {
             println!("      mend: backdrop-chaos doctor --clean");

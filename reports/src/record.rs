@@ -294,6 +294,9 @@ pub struct Evidence {
     /// Share of the CPUs' time that the hypervisor took during the load, 0..=1.
     #[serde(default)]
     pub host_steal_ratio: Option<f64>,
+    /// Times during the load at which one of the CPUs stood still; none where the host does not let them be seen.
+    #[serde(default)]
+    pub host_stalls: Option<HostStalls>,
     /// Every fault demonstrably acted (true when there is none).
     pub faults_acted: bool,
     /// Everything was undone and checked.
@@ -302,6 +305,17 @@ pub struct Evidence {
     pub cpu_placement: String,
     /// Each circumstance that keeps the trial from being believed; empty is good.
     pub doubts: Vec<String>,
+}
+
+/// Times of 5 ms and more at which nothing ran on a CPU, whatever its priority: the host under it stood still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostStalls {
+    /// How many; several CPUs at once are one.
+    pub count: u64,
+    /// Together, seconds.
+    pub total_s: f64,
+    /// The longest, seconds.
+    pub longest_s: f64,
 }
 
 /// One life of the service.

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::RunError;
 use crate::cli::RunArgs;
 use crate::context::Context;
-use crate::expect;
+use crate::expect::{self, Clock};
 use crate::figures::{self, Figures};
 use crate::host::steal;
 use crate::observed::{Observed, Plan};
 use crate::record;
 use crate::scenario::{ControlPlan, Expect, Load, Scenario, library};
+use crate::stalls::Stalls;
 use crate::steady::{self, SteadyState};
 use crate::trial::{self, TrialPlan, TrialSeen, simulator_facts};
 use crate::verdict::{self, ControlFacts, ControlSeen, Facts};
@@ -53,7 +54,11 @@ impl Judge<'_> {
             let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
             let (verdict, reason) =
                 verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
-            (verdict.word().to_owned(), reason)
+            Came {
+                out_as: verdict.word().to_owned(),
+                reason,
+                of_a_busy_host: weighed.busy_host,
+            }
         };
         let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
         let mut controls = Vec::new();
@@ -77,7 +82,7 @@ impl Judge<'_> {
         &self,
         plan: &TrialPlan,
         wanted: &str,
-        outcome_of: impl Fn(&TrialSeen) -> (String, String),
+        outcome_of: impl Fn(&TrialSeen) -> Came,
     ) -> (TrialSeen, Vec<SetAside>) {
         let mut set_aside = Vec::new();
         for number in 1.. {
@@ -86,9 +91,12 @@ impl Judge<'_> {
                 plan.name = format!("{}.attempt-{number}", plan.name);
             }
             let seen = trial::run(self.context, &plan).await;
-            let (outcome, reason) = outcome_of(&seen);
-            let busy = verdict::busy_host(simulator_facts(&seen.observed), &seen.observed.evidence);
-            let again = busy
+            let Came {
+                out_as: outcome,
+                reason,
+                of_a_busy_host,
+            } = outcome_of(&seen);
+            let again = of_a_busy_host
                 && outcome == Verdict::Inconclusive.word()
                 && outcome != wanted
                 && number < self.args.attempts
@@ -165,12 +173,16 @@ impl Judge<'_> {
         };
         let expected = control.expected.to_string();
         let outcome_of = |seen: &TrialSeen| {
-            let record = self.judge_control(scenario, control, seen);
-            (record.observed, record.reason)
+            let (record, of_a_busy_host) = self.judge_control(scenario, control, seen);
+            Came {
+                out_as: record.observed,
+                reason: record.reason,
+                of_a_busy_host,
+            }
         };
         let (seen, again) = self.attempt(&plan, &expected, outcome_of).await;
         set_aside.extend(again);
-        let record = self.judge_control(scenario, control, &seen);
+        let (record, _) = self.judge_control(scenario, control, &seen);
         self.context.progress.note(&format!(
             "{}: {} ({})",
             plan.name, record.observed, record.reason
@@ -215,7 +227,7 @@ impl Judge<'_> {
         scenario: &Scenario,
         control: &ControlPlan,
         seen: &TrialSeen,
-    ) -> Control {
+    ) -> (Control, bool) {
         let expects: Vec<_> = scenario
             .expects
             .iter()
@@ -233,7 +245,7 @@ impl Judge<'_> {
         let (observed, reason) = verdict::outcome(&control_seen, &control.expected);
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
-        Control {
+        let record = Control {
             name: control.name.clone(),
             story: control.story.clone(),
             expected: control.expected.to_string(),
@@ -243,7 +255,8 @@ impl Judge<'_> {
             trial: record::trial(seen),
             evidence,
             figures: record::values(&weighed.figures),
-        }
+        };
+        (record, weighed.busy_host)
     }
 }
 
@@ -265,11 +278,20 @@ fn control_facts(control: &Control) -> ControlFacts {
     }
 }
 
+/// How an attempt came out.
+struct Came {
+    out_as: String,
+    reason: String,
+    of_a_busy_host: bool,
+}
+
 /// Observations made into figures and judged expectations.
 struct Weighed {
     figures: Figures,
     expectations: Vec<backdrop_reports::record::Expectation>,
     steady: SteadyState,
+    /// What is in doubt may be so for a busy host: another attempt may be none.
+    busy_host: bool,
 }
 
 impl Weighed {
@@ -281,8 +303,15 @@ impl Weighed {
         };
         let figures = figures::compute(observed, plan);
         let busy_host = verdict::busy_host(simulator_facts(observed), &observed.evidence);
-        let expectations = expect::evaluate(expects, &figures, busy_host);
+        let unseen = Stalls::default();
+        let clock = Clock {
+            busy_host,
+            stalls: observed.stalls.as_ref().unwrap_or(&unseen),
+            load,
+        };
+        let expectations = expect::evaluate(expects, &figures, &clock);
         Self {
+            busy_host: busy_host || expectations.iter().any(expect::excused),
             figures,
             expectations,
             steady: steady::before_faults(observed, plan),
