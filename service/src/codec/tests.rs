@@ -167,6 +167,40 @@ fn a_jpeg_that_ends_early_is_an_error_although_it_has_an_end() {
     }
 }
 
+/// The refusal's cause when `segment` stands before the first marker `code` of a small JPEG.
+fn jpeg_with(code: u8, segment: &[u8]) -> String {
+    let mut file = jpeg_file(Size::new(64, 64), |_| {});
+    let at = file.windows(2).position(|w| w == [0xFF, code]).unwrap();
+    file.splice(at..at, segment.iter().copied());
+    match super::jpeg_scan::verify(&file) {
+        Err(CodecError::Malformed { cause, .. }) => cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each such header of eight bytes would cost a walk over every block there may be.
+#[test]
+fn a_jpeg_scan_has_one_to_four_components() {
+    let none = [0xFF, 0xDA, 0, 6, 0, 0, 63, 0];
+    assert_eq!(jpeg_with(0xDA, &none), "0 components, not 1 to 4");
+    let mut five = vec![0xFF, 0xDA, 0, 16, 5];
+    for component in 1..=5 {
+        five.extend([component, 0]);
+    }
+    five.extend([0, 63, 0]);
+    assert_eq!(jpeg_with(0xDA, &five), "5 components, not 1 to 4");
+}
+
+#[test]
+fn a_jpeg_has_one_frame_header() {
+    // The second is larger: scans after it would be walked as those of 60,000 × 60,000 pixels.
+    let (high, low) = (0xEA, 0x60);
+    let larger = [0xFF, 0xC0, 0, 11, 8, high, low, high, low, 1, 1, 0x11, 0];
+    assert_eq!(jpeg_with(0xDA, &larger), "two frame headers");
+    let nothing = [0xFF, 0xC0, 0, 8, 8, 0, 8, 0, 8, 0];
+    assert_eq!(jpeg_with(0xC0, &nothing), "0 components, not 1 to 4");
+}
+
 #[test]
 fn bytes_after_the_end_of_a_jpeg_do_not_matter() {
     let mut file = jpeg_file(Size::new(9, 9), |_| {});
