@@ -8,6 +8,8 @@
 pub const STORE_LOAD_ERROR: &str = "store.load.error";
 /// A load from the store waits `return(ms)` milliseconds first.
 pub const STORE_LOAD_DELAY: &str = "store.load.delay";
+/// An upload or a removal waits `return(ms)` milliseconds before it is made durable.
+pub const STORE_WRITE_DELAY: &str = "store.write.delay";
 /// A read of the archive fails.
 pub const STORE_ARCHIVE_READ_ERROR: &str = "store.archive.read_error";
 /// A write of the archive fails.
@@ -35,6 +37,7 @@ pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
 pub const ALL: &[&str] = &[
     STORE_LOAD_ERROR,
     STORE_LOAD_DELAY,
+    STORE_WRITE_DELAY,
     STORE_ARCHIVE_READ_ERROR,
     STORE_ARCHIVE_WRITE_ERROR,
     STORE_ARCHIVE_DISK_FULL,

@@ -59,7 +59,7 @@ fn the_list_names_every_point_and_bad_actions_are_refused() {
     set(&service, "store.load.error", "10%return");
     let list = service.admin().get("/debug/failpoints").ok().json();
     let rows = list["failpoints"].as_array().expect("a list");
-    assert_eq!(rows.len(), 13);
+    assert_eq!(rows.len(), 14);
     let row = rows
         .iter()
         .find(|row| row["name"] == "store.load.error")
@@ -170,6 +170,50 @@ fn an_exhausted_budget_sheds_uploads_with_retry_after() {
         .client()
         .put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]))
         .ok();
+}
+
+fn shed(service: &Service) -> f64 {
+    let sums = ["budget", "governor", "queue", "connections", "draining"]
+        .map(|reason| service.metric(&format!("backdrop_shed_total{{reason=\"{reason}\"}}")));
+    sums.iter().sum()
+}
+
+/// The delay is far longer than a request may take: no speed of the machine decides what is answered.
+#[test]
+fn a_change_that_a_slow_disk_outlasts_is_of_unknown_outcome_and_one_that_waits_for_it_is_not_done() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--request-timeout", "3s"]);
+    let mut client = service.client();
+    let (first, second) = (png(16, 16, [1; 3]), png(16, 16, [2; 3]));
+    client.put("/v1/backgrounds/a", &first).ok();
+    set(&service, "store.write.delay", "1*return(20000)");
+    client
+        .put("/v1/backgrounds/a", &second)
+        .is_problem(504, "outcome_unknown");
+    assert_eq!(triggers(&service, "store.write.delay"), 1.0);
+    assert_eq!(shed(&service), 0.0, "it was not refused");
+    let errors = "backdrop_uploads_total{result=\"error\"}";
+    assert_eq!(service.metric(errors), 1.0);
+    // Those that follow wait for its turn to end. They are refused, and nothing of theirs is ever done.
+    let third = client.put("/v1/backgrounds/a", png(16, 16, [3; 3]));
+    third.is_problem(503, "timeout");
+    assert_eq!(third.header("retry-after"), "1");
+    let removal = client.send("DELETE", "/v1/backgrounds/a", &[], b"");
+    removal.is_problem(503, "timeout");
+    assert_eq!(shed(&service), 2.0);
+    let shown = poll("the upload's end", || {
+        let shown = client.get("/v1/backgrounds/a").ok();
+        (shown.body != first).then_some(shown)
+    });
+    assert_eq!((&shown.body, shown.header("etag")), (&second, "\"v2\""));
+
+    set(&service, "store.write.delay", "1*return(6000)");
+    client
+        .send("DELETE", "/v1/backgrounds/a", &[], b"")
+        .is_problem(504, "outcome_unknown");
+    poll("the removal's end", || {
+        (client.get("/v1/backgrounds/a").status == 404).then_some(())
+    });
 }
 
 #[test]

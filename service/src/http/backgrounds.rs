@@ -214,6 +214,15 @@ fn upload_problem(service: &Service, error: &UploadError) -> Problem {
     }
 }
 
+fn remove_problem(error: RemoveError) -> Problem {
+    match error {
+        RemoveError::NotFound => Kind::BackgroundNotFound.into(),
+        RemoveError::Precondition { current } => overtaken(current),
+        RemoveError::Store(error) => store_problem(&error),
+        RemoveError::Interrupted => Kind::Draining.into(),
+    }
+}
+
 fn result_of(problem: &Problem) -> UploadResult {
     let row = problem.kind().row();
     match row.status {
@@ -226,7 +235,7 @@ fn result_of(problem: &Problem) -> UploadResult {
 /// `PUT /v1/backgrounds/{background}`.
 ///
 /// # Errors
-/// As the table of problems says; nothing is kept then.
+/// As the table of problems says; nothing is kept then, but for [`Kind::OutcomeUnknown`], after which it may be.
 pub async fn put(
     service: &Service,
     caller: Caller,
@@ -279,12 +288,12 @@ async fn upload(
     }
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
     let image = respond::charged(received.bytes, received.charge);
-    let uploading = async {
-        let flyweights = &service.flyweights;
-        let registered = flyweights.upload_tagged(id, image, tags, wanted).await;
-        registered.map_err(|error| upload_problem(service, &error))
+    let begin = async {
+        let begun = service.flyweights.begin_upload(id, image, tags, wanted);
+        let keeping = begun.await.map_err(|error| upload_problem(service, &error))?;
+        Ok(async move { keeping.await.map_err(|error| upload_problem(service, &error)) })
     };
-    let registered = service.in_time(uploading).await?;
+    let registered = service.change_in_time(begin).await?;
     let identity = service
         .flyweights
         .identity(registered.index)
@@ -382,7 +391,7 @@ async fn source(
 /// `DELETE /v1/backgrounds/{background}`.
 ///
 /// # Errors
-/// As the table of problems says.
+/// As the table of problems says; nothing is removed then, but for [`Kind::OutcomeUnknown`], after which it may be.
 pub async fn delete(
     service: &Service,
     caller: Caller,
@@ -391,13 +400,13 @@ pub async fn delete(
 ) -> Result<Answer, Problem> {
     caller.needs_catalogue()?;
     let wanted = precondition(headers)?;
-    match service.flyweights.delete(checked_id(id)?, wanted).await {
-        Ok(_) => Ok(respond::empty(StatusCode::NO_CONTENT)),
-        Err(RemoveError::NotFound) => Err(Kind::BackgroundNotFound.into()),
-        Err(RemoveError::Precondition { current }) => Err(overtaken(current)),
-        Err(RemoveError::Store(error)) => Err(store_problem(&error)),
-        Err(RemoveError::Interrupted) => Err(Kind::Draining.into()),
-    }
+    let id = checked_id(id)?;
+    let begin = async {
+        let removing = service.flyweights.begin_delete(id, wanted).await;
+        Ok(async move { removing.await.map_err(remove_problem) })
+    };
+    service.change_in_time(begin).await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 
 /// `GET /v1/backgrounds`.

@@ -130,6 +130,23 @@ impl Service {
             .unwrap_or_else(|_| Err(Kind::Timeout.into()))
     }
 
+    /// Makes a change of the store within a request's time. While `begin` waits for its turn, that time ends it and nothing was done.
+    /// What it returns is under way and cannot be taken back: once the time is over, the caller is told that he does not know.
+    async fn change_in_time<T, C: Future<Output = Result<T, Problem>>>(
+        &self,
+        begin: impl Future<Output = Result<C, Problem>>,
+    ) -> Result<T, Problem> {
+        let until = tokio::time::Instant::now() + self.config.request_timeout;
+        let begun = tokio::time::timeout_at(until, begin).await;
+        let change = begun.unwrap_or_else(|_| Err(Kind::Timeout.into()))?;
+        tokio::time::timeout_at(until, change)
+            .await
+            .unwrap_or_else(|_| {
+                let detail = "it is still being made durable: read the background to see what became of it";
+                Err(Problem::new(Kind::OutcomeUnknown, detail))
+            })
+    }
+
     fn refuse(&self, problem: &Problem, path: &str) -> Answer {
         let mut answer = problem.answer(&self.metrics);
         if problem.kind() == Kind::MethodNotAllowed {
@@ -185,10 +202,7 @@ impl Service {
             Route::SessionFrame => frame::preview(self, caller, part, parts, query).await,
             Route::BackgroundPut => backgrounds::put(self, caller, part, parts, query, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
-            Route::BackgroundDelete => {
-                let deleting = backgrounds::delete(self, caller, part, &parts.headers);
-                self.in_time(deleting).await
-            }
+            Route::BackgroundDelete => backgrounds::delete(self, caller, part, &parts.headers).await,
             Route::BackgroundList => self.in_time(backgrounds::list(self, parts, query)).await,
             _ => Err(Kind::NotFound.into()),
         }

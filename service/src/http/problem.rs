@@ -92,6 +92,7 @@ problems! {
     TooManyConnections = 503 "too_many_connections" "Too many connections are open" shed Connections;
     Draining = 503 "draining" "The service is about to stop" shed Draining;
     NotReady = 503 "not_ready" "The service is not ready";
+    OutcomeUnknown = 504 "outcome_unknown" "It is not known yet whether this was done" log true;
 }
 
 /// Seconds that a shed caller is asked to wait.

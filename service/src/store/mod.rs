@@ -21,6 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Format, Size};
+use crate::failpoints;
 use archive::Archive;
 use origin::{Kind, Origin};
 pub use tags::{TAG_BYTES_MAX, TAGS_MAX, TagError, Tags};
@@ -317,6 +318,7 @@ impl Store {
     /// [`Store::prune`].
     pub async fn put(&self, entry: &Stored, image: Bytes) -> Result<(), StoreError> {
         debug_assert!(valid_id(&entry.id), "ids are validated at the edge");
+        failpoints::delay(failpoints::STORE_WRITE_DELAY).await;
         self.origin.put(entry, image).await
     }
 
@@ -330,6 +332,7 @@ impl Store {
     /// Ends an id whose newest version is `version`, and remembers that number. Durable when it returns; the files are there still,
     /// until [`Store::prune_deleted`].
     pub async fn bury(&self, id: &str, version: u32) -> Result<(), StoreError> {
+        failpoints::delay(failpoints::STORE_WRITE_DELAY).await;
         self.origin.bury(id, version).await
     }
 
