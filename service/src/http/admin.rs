@@ -160,8 +160,7 @@ struct ShrinkJson {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
-    let json = serde_json::to_vec(value)
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let json = serde_json::to_vec(value).map_err(Problem::internal)?;
     Ok(respond::json(json))
 }
 
@@ -206,7 +205,8 @@ impl Service {
     /// Answers one request of the admin listener.
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let handled = Box::pin(self.handle_admin(request)).await;
-        let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
+        let answer =
+            handled.unwrap_or_else(|problem| problem.answer(Route::Admin, &self.metrics));
         self.metrics
             .http
             .requests_total
@@ -257,7 +257,7 @@ impl Service {
             respond::charged(record, charge)
         });
         let copied = copying.await;
-        let body = copied.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
+        let body = copied.ok_or_else(|| Problem::internal("the record was not copied"))?;
         Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
@@ -279,7 +279,7 @@ impl Service {
             .map_err(|error| match error {
                 HeapError::Off => Problem::new(Kind::ProfilingOff, error.to_string()),
                 HeapError::Busy => Problem::new(Kind::QueueFull, error.to_string()),
-                other => Problem::new(Kind::Internal, other.to_string()),
+                other => Problem::internal(other),
             })?;
         let kept = charge.bytes().min(profile.capacity() as u64);
         charge.resize(kept).map_err(|error| refused(&error))?;
@@ -381,7 +381,7 @@ impl Service {
         let flyweights = Arc::clone(&self.flyweights);
         // Freeing takes milliseconds: not on a worker.
         let report = aside::run(move || flyweights.shrink_to(target)).await;
-        let report = report.ok_or_else(|| Problem::new(Kind::Internal, "the pass did not end"))?;
+        let report = report.ok_or_else(|| Problem::internal("the pass did not end"))?;
         to_json(&ShrinkJson {
             evicted: report.evicted,
             evicted_bytes: report.evicted_bytes,

@@ -82,15 +82,13 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
 }
 
 fn write_json(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Problem> {
-    serde_json::to_writer(&mut *out, value)
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    serde_json::to_writer(&mut *out, value).map_err(Problem::internal)?;
     out.push(b'\n');
     Ok(())
 }
 
 fn etag(version: u32) -> Result<HeaderValue, Problem> {
-    HeaderValue::from_str(&format!("\"v{version}\""))
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+    HeaderValue::from_str(&format!("\"v{version}\"")).map_err(Problem::internal)
 }
 
 fn metadata_answer(
@@ -153,13 +151,15 @@ fn overtaken(current: Option<u32>) -> Problem {
     Problem::new(Kind::PreconditionFailed, detail)
 }
 
-fn codec_problem(error: &CodecError) -> Problem {
+fn work_failed(cause: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::new(Kind::Internal, "the picture could not be worked on").because(cause)
+}
+
+fn codec_problem(error: CodecError) -> Problem {
     let kind = match error {
         CodecError::UnknownFormat { .. } => Kind::UnsupportedMedia,
         CodecError::TooLarge { .. } => Kind::PictureTooLarge,
-        CodecError::Encode { .. } | CodecError::Injected => {
-            return Problem::new(Kind::Internal, "the picture could not be worked on");
-        }
+        CodecError::Encode { .. } => return work_failed(error),
         _ => Kind::BrokenPicture,
     };
     Problem::new(kind, error.to_string())
@@ -178,14 +178,13 @@ fn reserve_problem(service: &Service, error: &ReserveError) -> Problem {
     }
 }
 
-fn store_problem(error: &StoreError) -> Problem {
-    tracing::error!(%error, "store");
-    Problem::new(Kind::Internal, "the store failed")
+fn store_problem(cause: StoreError) -> Problem {
+    Problem::new(Kind::Internal, "the store failed").because(cause)
 }
 
-fn load_problem(service: &Service, error: &LoadError) -> Problem {
+fn load_problem(service: &Service, error: LoadError) -> Problem {
     match error {
-        LoadError::Reserve(refusal) => reserve_problem(service, refusal),
+        LoadError::Reserve(refusal) => reserve_problem(service, &refusal),
         LoadError::Codec(error) => codec_problem(error),
         LoadError::Worker(WorkerError::QueueFull) => Kind::QueueFull.into(),
         LoadError::Worker(WorkerError::Panicked) => {
@@ -194,14 +193,11 @@ fn load_problem(service: &Service, error: &LoadError) -> Problem {
         LoadError::Worker(WorkerError::Stopped) => Kind::Draining.into(),
         LoadError::Store(error) => store_problem(error),
         other if other.is_overload() => Kind::BudgetExhausted.into(),
-        other => {
-            tracing::debug!(error = %other, "upload failed");
-            Problem::new(Kind::Internal, "the picture could not be worked on")
-        }
+        other => work_failed(other),
     }
 }
 
-fn upload_problem(service: &Service, error: &UploadError) -> Problem {
+fn upload_problem(service: &Service, error: UploadError) -> Problem {
     match error {
         UploadError::Catalogue(CatalogueError::BadId(_)) => {
             Problem::new(Kind::BadRequest, error.to_string())
@@ -209,8 +205,8 @@ fn upload_problem(service: &Service, error: &UploadError) -> Problem {
         UploadError::Catalogue(error) => Problem::new(Kind::CatalogueFull, error.to_string()),
         UploadError::Load(error) => load_problem(service, error),
         UploadError::Store(error) => store_problem(error),
-        UploadError::Precondition { current } => overtaken(*current),
-        UploadError::Interrupted => Kind::Draining.into(),
+        UploadError::Precondition { current } => overtaken(current),
+        UploadError::Interrupted => Problem::from(Kind::OutcomeUnknown).because(error),
     }
 }
 
@@ -218,8 +214,8 @@ fn remove_problem(error: RemoveError) -> Problem {
     match error {
         RemoveError::NotFound => Kind::BackgroundNotFound.into(),
         RemoveError::Precondition { current } => overtaken(current),
-        RemoveError::Store(error) => store_problem(&error),
-        RemoveError::Interrupted => Kind::Draining.into(),
+        RemoveError::Store(error) => store_problem(error),
+        RemoveError::Interrupted => Problem::from(Kind::OutcomeUnknown).because(error),
     }
 }
 
@@ -277,7 +273,7 @@ async fn upload(
     };
     let look = |head: &[u8]| {
         let looked = service.flyweights.peek(head);
-        looked.map_err(|error| codec_problem(&error))
+        looked.map_err(codec_problem)
     };
     let received = body::read_looking(body, limits, &service.intake, &look).await?;
     if received.bytes.is_empty() {
@@ -290,8 +286,8 @@ async fn upload(
     let image = respond::charged(received.bytes, received.charge);
     let begin = async {
         let begun = service.flyweights.begin_upload(id, image, tags, wanted);
-        let keeping = begun.await.map_err(|error| upload_problem(service, &error))?;
-        Ok(async move { keeping.await.map_err(|error| upload_problem(service, &error)) })
+        let keeping = begun.await.map_err(|error| upload_problem(service, error))?;
+        Ok(async move { keeping.await.map_err(|error| upload_problem(service, error)) })
     };
     let registered = service.change_in_time(begin).await?;
     let identity = service
@@ -374,7 +370,7 @@ async fn source(
             .read_source(id)
             .await
             .map_err(|error| match error {
-                RemoveError::Store(error) => store_problem(&error),
+                RemoveError::Store(error) => store_problem(error),
                 _ => Kind::BackgroundNotFound.into(),
             })?;
     // Replaced in between by one of another size.

@@ -105,7 +105,7 @@ impl Service {
             Target::NotFound => (Route::Unknown, Err(Kind::NotFound.into())),
         };
         let answer =
-            handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
+            handled.unwrap_or_else(|problem| self.refuse(&problem, route, parts.uri.path()));
         self.metrics
             .http
             .requests_total
@@ -147,8 +147,8 @@ impl Service {
             })
     }
 
-    fn refuse(&self, problem: &Problem, path: &str) -> Answer {
-        let mut answer = problem.answer(&self.metrics);
+    fn refuse(&self, problem: &Problem, route: Route, path: &str) -> Answer {
+        let mut answer = problem.answer(route, &self.metrics);
         if problem.kind() == Kind::MethodNotAllowed {
             answer.headers_mut().insert(ALLOW, allowed(path));
         }
