@@ -89,6 +89,7 @@ fn refusal_problem(refusal: Refusal) -> Problem {
             Kind::PictureTooLarge,
             "its pixels would need more memory than the service may ever use",
         ),
+        Refusal::Fault(cause) => problem_of(Code::Internal).because(cause),
     }
 }
 
@@ -252,12 +253,17 @@ pub async fn switch(
     let switched = match service.index_of(&Target::Name(body.background)) {
         Ok(flyweight) => {
             let switching = service.switch_one(caller.tenant, id, flyweight);
-            service.in_time(async { Ok(switching.await) }).await?
+            service.in_time(async { Ok(switching.await) }).await
         }
-        Err(code) => Err(code.into()),
+        Err(code) => Ok(Err(code.into())),
     };
-    service.count_switch(switched.map_or_else(Refusal::code, |()| Code::Ok));
-    switched.map_err(refusal_problem)?;
+    service.count_switch(match &switched {
+        Ok(Ok(())) => Code::Ok,
+        Ok(Err(refusal)) => refusal.code(),
+        // Out of time, and not applied.
+        Err(_) => Code::Shed,
+    });
+    switched?.map_err(refusal_problem)?;
     Ok(respond::json(read_json(service, caller, id)?))
 }
 
