@@ -336,6 +336,12 @@ fn malformed_and_oversize_batches_are_refused_whole() {
         .post(switch, json!({"switches": [1, 2, 3, 4, 5]}))
         .is_problem(413, "batch_too_large");
     client.post(switch, "{}").is_problem(400, "bad_batch");
+    let create = "/v1/sessions:batchCreate";
+    let both = json!({"count": 4, "sessions": [{}, {}, {}, {}]});
+    client.post(create, both).is_problem(400, "bad_batch");
+    let misspelt = json!({"count": 1, "backgruond": "a"});
+    client.post(create, misspelt).is_problem(400, "bad_batch");
+    assert_eq!(service.metric("backdrop_sessions"), 0.0);
     client
         .post("/v1/sessions:batchCreate", json!({"count": 5}))
         .is_problem(413, "batch_too_large");

@@ -261,10 +261,11 @@ async fn json_switch(asked: &Batch<'_>, entries: Vec<Entry<'_>>) -> Vec<u8> {
 
 async fn json_create(asked: &Batch<'_>, batch: json::Batch<'_>) -> Vec<u8> {
     let service = asked.service;
+    // Either a count or a list.
+    let total = batch.answers();
     let count = batch.count.unwrap_or(0) as usize;
     let like = service.index_of(&batch.target).map(|index| (0, index));
     let listed = batch.entries.unwrap_or_default();
-    let total = count + listed.len();
     let listed = listed.into_iter().map(|entry| {
         let index = if entry.bad {
             Err(Code::BadEntry)
