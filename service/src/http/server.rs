@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of routes: what answers a request is a function.
 
-use super::admission::STREAMS_MAX;
+use super::admission::{STREAMS_MAX, WINDOW_BYTES};
 use super::io::{Ending, IdleTimeout};
 use super::limits::HttpConfig;
 use super::problem::{Kind, Problem};
@@ -89,7 +89,9 @@ fn builder(config: &HttpConfig) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(config.stream_header_bytes_max())
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .keep_alive_interval(config.idle_timeout / 3)
         .keep_alive_timeout(config.header_timeout);
     builder

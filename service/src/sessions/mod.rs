@@ -154,7 +154,8 @@ impl SessionsConfig {
     pub fn validate(&self) -> Result<(), String> {
         if self.sessions_max == 0 || self.sessions_max > SESSIONS_LIMIT {
             return Err(format!(
-                "sessions-max must lie between 1 and {SESSIONS_LIMIT}"
+                "sessions-max is {}, and must lie between 1 and {SESSIONS_LIMIT}",
+                self.sessions_max
             ));
         }
         Ok(())
