@@ -188,7 +188,15 @@ fn parameters(path: &str) -> Option<&'static [&'static str]> {
         "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz" => {
             Some(&[])
         }
-        path => path.starts_with(FAILPOINTS).then_some(&[]),
+        path => failpoint_of(path).map(|_| &[][..]),
+    }
+}
+
+/// The failpoint that a path names; `Some(None)` is all of them, `None` is no such path.
+fn failpoint_of(path: &str) -> Option<Option<&str>> {
+    match path.strip_prefix(FAILPOINTS)? {
+        "" => Some(None),
+        rest => rest.strip_prefix('/').map(Some),
     }
 }
 
@@ -223,8 +231,8 @@ impl Service {
         }
         let known = parameters(path).ok_or(Kind::NotFound)?;
         let query = Query::of(&parts.uri, known)?;
-        if let Some(rest) = path.strip_prefix(FAILPOINTS) {
-            return failpoint(self, &parts.method, rest.strip_prefix('/'), body).await;
+        if let Some(name) = failpoint_of(path) {
+            return failpoint(self, &parts.method, name, body).await;
         }
         match (&parts.method, path) {
             (&Method::GET, "/metrics") => self.exposition(),
@@ -428,7 +436,7 @@ async fn failpoint(
         failpoints::ConfigureError::UnknownName(_) => {
             Problem::new(Kind::NotFound, error.to_string())
         }
-        failpoints::ConfigureError::BadAction(_) => {
+        failpoints::ConfigureError::BadAction(_) | failpoints::ConfigureError::NoDelay(_) => {
             Problem::new(Kind::BadRequest, error.to_string())
         }
     };

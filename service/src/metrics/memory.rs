@@ -75,7 +75,7 @@ impl MemoryMetrics {
             ),
             arena_drift_bytes: r.gauge(
                 "memory_arena_drift_bytes",
-                "Ledger of textures less the allocator's account of their arena",
+                "Allocator's account of the arena of textures less their ledger",
             ),
         }
     }
