@@ -247,6 +247,8 @@ fn creates_and_deletes_in_both_forms() {
         .get(&format!("/v1/sessions/{}", hex(rows[1].0)))
         .ok()
         .json();
+    // Later than this was written, whatever the clock says.
+    assert!(made["changed_unix_s"].as_u64() > Some(1_700_000_000), "{made}");
     assert_eq!(
         (&made["user"], &made["flyweight"]),
         (&json!(2), &json!(null))

@@ -233,6 +233,18 @@ fn a_hostile_webp_is_ended_where_its_reservation_ends() {
 }
 
 #[test]
+fn thumbnails() {
+    for size in sizes() {
+        let data = noise(size.bytes() as usize);
+        let pixels = PixelsRef::new(&data, size).expect("made for this size");
+        peak::reset();
+        codec::thumbnail(pixels).expect("encodes");
+        let (peak, bound) = (peak::bytes(), codec::thumbnail::THUMBNAIL_SCRATCH_BYTES);
+        assert!(peak <= bound, "{size}: {peak} bytes, promised {bound}");
+    }
+}
+
+#[test]
 fn encoding() {
     let size = Size::new(1280, 720);
     let mut state = 1u32;

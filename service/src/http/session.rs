@@ -162,7 +162,7 @@ fn push_view(out: &mut Vec<u8>, view: &View) {
 }
 
 fn session_json(service: &Service, session: &Session) -> Vec<u8> {
-    let mut out = Vec::with_capacity(384);
+    let mut out = Vec::with_capacity(416);
     out.extend_from_slice(b"{\"session\":\"");
     respond::push_hex(&mut out, session.id.0);
     out.extend_from_slice(b"\",\"user\":");
@@ -170,6 +170,8 @@ fn session_json(service: &Service, session: &Session) -> Vec<u8> {
     push_background(&mut out, service, session.flyweight);
     out.extend_from_slice(b",\"switches\":");
     respond::push_decimal(&mut out, u64::from(session.switches));
+    out.extend_from_slice(b",\"changed_unix_s\":");
+    respond::push_decimal(&mut out, session.changed_unix_s);
     out.extend_from_slice(b",\"epoch\":\"");
     respond::push_decimal(&mut out, service.flyweights.epoch());
     out.extend_from_slice(b"\",\"view\":");
