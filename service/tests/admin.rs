@@ -222,6 +222,7 @@ fn debug_memory_says_what_is_promised_and_what_is_held() {
     assert!(rest("room_bytes") >= above_elevated - 1e3);
     assert!(rest("rate_bytes_per_second") > number("/reaction/rate_bytes_per_second"));
     assert!(number("/working_set_bytes") > 0.0 && number("/reclaim/passes") >= 0.0);
+    assert_eq!(number("/limit_sample"), 1.0, "the limit is that of the start");
     let arenas = memory["arenas"].as_array().expect("a list");
     assert_eq!(
         arenas

@@ -23,6 +23,8 @@ use std::sync::Arc;
 #[derive(Serialize)]
 struct MemoryJson {
     limit_bytes: u64,
+    /// Sample that first saw this limit.
+    limit_sample: u64,
     limit_source: String,
     usage_bytes: u64,
     pressure_bytes: u64,
@@ -313,6 +315,7 @@ impl Service {
         let bound = self.memory.reaction_bound();
         MemoryJson {
             limit_bytes: snapshot.reading.limit,
+            limit_sample: snapshot.limit_sample,
             limit_source: report.source,
             usage_bytes: snapshot.reading.usage,
             pressure_bytes: snapshot.reading.pressure,
