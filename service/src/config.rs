@@ -180,7 +180,12 @@ impl Config {
 
     fn validate(&self) -> Result<(), ConfigError> {
         let numbers = [
-            ("backgrounds-max", u64::from(self.backgrounds_max), 1, 1 << 20),
+            (
+                "backgrounds-max",
+                u64::from(self.backgrounds_max),
+                1,
+                1 << 20,
+            ),
             ("threads", self.threads as u64, 1, 1024),
             ("render-threads", self.render_threads as u64, 1, 1024),
             ("decode-threads", self.decode_threads as u64, 1, 1024),
@@ -189,7 +194,8 @@ impl Config {
             ("image-pixels-max", self.image_pixels_max, 1, PIXELS_MAX),
         ];
         for (name, value, least, most) in numbers {
-            within(name, value, least, most).map_err(|cause| ConfigError::new(cause, "change it"))?;
+            within(name, value, least, most)
+                .map_err(|cause| ConfigError::new(cause, "change it"))?;
         }
         self.validate_parts()?;
         crate::http::auth::validate(&self.tokens)

@@ -92,7 +92,9 @@ mod enabled {
         #[error("action {0:?} is not of the form [P%][N*]return[(ms)] or off")]
         BadAction(String),
         /// The point waits, and a step of the action does not say how long: it would count triggers that delay nothing.
-        #[error("action {0:?} does not say how long: a delay is of the form [P%][N*]return(ms), ms from 1, or off")]
+        #[error(
+            "action {0:?} does not say how long: a delay is of the form [P%][N*]return(ms), ms from 1, or off"
+        )]
         NoDelay(String),
     }
 

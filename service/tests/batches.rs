@@ -248,7 +248,10 @@ fn creates_and_deletes_in_both_forms() {
         .ok()
         .json();
     // Later than this was written, whatever the clock says.
-    assert!(made["changed_unix_s"].as_u64() > Some(1_700_000_000), "{made}");
+    assert!(
+        made["changed_unix_s"].as_u64() > Some(1_700_000_000),
+        "{made}"
+    );
     assert_eq!(
         (&made["user"], &made["flyweight"]),
         (&json!(2), &json!(null))

@@ -246,7 +246,9 @@ fn clean_page_cache_read_three_times_causes_no_shedding() {
         .status();
     if !written.is_ok_and(|status| status.success()) {
         let dir = dir.path().display();
-        skipped(&format!("no file can be written past the page cache in {dir}"));
+        skipped(&format!(
+            "no file can be written past the page cache in {dir}"
+        ));
         return;
     }
     let mut service = cage.service(dir.path(), &["--request-timeout", "50s"]);

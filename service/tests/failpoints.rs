@@ -205,7 +205,8 @@ fn shed(service: &Service) -> f64 {
 
 /// The delay is far longer than a request may take: no speed of the machine decides what is answered.
 #[test]
-fn a_change_that_a_slow_disk_outlasts_is_of_unknown_outcome_and_one_that_waits_for_it_is_not_done() {
+fn a_change_that_a_slow_disk_outlasts_is_of_unknown_outcome_and_one_that_waits_for_it_is_not_done()
+{
     let dir = scratch();
     let service = Service::start(dir.path(), &["--request-timeout", "2s"]);
     let mut client = service.client();
@@ -267,12 +268,16 @@ fn a_batch_whose_time_is_over_says_what_was_applied_and_sheds_the_rest() {
     let read = client.post("/v1/sessions:batchRead", read).ok().json();
     let switches = |at: usize| read["entries"][at]["switches"].clone();
     assert_eq!([0, 1, 2].map(switches), [json!(1), json!(0), json!(0)]);
-    let counted = |result| service.metric(&format!("backdrop_switches_total{{result=\"{result}\"}}"));
+    let counted =
+        |result| service.metric(&format!("backdrop_switches_total{{result=\"{result}\"}}"));
     assert_eq!((counted("ok"), counted("shed")), (1.0, 2.0));
 
     set(&service, "store.load.delay", "1*off->return(60000)");
     let made = client
-        .post("/v1/sessions:batchCreate", json!({"count": 3, "background": "a"}))
+        .post(
+            "/v1/sessions:batchCreate",
+            json!({"count": 3, "background": "a"}),
+        )
         .ok()
         .json();
     assert_eq!(made["codes"], json!(["ok", "shed", "shed"]));

@@ -102,7 +102,9 @@ fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
     let file = dir.path().join("heap.pb");
     std::fs::write(&file, &profile).expect("written");
     let Some(raw) = pprof(&["-raw"], &file) else {
-        say_skipped("neither pprof nor go is installed: the profile was checked by its content alone");
+        say_skipped(
+            "neither pprof nor go is installed: the profile was checked by its content alone",
+        );
         return;
     };
 

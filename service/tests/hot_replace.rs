@@ -260,5 +260,8 @@ fn qualities_that_draw_the_same_frame_have_the_same_etag() {
     assert_ne!(lowest.0, highest.0);
     assert_ne!(frame("quality=31").0, lowest.0);
     // A PNG has no quality to differ by.
-    assert_eq!(frame("format=png&quality=1"), frame("format=png&quality=95"));
+    assert_eq!(
+        frame("format=png&quality=1"),
+        frame("format=png&quality=95")
+    );
 }

@@ -116,7 +116,9 @@ impl Flyweights {
         image: Bytes,
         wanted: Precondition,
     ) -> Result<Registered, UploadError> {
-        let keeping = self.begin_upload(id, image, Tags::default(), wanted).await?;
+        let keeping = self
+            .begin_upload(id, image, Tags::default(), wanted)
+            .await?;
         keeping.await
     }
 

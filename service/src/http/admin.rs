@@ -8,6 +8,7 @@ use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::respond::{self, Answer};
+use super::routes::{self, Target};
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
 use crate::flyweight::AccessRecord;
@@ -187,9 +188,8 @@ const FAILPOINTS: &str = "/debug/failpoints";
 fn parameters(path: &str) -> Option<&'static [&'static str]> {
     match path {
         "/debug/accesses" => Some(&["reset"]),
-        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz" => {
-            Some(&[])
-        }
+        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz"
+        | "/readyz" => Some(&[]),
         path => failpoint_of(path).map(|_| &[][..]),
     }
 }
@@ -215,8 +215,7 @@ impl Service {
     /// Answers one request of the admin listener.
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let handled = Box::pin(self.handle_admin(request)).await;
-        let answer =
-            handled.unwrap_or_else(|problem| problem.answer(Route::Admin, &self.metrics));
+        let answer = handled.unwrap_or_else(|problem| problem.answer(Route::Admin, &self.metrics));
         self.metrics
             .http
             .requests_total
@@ -228,8 +227,10 @@ impl Service {
     async fn handle_admin(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        if (&parts.method, path) == (&Method::GET, "/healthz") {
-            return Ok(respond::json("{\"status\":\"ok\"}\n"));
+        if let Target::Route(route @ (Route::Health | Route::Ready), _) =
+            routes::find(&parts.method, path)
+        {
+            return self.probe(route);
         }
         let known = parameters(path).ok_or(Kind::NotFound)?;
         let query = Query::of(&parts.uri, known)?;

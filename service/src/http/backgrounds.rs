@@ -286,8 +286,14 @@ async fn upload(
     let image = respond::charged(received.bytes, received.charge);
     let begin = async {
         let begun = service.flyweights.begin_upload(id, image, tags, wanted);
-        let keeping = begun.await.map_err(|error| upload_problem(service, error))?;
-        Ok(async move { keeping.await.map_err(|error| upload_problem(service, error)) })
+        let keeping = begun
+            .await
+            .map_err(|error| upload_problem(service, error))?;
+        Ok(async move {
+            keeping
+                .await
+                .map_err(|error| upload_problem(service, error))
+        })
     };
     let registered = service.change_in_time(begin).await?;
     let identity = service

@@ -62,9 +62,19 @@ impl HttpConfig {
     pub fn validate(&self) -> Result<(), String> {
         let numbers = [
             ("connections-max", self.connections_max as u64, 1, 1 << 20),
-            ("batch-entries-max", self.batch_entries_max as u64, 1, 1 << 24),
+            (
+                "batch-entries-max",
+                self.batch_entries_max as u64,
+                1,
+                1 << 24,
+            ),
             ("body-bytes-max", self.body_bytes_max, 1, 1 << 40),
-            ("header-bytes-max", self.header_bytes_max as u64, 8 << 10, 1 << 20),
+            (
+                "header-bytes-max",
+                self.header_bytes_max as u64,
+                8 << 10,
+                1 << 20,
+            ),
             ("frame-pixels-max", self.frame_pixels_max, 1, 1 << 32),
         ];
         for (name, value, least, most) in numbers {
@@ -128,7 +138,9 @@ pub fn within<T: PartialOrd + fmt::Display>(
     if least <= value && value <= most {
         return Ok(());
     }
-    Err(format!("{name} is {value}, and must lie between {least} and {most}"))
+    Err(format!(
+        "{name} is {value}, and must lie between {least} and {most}"
+    ))
 }
 
 #[cfg(test)]
@@ -146,7 +158,11 @@ mod tests {
         };
         assert_eq!(with(sum).validate(), Ok(()));
         let below = with(sum - Duration::from_millis(1));
-        assert!(below.validate().is_err_and(|cause| cause.contains("together")));
+        assert!(
+            below
+                .validate()
+                .is_err_and(|cause| cause.contains("together"))
+        );
     }
 
     #[test]

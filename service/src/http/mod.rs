@@ -9,6 +9,7 @@ pub mod auth;
 pub mod backgrounds;
 pub mod batch;
 pub mod body;
+pub mod door;
 pub mod exposition;
 pub mod frame;
 pub mod io;
@@ -73,8 +74,6 @@ pub struct Service {
     pub intake: Intake,
     /// Metrics on their way to whoever asked.
     pub expositions: Expositions,
-    /// Set once start-up is over.
-    pub ready: AtomicBool,
     /// Set when the service is told to stop and serves on for a while: not ready, but answering.
     pub leaving: AtomicBool,
     /// Set when no more work is taken.
@@ -142,7 +141,8 @@ impl Service {
         tokio::time::timeout_at(until, change)
             .await
             .unwrap_or_else(|_| {
-                let detail = "it is still being made durable: read the background to see what became of it";
+                let detail =
+                    "it is still being made durable: read the background to see what became of it";
                 Err(Problem::new(Kind::OutcomeUnknown, detail))
             })
     }
@@ -202,7 +202,9 @@ impl Service {
             Route::SessionFrame => frame::preview(self, caller, part, parts, query).await,
             Route::BackgroundPut => backgrounds::put(self, caller, part, parts, query, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
-            Route::BackgroundDelete => backgrounds::delete(self, caller, part, &parts.headers).await,
+            Route::BackgroundDelete => {
+                backgrounds::delete(self, caller, part, &parts.headers).await
+            }
             Route::BackgroundList => self.in_time(backgrounds::list(self, parts, query)).await,
             _ => Err(Kind::NotFound.into()),
         }
@@ -216,11 +218,8 @@ impl Service {
             {
                 Err(Problem::new(Kind::NotReady, "the service is draining"))
             }
-            Route::Ready if !self.ready.load(Ordering::Relaxed) => {
-                Err(Problem::new(Kind::NotReady, "the service is starting"))
-            }
             Route::OpenApi => Ok(respond::json(OPENAPI)),
-            _ => Ok(respond::json("{\"status\":\"ok\"}\n")),
+            _ => Ok(respond::json(respond::ALIVE)),
         }
     }
 }

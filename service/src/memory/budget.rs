@@ -213,7 +213,6 @@ impl Budget {
         })
     }
 
-
     /// Sets the present ceiling. Below what is in use nothing more is granted until enough was released.
     pub fn set_ceiling(&self, ceiling: u64) {
         let raised = {

@@ -423,7 +423,10 @@ pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Ba
     match (&batch.entries, batch.count) {
         (None, None) => return bad(format!("the list {:?} is missing", list_of(operation))),
         (Some(_), Some(_)) => {
-            return bad(format!("give either count or the list {:?}", list_of(operation)));
+            return bad(format!(
+                "give either count or the list {:?}",
+                list_of(operation)
+            ));
         }
         (Some(_), None) if batch.target != Target::Nothing => {
             return bad("the background beside a list is nobody's: give it to each entry".into());

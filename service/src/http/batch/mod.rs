@@ -206,9 +206,7 @@ async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem>
 
 async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
     let &Batch {
-        service,
-        operation,
-        ..
+        service, operation, ..
     } = asked;
     let _escaped = asked
         .reserve(json::escaped_bytes_max(body) as usize)

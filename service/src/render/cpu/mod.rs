@@ -25,7 +25,6 @@ pub struct CpuRenderer {
 }
 
 impl CpuRenderer {
-
     /// Bytes of the buffers that are kept.
     pub fn held_bytes(&self) -> usize {
         self.x.held_bytes() + self.y.held_bytes() + self.row.capacity() + self.sums.capacity() * 4
