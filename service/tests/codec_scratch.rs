@@ -138,6 +138,14 @@ fn webp() {
     }
 }
 
+/// How they were made stands in the codec's own tests.
+#[test]
+fn lossy_webp() {
+    check("lossy WebP", include_bytes!("fixtures/lossy.webp"));
+    let with_alpha = include_bytes!("fixtures/lossy-alpha.webp");
+    check("lossy WebP with alpha", with_alpha);
+}
+
 /// Bits as WebP's lossless coding has them: least significant first.
 #[derive(Default)]
 struct Bits {

@@ -127,6 +127,7 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
         |name: &str, bytes: &[u8]| std::fs::write(pictures.join(name), bytes).expect("written");
     put("Beach At Night.PNG", &png(16, 16, [1; 3]));
     put("forest.jpg", &jpeg(16, 16, [2; 3]));
+    put("lossy.webp", include_bytes!("fixtures/lossy.webp"));
     put("notes.txt", b"not a picture");
     let data = dir.path().join("data");
     let import = || {
@@ -154,7 +155,7 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
         .iter()
         .map(|row| row["id"].clone())
         .collect();
-    assert_eq!(json!(ids), json!(["beach-at-night", "forest"]));
+    assert_eq!(json!(ids), json!(["beach-at-night", "forest", "lossy"]));
 }
 
 #[test]

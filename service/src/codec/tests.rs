@@ -307,6 +307,45 @@ fn webp_decodes_exactly_and_cut_files_are_errors() {
     assert_eq!(pixels[4 * 5..][..4], [5, 5, 5, 255]);
 }
 
+/// Made by Pillow 13: `Image.new("RGBA", (1600, 1208), (200, 40, 30, 255))` with the right half `(20, 60, 180, 255)`, as RGB
+/// `save("lossy.webp", quality=80)`; with alpha 128 in the lower half, `save("lossy-alpha.webp", quality=80, exact=True)`.
+const LOSSY: [(&[u8], u8); 2] = [
+    (include_bytes!("../../tests/fixtures/lossy.webp"), 255),
+    (include_bytes!("../../tests/fixtures/lossy-alpha.webp"), 128),
+];
+
+#[test]
+fn lossy_webp_decodes_with_and_without_alpha_and_cut_files_are_errors() {
+    let size = Size::new(1600, 1208);
+    for (file, alpha_below) in LOSSY {
+        let (header, pixels) = open(file).unwrap();
+        assert_eq!((header.format, header.size), (Format::Webp, size));
+        let (pixels, _) = pixels.as_chunks::<4>();
+        for (at, pixel) in (0u32..).zip(pixels) {
+            let (x, y) = (at % size.width, at / size.width);
+            let alpha = if y < size.height / 2 { 255 } else { alpha_below };
+            assert_eq!(pixel[3], alpha, "at {x}, {y}");
+            let expected = if x < size.width / 2 {
+                [200, 40, 30]
+            } else {
+                [20, 60, 180]
+            };
+            // Colours run into each other where they meet.
+            let meeting = x.abs_diff(size.width / 2) < 32;
+            assert!(
+                meeting || close(&pixel[..3], &expected, 6),
+                "{pixel:?} at {x}, {y}"
+            );
+        }
+        for end in (12..file.len()).step_by(97).chain([file.len() - 1]) {
+            let truncated = CodecError::Truncated {
+                format: Format::Webp,
+            };
+            assert_eq!(open(&file[..end]), Err(truncated), "cut at {end}");
+        }
+    }
+}
+
 fn patch_jpeg_size(file: &mut [u8], width: u16, height: u16) {
     let at = file.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
     file[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
