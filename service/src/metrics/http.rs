@@ -86,6 +86,8 @@ pub struct HttpMetrics {
     pub request_duration_seconds: By<Route, Histogram>,
     /// Open connections of the public listener.
     pub connections: Gauge,
+    /// Connections of either listener that could not be accepted.
+    pub accept_errors_total: Counter,
     /// Uploads by result.
     pub uploads_total: By<UploadResult, Counter>,
     /// Requests refused for load, by reason.
@@ -104,6 +106,10 @@ impl HttpMetrics {
             connections: r.gauge(
                 "http_connections",
                 "Open connections of the public listener",
+            ),
+            accept_errors_total: r.counter(
+                "http_accept_errors",
+                "Connections that could not be accepted",
             ),
             uploads_total: r.counters("uploads", "Uploads by result"),
             shed_total: r.counters("shed", "Requests refused for load by reason"),

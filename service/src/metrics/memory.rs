@@ -41,7 +41,7 @@ pub struct MemoryMetrics {
     pub allocator_resident_bytes: Gauge,
     /// Allocated bytes by jemalloc's account.
     pub allocator_allocated_bytes: Gauge,
-    /// Difference between the ledger of textures and the allocator's statistics of their arena.
+    /// The allocator's account of the arena of textures less their ledger.
     pub arena_drift_bytes: Gauge,
 }
 
@@ -75,7 +75,7 @@ impl MemoryMetrics {
             ),
             arena_drift_bytes: r.gauge(
                 "memory_arena_drift_bytes",
-                "Ledger of textures less the allocator's account of their arena",
+                "Allocator's account of the arena of textures less their ledger",
             ),
         }
     }
