@@ -494,7 +494,10 @@ fn probes(seen: &Observed, out: &mut Collected) {
             out.put("uploads_missing", uploads.missing as f64, uploads.checked);
         }
     }
-    if let Some((asked, clean)) = probes.stale_ids.filter(|(asked, _)| *asked > 0) {
+    if let Some((asked, clean)) = probes
+        .stale_ids
+        .filter(|(asked, _)| *asked >= Uploads::STALE_IDS)
+    {
         out.put("stale_ids_not_found", clean as f64 / asked as f64, asked);
     }
     if let Some((seen, clean)) = probes.errors.filter(|(seen, _)| *seen > 0) {

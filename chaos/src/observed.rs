@@ -98,6 +98,8 @@ pub struct Uploads {
 impl Uploads {
     /// The runner's own uploads before a kill; of fewer acknowledged ones their survival says too little.
     pub const TRIED: u64 = 8;
+    /// Session ids that are asked for after it.
+    pub const STALE_IDS: u64 = 32;
 }
 
 /// Everything one trial observed.

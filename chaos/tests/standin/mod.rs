@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 mod bench;
+mod memory;
 mod service;
 mod simulator;
 
