@@ -46,8 +46,14 @@ fn in_critical_uploads_are_refused_switches_go_on_and_frames_are_never_errors() 
 
     let limit = limit.to_string();
     let patient = [
-        "--memory-limit", &limit, "--header-bytes-max", "1MiB", "--header-timeout", "50m",
-        "--idle-timeout", "60m",
+        "--memory-limit",
+        &limit,
+        "--header-bytes-max",
+        "1MiB",
+        "--header-timeout",
+        "50m",
+        "--idle-timeout",
+        "60m",
     ];
     let service = Service::start(dir.path(), &patient);
     let mut client = service.client();

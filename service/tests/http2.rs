@@ -120,7 +120,10 @@ async fn a_session_is_made_switched_and_shown() {
     let mut long = jpeg(64, 64, [10, 200, 30]);
     long.resize(300 << 10, 0);
     let uploaded = peer.ask("PUT", "/v1/backgrounds/long", long.clone()).await;
-    assert_eq!((uploaded.status, &uploaded.headers["etag"]), (201, &"\"v1\"".parse().expect("a value")));
+    assert_eq!(
+        (uploaded.status, &uploaded.headers["etag"]),
+        (201, &"\"v1\"".parse().expect("a value"))
+    );
     assert_eq!(peer.get("/v1/backgrounds/long").await.body, long);
 
     let made = peer.ask("POST", "/v1/sessions", "{}").await;
@@ -131,7 +134,9 @@ async fn a_session_is_made_switched_and_shown() {
     let switched = peer.ask("PUT", &path, body).await;
     assert_eq!(switched.json()["background"], json!("long"));
     let frame = peer
-        .get(&format!("/v1/sessions/{session}/frame?width=8&height=8&format=rgba"))
+        .get(&format!(
+            "/v1/sessions/{session}/frame?width=8&height=8&format=rgba"
+        ))
         .await;
     assert_eq!((frame.status, frame.body.len()), (200, 8 * 8 * 4));
     assert!(frame.body[1] > 180, "{:?}", &frame.body[..4]);
@@ -180,7 +185,10 @@ async fn a_drain_lets_streams_under_way_end_and_closes_the_connection() {
     });
     let_go.send(()).expect("waited for");
     assert_eq!(late.await.expect("answered").status, 201);
-    peer.connection.await.expect("no panic").expect("a clean end");
+    peer.connection
+        .await
+        .expect("no panic")
+        .expect("a clean end");
     assert_eq!(service.wait().code(), Some(0));
     let service = Service::start(dir.path(), &[]);
     assert_eq!(service.client().get("/v1/backgrounds/late").ok().body, file);
@@ -230,9 +238,7 @@ fn a_connection_says_its_bounds_and_refuses_the_stream_above_them() {
     let (_, settings) = read_frame(&mut client, SETTINGS);
     let (settings, _) = settings.as_chunks::<6>();
     let of = |wanted: u16| {
-        let set = settings
-            .iter()
-            .find(|set| set[..2] == wanted.to_be_bytes());
+        let set = settings.iter().find(|set| set[..2] == wanted.to_be_bytes());
         set.map(|set| u32::from_be_bytes([set[2], set[3], set[4], set[5]]))
     };
     assert_eq!(of(SETTINGS_MAX_CONCURRENT_STREAMS), Some(128));

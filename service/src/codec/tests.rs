@@ -323,7 +323,11 @@ fn lossy_webp_decodes_with_and_without_alpha_and_cut_files_are_errors() {
         let (pixels, _) = pixels.as_chunks::<4>();
         for (at, pixel) in (0u32..).zip(pixels) {
             let (x, y) = (at % size.width, at / size.width);
-            let alpha = if y < size.height / 2 { 255 } else { alpha_below };
+            let alpha = if y < size.height / 2 {
+                255
+            } else {
+                alpha_below
+            };
             assert_eq!(pixel[3], alpha, "at {x}, {y}");
             let expected = if x < size.width / 2 {
                 [200, 40, 30]
