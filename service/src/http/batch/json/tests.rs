@@ -15,7 +15,7 @@ fn one_bad_entry_leaves_its_neighbours_alone() {
         {"session":"00000001000000fe","flyweight":3,"extra":{"deep":[1]}},
         {"session":"00000001000000fe","flyweight":3,"extra":null},
         {"session":"00000001000000fe","flyweight":3,"user":7}]}"#;
-    let batch = parse(body, Operation::Switch, 10).expect("well-formed");
+    let batch = parse(body, Operation::Switch, 11).expect("well-formed");
     assert_eq!(batch.epoch, Some(12));
     let entries = batch.entries.expect("listed");
     let bad: Vec<bool> = entries.iter().map(|entry| entry.bad).collect();
