@@ -54,6 +54,20 @@ fn the_exposition_is_the_golden_one() {
     );
 }
 
+/// Series that one service may cost a Prometheus.
+const SERIES_MAX: usize = 500;
+
+#[test]
+fn the_service_costs_few_series_with_every_failpoint_built_in() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let text = service.admin().get("/metrics").ok().text();
+    let series = |line: &&str| !line.starts_with('#') && !line.starts_with("backdrop_failpoint");
+    let always = text.lines().filter(series).count();
+    let most = always + backdrop_service::failpoints::ALL.len();
+    assert!(always > 100 && most < SERIES_MAX, "{most} series");
+}
+
 #[test]
 fn counters_move_with_what_they_count() {
     let dir = scratch();
