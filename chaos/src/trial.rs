@@ -21,10 +21,11 @@ use crate::metrics::Scrape;
 use crate::observed::Observed;
 use crate::probes;
 use crate::progress::Line;
+use crate::recording;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
 use crate::scenario::{FaultKind, FaultPlan, Load, Target};
-use crate::service::ServiceSpec;
-use crate::targets::Announced;
+use crate::service::{ServiceError, ServiceSpec, free_addresses};
+use crate::targets::{Job, Target as Scraped};
 use crate::units;
 use crate::verdict::Simulator as SimulatorFacts;
 
@@ -121,6 +122,7 @@ async fn set_up_and_drive(
             context.placement.clone(),
             context.undo.clone(),
             context.program.clone(),
+            context.exposed.clone(),
         )
     })
     .map_err(|e| e.to_string())?;
@@ -135,6 +137,8 @@ async fn set_up_and_drive(
         Err(e) => Err(e.to_string()),
     };
     let down = tokio::task::block_in_place(|| rig.take_down());
+    let kills = [down.oracle.service_kills, down.oracle.hog_kills];
+    context.exposed.killed(kills);
     let data_undone = if context.keep_data {
         data_guard.settled()
     } else {
@@ -195,7 +199,11 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let _announced = Announced::new(&context.dir, spec.admin, &plan.name);
+    let metrics = simulator_metrics(&spec).map_err(|e| e.to_string())?;
+    let scraped = [(Job::Service, spec.admin), (Job::Simulator, metrics)];
+    let scraped = scraped.map(|(job, address)| Scraped { job, address });
+    let _announced = context.board.announce(&scraped, &plan.name);
+    let _running = context.exposed.trial(&plan.name);
     let service = rig
         .start_service(&spec, READY_MAX)
         .await
@@ -206,6 +214,7 @@ async fn drive(
         binary: context.simulator.clone(),
         url: format!("http://{}", spec.listen),
         admin: format!("http://{}", spec.admin),
+        metrics,
         load: plan.load.clone(),
         seed: context.seed,
         backgrounds: context.backgrounds.clone(),
@@ -218,6 +227,13 @@ async fn drive(
     seen.simulator_command.clone_from(&simulator.command);
     let scrapes = Arc::new(Mutex::new(Vec::new()));
     let watcher = tokio::spawn(watch(rig.clone(), scrapes.clone(), stop.clone()));
+    let recorder = tokio::spawn(recording::keep(
+        folders.logs.clone(),
+        plan.name.clone(),
+        context.board.with(&scraped),
+        context.exposed.clone(),
+        stop.clone(),
+    ));
     let reporter = tokio::spawn(report(
         context.progress.clone(),
         plan.clone(),
@@ -228,7 +244,7 @@ async fn drive(
     ));
     let outcome = load(context, plan, rig, &spec, &simulator, &stopper, &stop).await;
     stopper.stop();
-    let _ = tokio::join!(watcher, reporter);
+    let _ = tokio::join!(watcher, recorder, reporter);
     tokio::task::block_in_place(|| simulator.interrupt(SIMULATOR_PATIENCE));
     let live = simulator.live();
     let observed = &mut seen.observed;
@@ -247,6 +263,16 @@ async fn drive(
     let (faults, ended) = outcome;
     observed.faults = faults;
     ended
+}
+
+/// A free port for the simulator; the service's are free, too, until it is started.
+fn simulator_metrics(spec: &ServiceSpec) -> Result<std::net::SocketAddr, ServiceError> {
+    loop {
+        let [address] = free_addresses()?;
+        if address != spec.listen && address != spec.admin {
+            return Ok(address);
+        }
+    }
 }
 
 /// Waits for the load to begin, runs the faults beside it, and waits for its end.
@@ -393,6 +419,9 @@ async fn lost(rig: &Rig) {
 async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) {
     let mut state = None;
     while stop.sleep_until(Instant::now() + SCRAPE_PERIOD).await {
+        if let Some(now) = rig.latest() {
+            rig.exposed.sample(&now);
+        }
         let Some(service) = rig.service() else {
             continue;
         };

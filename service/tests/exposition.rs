@@ -68,6 +68,32 @@ fn the_service_costs_few_series_with_every_failpoint_built_in() {
     assert!(always > 100 && most < SERIES_MAX, "{most} series");
 }
 
+/// Words by which a help text says what to make of a change.
+const TELLING: [&str; 2] = ["rise", "more "];
+
+#[test]
+fn the_help_of_a_counter_says_what_a_rise_means() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let text = service.admin().get("/metrics").ok().text();
+    let help = |name: &str| {
+        let start = format!("# HELP {name} ");
+        text.lines().find_map(|line| line.strip_prefix(&start))
+    };
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    assert!(counters.len() > 10, "{counters:?}");
+    for name in counters {
+        let help = help(name).unwrap_or_else(|| panic!("{name} has no help"));
+        assert!(
+            TELLING.iter().any(|word| help.contains(word)),
+            "{name}: {help}"
+        );
+    }
+}
+
 #[test]
 fn counters_move_with_what_they_count() {
     let dir = scratch();

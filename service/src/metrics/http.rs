@@ -91,7 +91,7 @@ impl RequestCounters {
             })
             .collect();
         let make = Counter::default as fn() -> Counter;
-        let help = "HTTP requests by route and status class";
+        let help = "HTTP requests by route and status class; more 5xx: shed or failed here; more 4xx: asked for wrongly";
         Self {
             handles: r.sets("http_requests", help, make, &sets),
         }
@@ -130,10 +130,10 @@ impl HttpMetrics {
             ),
             connections: r.gauge(
                 "http_connections",
-                "Open connections of the public listener",
+                "Open connections of the public listener; a rise at the same load means that clients do not reuse them",
             ),
-            uploads_total: r.counters("uploads", "Uploads by result"),
-            shed_total: r.counters("shed", "Requests refused for load by reason"),
+            uploads_total: r.counters("uploads", "Uploads by result; more rejected: what is sent is no picture or too large; more shed: no memory or governor critical"),
+            shed_total: r.counters("shed", "Requests answered 503 or 429 by what was short; any rise means more load than memory, workers or connections allow"),
         }
     }
 }
