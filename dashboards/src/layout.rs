@@ -232,7 +232,7 @@ impl Draft {
                 "showValue": "auto",
                 "alignValue": "left",
                 "rowHeight": 0.8,
-                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
+                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []},
                 "tooltip": {"mode": "single", "sort": "none"},
             }),
         }
