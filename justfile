@@ -78,10 +78,13 @@ bench *args:
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"
 
-# Write the committed Grafana dashboards again from their Rust source
+# Write the committed Grafana dashboards again; `check [RUN]` asks every panel about a run, `preview [RUN]` draws it, `schema`
 [group('verify')]
-dashboards:
-    cargo run --locked -p backdrop-dashboards
+dashboards *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [[ "${1:-}" != schema ]] || exec dashboards/schema/generate.sh
+    exec cargo run --locked --quiet -p backdrop-dashboards -- "$@"
 
 # Take the README's picture of the newest (or a named) run's report; needs Chromium
 [group('verify')]

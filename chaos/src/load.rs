@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct SimulatorSpec {
     pub url: String,
     /// Its admin listener.
     pub admin: String,
+    /// Where it tells a Prometheus.
+    pub metrics: SocketAddr,
     /// The load.
     pub load: Load,
     /// Seed.
@@ -80,6 +83,7 @@ impl SimulatorSpec {
         flag("--json", self.json().display().to_string());
         flag("--hlog", self.dir.join("load.hlog").display().to_string());
         flag("--events", self.events().display().to_string());
+        flag("--metrics-listen", self.metrics.to_string());
         flag("--progress", "none".into());
         // Only herds look at the service's own counters; no other load could.
         if load.scenario == "cold-herd" {

@@ -1,15 +1,18 @@
 //! A whole run: refuse leftovers, look at host and binaries, run each scenario with its controls, judge, write, undo.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use backdrop_reports::record::{Build, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord};
+use backdrop_reports::scrape::Endpoint;
 
 use crate::cli::RunArgs;
 use crate::context::{self, BinaryError, Context};
+use crate::exposed::Exposed;
 use crate::host::{
     self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
 };
@@ -17,6 +20,7 @@ use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
 use crate::scenario::{BuildKind, Scenario, ScenarioError, library};
+use crate::targets::Board;
 use crate::units;
 use crate::verdict;
 
@@ -106,7 +110,11 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     let reaper = Reaper::start(&program, &undo)?;
     // What comes after the reaper is dropped before it, so that it stands by while that is undone, after a panic too.
     let _debt = _debt;
-    let context = set_up(&args, started, bin_dir, (hierarchy, undo, program), stop)?;
+    let exposed = Arc::new(Exposed::default());
+    let endpoint = endpoint(&exposed);
+    let told = (exposed, endpoint.as_ref().map(Endpoint::address));
+    let made = (hierarchy, undo, program);
+    let context = set_up(&args, started, bin_dir, made, (stop, told))?;
     context.progress.note(&format!(
         "{} scenarios, seed {}, {}",
         scenarios.len(),
@@ -127,6 +135,7 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
             break;
         }
         let record = judged.scenario(scenario).await?;
+        context.exposed.scenario(record.verdict);
         context.progress.note(&format!(
             "{}: {}: {}",
             record.name,
@@ -148,6 +157,15 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
     print_end(&run, &context.dir);
     Ok(run.exit)
+}
+
+/// Answers a Prometheus while the run lasts, on a free port of loopback. The run does without if need be.
+fn endpoint(exposed: &Arc<Exposed>) -> Option<Endpoint> {
+    let exposed = exposed.clone();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Endpoint::start(any, move || exposed.text())
+        .inspect_err(|error| tracing::warn!(%error, "the runner has no /metrics"))
+        .ok()
 }
 
 /// Whether the folder can be read and is not empty. Which of its files are pictures is for the simulator to say.
@@ -241,7 +259,7 @@ fn set_up(
     started: SystemTime,
     bin_dir: PathBuf,
     (hierarchy, undo, program): (Hierarchy, UndoLog, PathBuf),
-    stop: Stop,
+    (stop, (exposed, metrics)): (Stop, (Arc<Exposed>, Option<SocketAddr>)),
 ) -> Result<Context, RunError> {
     let absolute = |path: &Path| std::fs::canonicalize(path).map_err(io(path));
     let seed = args
@@ -257,6 +275,8 @@ fn set_up(
     let dir = absolute(&args.out)?.join(run);
     std::fs::create_dir_all(&dir).map_err(io(&dir))?;
     Ok(Context {
+        board: Board::new(&dir, metrics),
+        exposed,
         simulator: bin_dir.join(SIMULATOR),
         bin_dir,
         hierarchy,

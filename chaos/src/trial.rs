@@ -22,11 +22,12 @@ use crate::metrics::Scrape;
 use crate::observed::Observed;
 use crate::probes;
 use crate::progress::Line;
+use crate::recording;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
 use crate::scenario::{FaultKind, FaultPlan, Load, Target};
-use crate::service::ServiceSpec;
+use crate::service::{ServiceError, ServiceSpec, free_addresses};
 use crate::stalls::Stalls;
-use crate::targets::Announced;
+use crate::targets::{Job, Target as Scraped};
 use crate::units;
 use crate::verdict::Simulator as SimulatorFacts;
 
@@ -126,6 +127,7 @@ async fn set_up_and_drive(
             context.placement.clone(),
             context.undo.clone(),
             context.program.clone(),
+            context.exposed.clone(),
         )
     })
     .map_err(|e| e.to_string())?;
@@ -140,6 +142,8 @@ async fn set_up_and_drive(
         Err(e) => Err(e.to_string()),
     };
     let down = tokio::task::block_in_place(|| rig.take_down());
+    let kills = [down.oracle.service_kills, down.oracle.hog_kills];
+    context.exposed.killed(kills);
     let data_undone = if context.keep_data {
         data_guard.settled()
     } else {
@@ -200,7 +204,11 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let _announced = Announced::new(&context.dir, spec.admin, &plan.name);
+    let metrics = simulator_metrics(&spec).map_err(|e| e.to_string())?;
+    let scraped = [(Job::Service, spec.admin), (Job::Simulator, metrics)];
+    let scraped = scraped.map(|(job, address)| Scraped { job, address });
+    let _announced = context.board.announce(&scraped, &plan.name);
+    let _running = context.exposed.trial(&plan.name);
     // A person need not wait for a service that does not get ready.
     let started = tokio::select! {
         started = rig.start_service(&spec, READY_MAX) => started,
@@ -213,6 +221,7 @@ async fn drive(
         binary: context.simulator.clone(),
         url: format!("http://{}", spec.listen),
         admin: format!("http://{}", spec.admin),
+        metrics,
         load: plan.load.clone(),
         seed: context.seed,
         backgrounds: context.backgrounds.clone(),
@@ -225,6 +234,13 @@ async fn drive(
     seen.simulator_command.clone_from(&simulator.command);
     let scrapes = Arc::new(Mutex::new(Vec::new()));
     let watcher = tokio::spawn(watch(rig.clone(), scrapes.clone(), stop.clone()));
+    let recorder = tokio::spawn(recording::keep(
+        folders.logs.clone(),
+        plan.name.clone(),
+        context.board.with(&scraped),
+        context.exposed.clone(),
+        stop.clone(),
+    ));
     let reporter = tokio::spawn(report(
         context.progress.clone(),
         plan.clone(),
@@ -235,7 +251,7 @@ async fn drive(
     ));
     let outcome = load(context, plan, rig, &spec, &simulator, &stopper, &stop).await;
     stopper.stop();
-    let (watched, _) = tokio::join!(watcher, reporter);
+    let (watched, _, _) = tokio::join!(watcher, recorder, reporter);
     tokio::task::block_in_place(|| simulator.interrupt(SIMULATOR_PATIENCE));
     let live = simulator.live();
     let observed = &mut seen.observed;
@@ -258,6 +274,16 @@ async fn drive(
     let (faults, ended) = outcome;
     observed.faults = faults;
     ended
+}
+
+/// A free port for the simulator; the service's are free, too, until it is started.
+fn simulator_metrics(spec: &ServiceSpec) -> Result<std::net::SocketAddr, ServiceError> {
+    loop {
+        let [address] = free_addresses()?;
+        if address != spec.listen && address != spec.admin {
+            return Ok(address);
+        }
+    }
 }
 
 /// Waits for the load to begin, runs the faults beside it, and waits for its end.

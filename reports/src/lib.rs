@@ -3,8 +3,8 @@
 //! [`load`] holds what one simulator run measured, [`record`] what a whole chaos run concluded. Both are wire
 //! types: they carry no behaviour beyond their invariants, and every quantity names its unit.
 //! [`read`] takes a record from disk, [`schema`] is its JSON Schema, [`render`] turns it into HTML, JUnit and
-//! Markdown. [`steal`] measures the one figure that both programs write. Nothing here judges: verdicts are the runner's, and
-//! every rendering repeats the record's own.
+//! Markdown. [`steal`] measures the one figure that both programs write, [`scrape`] answers the Prometheus of either.
+//! Nothing here judges: verdicts are the runner's, and every rendering repeats the record's own.
 
 pub mod error;
 pub mod format;
@@ -13,4 +13,5 @@ pub mod read;
 pub mod record;
 pub mod render;
 pub mod schema;
+pub mod scrape;
 pub mod steal;

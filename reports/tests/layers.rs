@@ -4,13 +4,14 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
     ("error", &[]),
     ("read", &["error", "record"]),
     ("schema", &["error", "record"]),
+    ("scrape", &[]),
     ("steal", &[]),
     ("render/series", &[]),
     ("render/chart", &["record", "render::series"]),
@@ -40,6 +41,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "render::view",
         ],
     ),
+    ("render/sheet", &["error", "render::chart", "render::html"]),
     ("render/junit", &["error", "format", "record"]),
     ("render/markdown", &["format", "record"]),
     ("render/mod", &["error", "read", "record"]),

@@ -1,5 +1,6 @@
 //! The command line: raw flags first, then resolved into a [`Plan`] with every default applied and every value checked.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -198,6 +199,9 @@ pub struct LoadArgs {
     /// Figures of their own for a part of the load, as calm=0s..30s; repeatable
     #[arg(long = "window", help_heading = RESULTS, value_name = "NAME=FROM..TO", value_parser = window)]
     pub windows: Vec<Window>,
+    /// Tell a Prometheus meanwhile, at /metrics of this address on loopback
+    #[arg(long, help_heading = RESULTS, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// How progress is shown, on standard error
     #[arg(long, help_heading = RESULTS, default_value = "auto")]
     pub progress: Progress,

@@ -260,6 +260,18 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Every word of [`FaultKind::word`].
+    pub const WORDS: [&str; 8] = [
+        "memory_hog",
+        "burst",
+        "page_cache",
+        "limit_shrink",
+        "archive_corrupt",
+        "cpu_hog",
+        "failpoint",
+        "kill",
+    ];
+
     /// The word of scenario files and records.
     #[must_use]
     pub fn word(&self) -> &'static str {

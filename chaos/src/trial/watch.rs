@@ -46,6 +46,9 @@ pub async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) 
     // Process, and when it was seen last; nobody is missed while no service runs.
     let mut last: Option<(u32, Instant)> = None;
     while stop.sleep_until(Instant::now() + PERIOD).await {
+        if let Some(now) = rig.latest() {
+            rig.exposed.sample(&now);
+        }
         let Some(service) = running(&rig) else {
             last = None;
             continue;

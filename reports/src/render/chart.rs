@@ -35,6 +35,10 @@ pub enum YAxis {
     State,
     /// Processor cores.
     Cores,
+    /// Things.
+    Count,
+    /// Bytes per second.
+    BytesPerSecond,
 }
 
 /// What a series stands for, hence its colour and line; the style sheet has the colours.

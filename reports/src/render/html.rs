@@ -12,10 +12,10 @@ use crate::render::chart::Chart;
 use crate::render::facts::{Fact, Tone, place_facts, run_facts};
 use crate::render::view::{ScenarioView, VerdictView, scenarios};
 
-const STYLE: &str = include_str!("../../assets/report.css");
-const SCRIPT: &str = include_str!("../../assets/report.js");
-const UPLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
-const UPLOT_SCRIPT: &str = include_str!("../../vendor/uplot/uPlot.iife.min.js");
+pub(super) const STYLE: &str = include_str!("../../assets/report.css");
+pub(super) const SCRIPT: &str = include_str!("../../assets/report.js");
+pub(super) const UPLOT_STYLE: &str = include_str!("../../vendor/uplot/uPlot.min.css");
+pub(super) const UPLOT_SCRIPT: &str = include_str!("../../vendor/uplot/uPlot.iife.min.js");
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -82,7 +82,7 @@ fn embedded(scenarios: &[ScenarioView]) -> Result<String, ReportError> {
 
 /// JSON that no HTML parser takes for the end of its script element or for a comment, and that old script
 /// engines do not take for the end of a line.
-fn script_safe(json: &str) -> String {
+pub(super) fn script_safe(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {

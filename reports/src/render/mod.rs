@@ -10,6 +10,7 @@ pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod series;
+pub mod sheet;
 pub mod view;
 
 use std::borrow::Cow;

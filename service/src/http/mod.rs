@@ -113,7 +113,7 @@ impl Service {
         self.metrics
             .http
             .request_duration_seconds
-            .of(route)
+            .of(route.timed())
             .observe(start.elapsed().as_secs_f64());
         answer
     }
