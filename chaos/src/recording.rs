@@ -27,7 +27,7 @@ pub const FILE: &str = "metrics.gz";
 const PERIOD: Duration = Duration::from_secs(1);
 /// Time for an answer.
 const TIMEOUT: Duration = Duration::from_millis(900);
-/// Largest file, about a day of a run; what comes after is left out.
+/// Largest file, some hours of a run; what comes after is left out.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Largest exposition taken.
 const TEXT_BYTES_MAX: usize = 1 << 20;

@@ -6,7 +6,9 @@ use crate::layout::{Draft, Layout};
 use crate::queries::{
     quantile, rate, rate_by, rate_where, select, share, share_of, total, total_by, up,
 };
-use crate::words::{HIT_RATIO, HITS, NO_FRAMES, NO_SWITCHES, STATE_COLOURS, STATES};
+use crate::words::{
+    HIT_RATIO, HITS, NO_FAILPOINTS, NO_FAULTS, NO_FRAMES, NO_SWITCHES, STATE_COLOURS, STATES,
+};
 
 const SERVICE: &str = r#"leaf="service""#;
 const LATENCY: &str = "simulator_latency_seconds";
@@ -71,7 +73,7 @@ fn course(layout: Layout) -> Layout {
             Draft::states("Faults", "Which kinds of fault stand. What the service shows meanwhile is their doing.")
                 .height(6)
                 .query("{{kind}}", format!("sum by (kind) ({}) > 0", select("chaos_faults_active", "")))
-                .quiet("no fault acted in that run")
+                .quiet(NO_FAULTS)
                 .words(&[("", "text"), ("acts", "orange"), ("two act", "dark-orange")])
                 .thresholds(&[("orange", None)]),
         )
@@ -172,7 +174,7 @@ fn service(layout: Layout) -> Layout {
         .panel(
             Draft::lines("Failpoints", "ops", "Triggers per second of each failpoint. Only a build with the feature `failpoints` has them.")
                 .query("{{failpoint}}", rate_by("failpoint", "failpoint_triggers_total"))
-                .quiet("no service of that run was built with failpoints"),
+                .quiet(NO_FAILPOINTS),
         )
         .panel(
             Draft::lines("Faults over", "short", "Faults that are over so far, by whether they acted.")

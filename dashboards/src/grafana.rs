@@ -195,7 +195,16 @@ pub struct Panel {
     pub panels: Option<Vec<Panel>>,
     /// Why its queries may find nothing in a whole run. None: a query that finds nothing is a defect.
     #[serde(skip)]
-    pub quiet: Option<&'static str>,
+    pub quiet: Option<Quiet>,
+}
+
+/// An event that a panel waits for. No part of Grafana's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quiet {
+    /// Why there is nothing without it.
+    pub why: &'static str,
+    /// PromQL without variables that is above zero once it has happened: then the panel must find something after all.
+    pub event: &'static str,
 }
 
 /// Place of a panel on the grid of 24 columns.

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::grafana::{Datasource, FieldConfig, FieldDefaults, GridPos, Override, Panel, Target};
+use crate::grafana::{
+    Datasource, FieldConfig, FieldDefaults, GridPos, Override, Panel, Quiet, Target,
+};
 
 const COLUMNS: u32 = 24;
 
@@ -25,7 +27,7 @@ pub struct Draft {
     log: bool,
     bounded: bool,
     overrides: Vec<Override>,
-    quiet: Option<&'static str>,
+    quiet: Option<Quiet>,
 }
 
 impl Draft {
@@ -148,10 +150,10 @@ impl Draft {
         self.thresholds(&[("transparent", None), ("red", Some(value))])
     }
 
-    /// Its queries find nothing in a run without a certain event; why.
+    /// Its queries find nothing in a run without this event.
     #[must_use]
-    pub fn quiet(mut self, why: &'static str) -> Self {
-        self.quiet = Some(why);
+    pub fn quiet(mut self, quiet: Quiet) -> Self {
+        self.quiet = Some(quiet);
         self
     }
 

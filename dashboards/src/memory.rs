@@ -4,7 +4,7 @@ use crate::grafana::Dashboard;
 use crate::head;
 use crate::layout::{Draft, Layout};
 use crate::queries::{quantile, rate, rate_by, select, share, total, total_by};
-use crate::words::{HIT_RATIO, HITS, NO_FRAMES, STATE_COLOURS, STATES};
+use crate::words::{HIT_RATIO, HITS, NO_ARCHIVE_HITS, NO_FRAMES, STATE_COLOURS, STATES};
 
 /// The whole dashboard.
 #[must_use]
@@ -181,7 +181,7 @@ fn archive(layout: Layout) -> Layout {
                 .query("read p50", quantile("0.5", "archive_read_duration_seconds", ""))
                 .query("read p99", quantile("0.99", "archive_read_duration_seconds", ""))
                 .query("write p99", quantile("0.99", "archive_write_duration_seconds", ""))
-                .quiet("no texture was read back from the archive in that run")
+                .quiet(NO_ARCHIVE_HITS)
                 .log(),
         )
         .panel(

@@ -5,8 +5,8 @@ use crate::head;
 use crate::layout::{Draft, Layout};
 use crate::queries::{quantile, rate, rate_by, select, share, total, up};
 use crate::words::{
-    FRAME_ROUTE, HIT_RATIO, HITS, NO_FRAMES, NO_SWITCHES, NOT_OK, STATE_COLOURS, STATES,
-    SWITCH_ROUTES,
+    FRAME_ROUTE, HIT_RATIO, HITS, NO_FAILPOINTS, NO_FRAMES, NO_SWITCHES, NOT_OK, STATE_COLOURS,
+    STATES, SWITCH_ROUTES,
 };
 
 /// The whole dashboard.
@@ -204,6 +204,6 @@ fn process(layout: Layout) -> Layout {
                 "Triggers per second of each failpoint. Only a build with the feature `failpoints` has them.",
             )
             .query("{{failpoint}}", rate_by("failpoint", "failpoint_triggers_total"))
-            .quiet("no service of that run was built with failpoints"),
+            .quiet(NO_FAILPOINTS),
         )
 }

@@ -1,4 +1,6 @@
-//! Words and colours that several dashboards use for the same thing.
+//! Words and colours that several dashboards use for the same thing, and the events that panels wait for.
+
+use crate::grafana::Quiet;
 
 /// States of the governor: their words and colours, by value.
 pub const STATES: [(&str, &str); 3] = [
@@ -21,6 +23,27 @@ pub const HITS: &str = r#"result=~"hit|joined""#;
 pub const HIT_RATIO: &str = "Share of texture accesses, whatever came of them, that found their texture resident or its load \
                              under way. Degraded answers and 503s are no hits.";
 /// Why a panel of switches may be empty.
-pub const NO_SWITCHES: &str = "nobody switched in that run";
+pub const NO_SWITCHES: Quiet = Quiet {
+    why: "nobody switched in that run",
+    event: r#"sum(backdrop_switches_total{result="ok"})"#,
+};
 /// Why a panel of frames may be empty.
-pub const NO_FRAMES: &str = "nobody asked for a frame in that run";
+pub const NO_FRAMES: Quiet = Quiet {
+    why: "nobody asked for a frame in that run",
+    event: r#"sum(backdrop_renders_total{result="ok"})"#,
+};
+/// Why a panel of failpoints may be empty.
+pub const NO_FAILPOINTS: Quiet = Quiet {
+    why: "no service of that run was built with failpoints",
+    event: "sum(backdrop_failpoint_triggers_total)",
+};
+/// Why a panel of reads from the archive may be empty.
+pub const NO_ARCHIVE_HITS: Quiet = Quiet {
+    why: "no texture was read back from the archive in that run",
+    event: r#"sum(backdrop_archive_reads_total{result="hit"})"#,
+};
+/// Why a panel of faults may be empty.
+pub const NO_FAULTS: Quiet = Quiet {
+    why: "no fault acted in that run",
+    event: "sum(backdrop_chaos_faults_active)",
+};

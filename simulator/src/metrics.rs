@@ -63,7 +63,7 @@ impl EncodeMetric for Latencies {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
         let buckets = self.0.lock();
         let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6);
-        let pairs: Vec<(f64, u64)> = bounds.chain([f64::MAX]).zip(buckets.counts).collect();
+        let pairs: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(buckets.counts).collect();
         encoder.encode_histogram::<NoLabelSet>(buckets.sum_s, buckets.count, &pairs, None)
     }
 

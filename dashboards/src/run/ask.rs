@@ -54,6 +54,8 @@ pub struct Asked<'a> {
     pub panel: &'a Panel,
     /// An answer for each query.
     pub answers: Vec<Answer>,
+    /// It waits for an event that did not happen.
+    pub excused: bool,
 }
 
 impl Asked<'_> {
@@ -88,10 +90,19 @@ pub fn dashboard<'a>(
                     .collect();
                 Ok(Answer { query, series })
             });
-            Ok(Asked {
+            let mut asked = Asked {
                 panel,
                 answers: answers.collect::<Result<_, RunError>>()?,
-            })
+                excused: false,
+            };
+            if let Some(quiet) = panel.quiet
+                && asked.empty().next().is_some()
+            {
+                let events = server.range(quiet.event, variables.step_s)?;
+                let samples = events.iter().flat_map(|series| &series.samples);
+                asked.excused = !samples.into_iter().any(|(_, value)| *value > 0.0);
+            }
+            Ok(asked)
         })
         .collect()
 }

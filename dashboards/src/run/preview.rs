@@ -155,9 +155,10 @@ fn chart(id: String, asked: &Asked<'_>, time: &Time) -> Chart {
         Line::new(name.clone(), role(name, n), values)
     };
     let lines = found.iter().enumerate().map(line).collect();
-    let why = panel
-        .quiet
-        .map_or_else(|| "Nothing.".to_owned(), |why| format!("Nothing: {why}."));
+    let why = panel.quiet.filter(|_| asked.excused).map_or_else(
+        || "Nothing.".to_owned(),
+        |quiet| format!("Nothing: {}.", quiet.why),
+    );
     let mut chart = Chart::bare(id, XAxis::Time, axis, &time.x, lines, &why)
         .titled(&panel.title, &panel.description);
     chart.wide = panel.grid_pos.w >= 16;
