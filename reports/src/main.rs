@@ -28,14 +28,14 @@ Examples:
   report schema > run-v1.json                  what run.json looks like, for other tools
 
 A run's folder holds run.json (the record), index.html (open it in a browser, no network needed),
-junit.xml (for CI), summary.md (for a job page) and the raw logs.
+junit.xml and ctrf.json (for CI), summary.md (for a job page) and the raw logs.
 
 Exit codes: 0 done, 64 wrong usage, 65 not a run record or a newer one, 66 no such file,
 73 a file could not be written.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Renders index.html, junit.xml and summary.md from a run.json.
+    /// Renders index.html, junit.xml, ctrf.json and summary.md from a run.json.
     Render {
         /// Folder of a run, or a run.json.
         #[arg(value_name = "RUN_DIR_OR_JSON")]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
@@ -40,7 +40,9 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "render::view",
         ],
     ),
-    ("render/junit", &["error", "format", "record"]),
+    ("render/cases", &["format", "record"]),
+    ("render/junit", &["error", "record", "render::cases"]),
+    ("render/ctrf", &["error", "format", "record", "render::cases"]),
     ("render/markdown", &["format", "record"]),
     ("render/mod", &["error", "read", "record"]),
 ];
