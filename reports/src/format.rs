@@ -301,7 +301,13 @@ mod tests {
         assert_eq!(unix_ms("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(unix_ms("2000-02-29T00:00:00Z"), Some(951_782_400_000));
         assert_eq!(unix_ms("2026-11-22T19:30:12Z"), Some(1_795_375_812_000));
-        for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-22T19:30Z", "1969-12-31T23:59:59Z"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "2026-11-22T19:30Z",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert_eq!(unix_ms(bad), None, "{bad}");
         }
     }

@@ -66,7 +66,10 @@ fn every_file_of_a_folder_says_the_same_as_the_exit_code() {
 
         let xml = text("junit.xml");
         for property in [("verdict", word.to_owned()), ("exit", exit.to_string())] {
-            let line = format!(r#"<property name="{}" value="{}"/>"#, property.0, property.1);
+            let line = format!(
+                r#"<property name="{}" value="{}"/>"#,
+                property.0, property.1
+            );
             assert!(xml.contains(&line), "{line}: {xml}");
         }
         let (failures, errors) = match verdict {
@@ -103,13 +106,20 @@ fn what_only_the_run_says_is_a_case_of_its_own() {
     let document = ctrf_of(&record);
     assert_eq!(counts(&document), [2, 0, 1]);
     let run = &document["results"]["tests"][2];
-    assert_eq!((&run["name"], &run["rawStatus"]), (&json!("run"), &json!("inconclusive")));
+    assert_eq!(
+        (&run["name"], &run["rawStatus"]),
+        (&json!("run"), &json!("inconclusive"))
+    );
 
     record.scenarios.clear();
     record.verdict = Verdict::Error;
     record.exit = 255;
     let document = ctrf_of(&record);
-    assert_eq!(counts(&document), [0, 1, 0], "a run without scenarios passes nothing");
+    assert_eq!(
+        counts(&document),
+        [0, 1, 0],
+        "a run without scenarios passes nothing"
+    );
 }
 
 /// The rules of CTRF that bind us, in our own words: which keys there are, which must be, and what they hold.
@@ -137,7 +147,9 @@ fn rules() -> Value {
         }),
     );
     let summary = object(
-        json!(["tests", "passed", "failed", "skipped", "pending", "other", "start", "stop"]),
+        json!([
+            "tests", "passed", "failed", "skipped", "pending", "other", "start", "stop"
+        ]),
         json!({
             "tests": count, "passed": count, "failed": count, "skipped": count, "pending": count, "other": count,
             "start": count, "stop": count, "duration": count, "extra": {"type": "object"},
@@ -179,7 +191,10 @@ fn the_ctrf_document_keeps_the_formats_rules() {
     records.push(bare);
     for record in &records {
         let document = ctrf_of(record);
-        let wrong: Vec<_> = validator.iter_errors(&document).map(|e| e.to_string()).collect();
+        let wrong: Vec<_> = validator
+            .iter_errors(&document)
+            .map(|e| e.to_string())
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
     let mut wrong = ctrf_of(&records[0]);
@@ -191,7 +206,10 @@ fn the_ctrf_document_keeps_the_formats_rules() {
 fn attempts_that_were_set_aside_are_retries() {
     let mut record = support::run();
     let scenario = &mut record.scenarios[0];
-    for trial in ["million-switch.attempt-2", "million-switch.exclusive-control"] {
+    for trial in [
+        "million-switch.attempt-2",
+        "million-switch.exclusive-control",
+    ] {
         scenario.set_aside.push(SetAside {
             trial: trial.into(),
             outcome: "inconclusive".into(),
@@ -201,11 +219,20 @@ fn attempts_that_were_set_aside_are_retries() {
     }
     let document = ctrf_of(&record);
     let test = &document["results"]["tests"][0];
-    assert_eq!(test["retries"], 2, "those of a control are not the scenario's");
+    assert_eq!(
+        test["retries"], 2,
+        "those of a control are not the scenario's"
+    );
     assert_eq!(test["retryAttempts"][1]["attempt"], 2);
-    assert_eq!(test["retryAttempts"][1]["message"], "million-switch.attempt-2 was starved");
+    assert_eq!(
+        test["retryAttempts"][1]["message"],
+        "million-switch.attempt-2 was starved"
+    );
     let times = &document["results"]["summary"];
-    assert_eq!((&times["start"], &times["duration"]), (&json!(1_795_376_040_000_u64), &json!(372_000)));
+    assert_eq!(
+        (&times["start"], &times["duration"]),
+        (&json!(1_795_376_040_000_u64), &json!(372_000))
+    );
 }
 
 #[test]
@@ -231,7 +258,13 @@ fn a_huge_record_is_cut_and_the_summary_says_so() {
     ] {
         let summary = markdown::render(record);
         assert!(summary.len() < MIB, "{}", summary.len());
-        assert!(summary.lines().next().expect("a line").ends_with("deviated"));
+        assert!(
+            summary
+                .lines()
+                .next()
+                .expect("a line")
+                .ends_with("deviated")
+        );
         assert!(summary.contains(words), "{words}");
     }
     let small = markdown::render(&with(Verdict::Deviated));

@@ -47,7 +47,13 @@ fn the_folder_is_whole_and_latest_follows() {
     for (name, record) in [("one", support::run()), ("two", support::deviated())] {
         let dir = out.path().join(name);
         write_all(&record, &dir).expect("written");
-        for file in ["run.json", "index.html", "junit.xml", "ctrf.json", "summary.md"] {
+        for file in [
+            "run.json",
+            "index.html",
+            "junit.xml",
+            "ctrf.json",
+            "summary.md",
+        ] {
             assert!(dir.join(file).metadata().expect(file).len() > 100, "{file}");
         }
         assert_eq!(

@@ -48,7 +48,7 @@ pub fn of_run(record: &RunRecord) -> Vec<Case<'_>> {
 
 fn of_scenario(scenario: &ScenarioRecord) -> Case<'_> {
     Case {
-        name: scenario.name.clone(),
+        name: scenario.label(),
         verdict: scenario.verdict,
         reason: &scenario.reason,
         details: details(scenario),

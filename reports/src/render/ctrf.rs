@@ -185,8 +185,12 @@ fn test<'a>(case: Case<'a>, suite: &'a str) -> Test<'a> {
 
 /// Attempts at the scenario itself; those at its controls are in the record.
 fn attempts<'a>(scenario: &'a ScenarioRecord) -> Vec<Attempt<'a>> {
+    let name = match scenario.repeat {
+        1 => scenario.name.clone(),
+        n => format!("{}.repeat-{n}", scenario.name),
+    };
     let own = |trial: &str| {
-        let rest = trial.strip_prefix(scenario.name.as_str());
+        let rest = trial.strip_prefix(name.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(".attempt-"))
     };
     let earlier = scenario.set_aside.iter().filter(|s| own(&s.trial));

@@ -11,8 +11,13 @@ pub mod facts;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod page;
 pub mod series;
+pub mod side_by_side;
+pub mod terminal;
+pub mod trend;
 pub mod view;
+pub mod words;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -96,7 +101,10 @@ fn make_dir(dir: &Path) -> Result<(), ReportError> {
 }
 
 /// Written aside in the same folder and renamed over `path`.
-fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+///
+/// # Errors
+/// Which file could not be written.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = std::fs::write(&aside, content).and_then(|()| std::fs::rename(&aside, path));
     written.map_err(|cause| {
