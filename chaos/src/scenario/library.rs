@@ -86,7 +86,7 @@ pub const SUITES: &[Suite] = &[
 /// Neither there, or wrong.
 pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
     if let Some((name, text)) = EMBEDDED.iter().find(|(n, _)| *n == name) {
-        return Ok(parse(&format!("chaos/scenarios/{name}.toml"), text)?);
+        return Ok(parse(&embedded_origin(name), text)?);
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|e| e == "toml") {
@@ -101,6 +101,25 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
         name: name.to_owned(),
         known: known.join(", "),
     })
+}
+
+/// What a scenario's file holds now, by its name and where it came from; none if it is gone.
+#[must_use]
+pub fn text_now(name: &str, origin: &str) -> Option<String> {
+    match EMBEDDED.iter().find(|(n, _)| *n == name) {
+        Some((_, text)) if ships(name, origin) => Some((*text).to_owned()),
+        _ => std::fs::read_to_string(origin).ok(),
+    }
+}
+
+/// Whether the scenario of this name that came from there is the one that ships with the runner.
+#[must_use]
+pub fn ships(name: &str, origin: &str) -> bool {
+    EMBEDDED.iter().any(|(n, _)| *n == name) && embedded_origin(name) == origin
+}
+
+fn embedded_origin(name: &str) -> String {
+    format!("chaos/scenarios/{name}.toml")
 }
 
 /// The scenarios of a suite.

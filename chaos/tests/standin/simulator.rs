@@ -50,6 +50,8 @@ pub fn run(args: &[String]) {
     });
     let mut report = flawless(sessions, seconds, rate);
     report.started_unix_ms = started;
+    // As the script that starts us tells it beforehand.
+    report.schedule_hash = format!("schedule-{}", flag(args, "--seed").unwrap_or_default());
     report.truth.lost = number("--lose");
     let mut poacher = Poacher::new(has(args, "--kill-hogs"), has(args, "--stop-hogs"));
     for n in 1..=seconds {
