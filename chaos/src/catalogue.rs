@@ -43,6 +43,38 @@ pub struct Spec {
     pub meaning: &'static str,
 }
 
+/// A figure of the whole load.
+const fn figure(
+    name: &'static str,
+    unit: &'static str,
+    source: Source,
+    better: Better,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        name,
+        unit,
+        windowed: false,
+        source,
+        better,
+        meaning,
+    }
+}
+
+/// One that each window of the load has too.
+const fn windowed(
+    name: &'static str,
+    unit: &'static str,
+    source: Source,
+    better: Better,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        windowed: true,
+        ..figure(name, unit, source, better, meaning)
+    }
+}
+
 impl Spec {
     /// What records say of it.
     #[must_use]

@@ -57,7 +57,8 @@ fn the_lines_of_a_known_plan_never_change() {
 #[test]
 fn whatever_decides_what_happens_is_in_the_hash_and_words_are_not() {
     let plain = memory_hog();
-    let changes: [(&str, fn(&mut Scenario)); 8] = [
+    type Change = (&'static str, fn(&mut Scenario));
+    let changes: [Change; 8] = [
         ("limit", |s| s.target.memory_limit += 1),
         ("flag", |s| s.target.args.push("--x".into())),
         ("sessions", |s| s.load.sessions += 1),

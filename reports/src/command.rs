@@ -46,7 +46,7 @@ pub struct TrendArgs {
     /// Scenario by name.
     #[arg(value_name = "SCENARIO")]
     pub scenario: String,
-    /// One figure alone, run by run; without its window, all windows.
+    /// One figure alone, run by run: switch_p99_ms, or switch_p99_ms.pressed for that window.
     #[arg(long, value_name = "NAME")]
     pub figure: Option<String>,
     /// Folder of the kept runs, of which the newest 200 are looked at.

@@ -76,7 +76,7 @@ pub enum ReportError {
     #[error("cannot serialise the run record: {0}")]
     Json(serde_json::Error),
     /// The HTML template failed.
-    #[error("cannot render index.html: {0}")]
+    #[error("cannot render the page: {0}")]
     Html(askama::Error),
     /// The JUnit document could not be formed.
     #[error("cannot render junit.xml: {0}")]

@@ -57,8 +57,7 @@ impl Trend {
     }
 }
 
-/// The trend of a scenario over the newest [`RUNS_MAX`] runs below `out`, of all its figures or of `figure` alone (with all
-/// its windows, if it is named without one).
+/// The trend of a scenario over the newest [`RUNS_MAX`] runs below `out`, of all its figures or of `figure` alone.
 ///
 /// # Errors
 /// The folder cannot be read, or no run there has the scenario or the figure.
@@ -95,7 +94,9 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
         };
         let now = Fingerprint::of(&run, first);
         let mut point = point(&run, &trials, before.as_ref(), &now);
-        point.values.retain(|name, _| wanted(name, figure));
+        point
+            .values
+            .retain(|name, _| figure.is_none_or(|figure| figure == name));
         for name in point.values.keys() {
             let better = run.facts_of(name).map_or(Better::Neither, |f| f.better);
             let known = trend.figures.entry(name.clone()).or_insert(better);
@@ -132,11 +133,6 @@ fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let mut folders: Vec<_> = entries.flatten().filter(is_run).map(|e| e.path()).collect();
     folders.sort();
     Ok(folders)
-}
-
-fn wanted(name: &str, figure: Option<&str>) -> bool {
-    let base = name.split_once('.').map_or(name, |(base, _)| base);
-    figure.is_none_or(|figure| figure == name || figure == base)
 }
 
 /// What must be the same for two runs to have measured the same.

@@ -1,43 +1,9 @@
 //! The table itself.
 
-use backdrop_reports::record::Better::{self, Higher, Lower, Neither};
+use backdrop_reports::record::Better::{Higher, Lower, Neither};
 
-use super::Source::{self, Answers, Kernel, Load, Probe, Service, Timing};
-use super::Spec;
-
-const fn figure(
-    name: &'static str,
-    unit: &'static str,
-    source: Source,
-    better: Better,
-    meaning: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        unit,
-        windowed: false,
-        source,
-        better,
-        meaning,
-    }
-}
-
-const fn windowed(
-    name: &'static str,
-    unit: &'static str,
-    source: Source,
-    better: Better,
-    meaning: &'static str,
-) -> Spec {
-    Spec {
-        name,
-        unit,
-        windowed: true,
-        source,
-        better,
-        meaning,
-    }
-}
+use super::Source::{Answers, Kernel, Load, Probe, Service, Timing};
+use super::{Spec, figure, windowed};
 
 /// Every figure.
 pub const FIGURES: &[Spec] = &[

@@ -89,17 +89,20 @@ pub fn side_by_side(prefix: &str, held: &Trial, control: &Trial) -> [Chart; 2] {
     on_one_scale(pair, held, control)
 }
 
+/// End of an id, heading, and how the chart is made.
+type Kind = (&'static str, &'static str, fn(String, &Trial) -> Chart);
+
 /// The charts of the same trial in two runs, each pair on the same scales.
 #[must_use]
 pub fn of_pair(prefix: &str, before: &Trial, after: &Trial) -> Vec<[Chart; 2]> {
-    const CHARTS: [(&str, &str, fn(String, &Trial) -> Chart); 5] = [
+    const CHARTS: [Kind; 5] = [
         ("memory", "Memory", memory),
         ("latency", "Switch latency", latency),
         ("rates", "Rate", rates),
         ("hits", "Hit ratio", cache),
         ("spectrum", "Latency spectrum", spectrum),
     ];
-    let pair = |(id, title, chart): (&str, &str, fn(String, &Trial) -> Chart)| {
+    let pair = |(id, title, chart): Kind| {
         let sides = [("a", "first run", before), ("b", "second run", after)];
         let pair = sides.map(|(side, which, trial)| {
             chart(format!("{prefix}-{id}-{side}"), trial).titled(&format!("{title}, {which}"), "")
