@@ -17,6 +17,7 @@ pub mod load;
 pub mod lru;
 pub mod metrics;
 pub mod observed;
+pub mod plan;
 pub mod probes;
 pub mod progress;
 pub mod record;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,21 +62,9 @@ impl SimulatorSpec {
 
     fn args(&self) -> Vec<String> {
         let load = &self.load;
-        let mut args = vec![load.scenario.clone()];
+        let mut args = load_args(load, self.seed);
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
         flag("--url", self.url.clone());
-        flag("--sessions", load.sessions.to_string());
-        flag("--period", show_duration(load.period));
-        flag("--duration", show_duration(load.duration));
-        flag("--gateways", load.gateways.to_string());
-        flag(
-            "--previews-per-second",
-            load.previews_per_second.to_string(),
-        );
-        flag("--preview-size", load.preview_size.clone());
-        flag("--background-count", load.background_count.to_string());
-        flag("--zipf", load.zipf.to_string());
-        flag("--seed", self.seed.to_string());
         flag("--cache-dir", self.cache_dir.display().to_string());
         flag("--cpus", self.cpus.to_string());
         flag("--setup-timeout", show_duration(SETUP_MAX));
@@ -108,6 +97,49 @@ impl SimulatorSpec {
         args.extend(load.args.iter().cloned());
         args
     }
+}
+
+/// The load and its schedule, wherever it is sent.
+fn load_args(load: &Load, seed: u64) -> Vec<String> {
+    let mut args = vec![load.scenario.clone()];
+    let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
+    flag("--sessions", load.sessions.to_string());
+    flag("--period", show_duration(load.period));
+    flag("--duration", show_duration(load.duration));
+    flag("--gateways", load.gateways.to_string());
+    flag(
+        "--previews-per-second",
+        load.previews_per_second.to_string(),
+    );
+    flag("--preview-size", load.preview_size.clone());
+    flag("--background-count", load.background_count.to_string());
+    flag("--zipf", load.zipf.to_string());
+    flag("--seed", seed.to_string());
+    args
+}
+
+/// Hash of the request schedule of a load, as the simulator tells it without sending anything. Blocks for some tenths of a
+/// second per million sessions.
+///
+/// # Errors
+/// The simulator could not be asked, or refused the load; in words.
+pub fn schedule_hash(simulator: &Path, load: &Load, seed: u64) -> Result<String, String> {
+    let output = Command::new(simulator)
+        .args(load_args(load, seed))
+        .args(&load.args)
+        .arg("--schedule-hash")
+        .output()
+        .map_err(|e| format!("{}: {e}", simulator.display()))?;
+    let words = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !words.is_empty() {
+        return Ok(words);
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(format!(
+        "{} --schedule-hash {}: {why}",
+        simulator.display(),
+        output.status
+    ))
 }
 
 /// What is known of a running simulator.

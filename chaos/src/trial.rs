@@ -50,6 +50,8 @@ const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 pub struct TrialPlan {
     /// `SCENARIO` or `SCENARIO.CONTROL`: folder of its logs, name of its cell.
     pub name: String,
+    /// Hash of the request schedule that was planned, if it is known.
+    pub schedule_hash: Option<String>,
     /// The service.
     pub target: Target,
     /// The load.
@@ -156,6 +158,8 @@ async fn set_up_and_drive(
         down,
         data_undone.err().map(|e| e.to_string()),
     );
+    let other = other_schedule(plan, &seen.observed);
+    seen.observed.blind_spots.extend(other);
     seen.logs = folders.relative_files(context);
     driven
 }
@@ -551,6 +555,8 @@ fn fill(
             .map(|stalls| stalls.summary(0.0, plan.load.duration.as_secs_f64())),
         faults_acted: observed.faults.iter().all(|f| f.acted),
         undone,
+        // This and the doubts are the verdict's to say.
+        busy_host: false,
         cpu_placement: rig.placement.words.clone(),
         doubts: Vec::new(),
     };
@@ -576,6 +582,14 @@ fn blind_spots(peaks: &Peaks, rig: &Rig) -> Vec<String> {
         out.push("the kernel does not count socket buffers in the service's leaf".to_owned());
     }
     out
+}
+
+/// Says so if the load was not the one that had been planned.
+fn other_schedule(plan: &TrialPlan, observed: &Observed) -> Option<String> {
+    let planned = plan.schedule_hash.as_ref()?;
+    let ran = &observed.load.as_ref()?.schedule_hash;
+    (ran != planned)
+        .then(|| format!("the simulator ran schedule {ran} instead of the planned {planned}"))
 }
 
 /// What the simulator says of itself.

@@ -55,9 +55,31 @@ fn a_flawless_load_holds_and_its_controls_do_what_is_demanded() {
         "{binaries:?}"
     );
     nothing_left(&record);
+    agrees(&bench, code);
     let out = bench.dir.path().join("out/latest");
     assert!(out.join("index.html").is_file() && out.join("junit.xml").is_file());
     assert!(!out.join("data").exists(), "the data folder is gone");
+}
+
+/// What pipelines read says the same as the exit code.
+fn agrees(bench: &Bench, code: Option<i32>) {
+    let out = bench.dir.path().join("out/latest");
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let ctrf: serde_json::Value = serde_json::from_str(&read("ctrf.json")).unwrap();
+    let summary = &ctrf["results"]["summary"];
+    let (word, counted) = match code {
+        Some(0) => ("held", "passed"),
+        Some(1) => ("deviated", "failed"),
+        _ => ("inconclusive", "other"),
+    };
+    assert_eq!(summary["extra"]["exit"].as_i64(), code.map(i64::from));
+    assert_eq!(
+        (&summary["extra"]["verdict"], &summary[counted]),
+        (&word.into(), &1.into())
+    );
+    let exit = code.unwrap_or_default();
+    assert!(read("junit.xml").contains(&format!(r#"<property name="exit" value="{exit}"/>"#)));
+    assert!(read("summary.md").lines().next().unwrap().ends_with(word));
 }
 
 #[test]
@@ -66,16 +88,19 @@ fn a_lost_switch_deviates_and_a_toothless_control_is_inconclusive() {
         "duration = \"5s\"",
         "duration = \"1s\"\nargs = [\"--lose\", \"1\"]",
     );
-    let (code, record) = Bench::new(&format!("{lossy}{KILLED}")).run();
+    let bench = Bench::new(&format!("{lossy}{KILLED}"));
+    let (code, record) = bench.run();
     assert_eq!(
         (code, record.verdict),
         (Some(1), Verdict::Deviated),
         "{}",
         record.reason
     );
+    agrees(&bench, code);
     let toothless = KILLED.replace("[\"--eat\"]", "[]");
     let brief = SCENARIO.replace("\"5s\"", "\"1s\"");
-    let (code, record) = Bench::new(&format!("{brief}{toothless}")).run();
+    let bench = Bench::new(&format!("{brief}{toothless}"));
+    let (code, record) = bench.run();
     assert_eq!(
         (code, record.verdict),
         (Some(2), Verdict::Inconclusive),
@@ -83,6 +108,7 @@ fn a_lost_switch_deviates_and_a_toothless_control_is_inconclusive() {
         record.reason
     );
     assert!(record.reason.contains("no teeth"), "{}", record.reason);
+    agrees(&bench, code);
 }
 
 #[test]

@@ -187,6 +187,9 @@ pub struct LoadArgs {
     #[arg(long, help_heading = PICTURES)]
     pub keep_backgrounds: bool,
 
+    /// Print the hash of the request schedule and send nothing
+    #[arg(long, help_heading = RESULTS)]
+    pub schedule_hash: bool,
     /// Write the whole report as JSON
     #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub json: Option<PathBuf>,

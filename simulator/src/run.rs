@@ -140,13 +140,8 @@ async fn measure(
     log: Option<LatencyLog>,
     progress: &mut Progress,
 ) -> Result<Load, RunError> {
-    let sizes: Vec<usize> = shared
-        .cohorts
-        .iter()
-        .map(|cohort| cohort.lock().len())
-        .collect();
     let mut load = Load {
-        schedule_hash: schedule(&shared.plan).hash(&sizes),
+        schedule_hash: schedule_hash(&shared.plan),
         ..Load::default()
     };
     populate(shared, progress).await?;
@@ -190,6 +185,11 @@ fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
     }
     let text = serde_json::to_vec_pretty(report).map_err(|error| failed()(error.into()))?;
     std::fs::write(path, text).map_err(failed())
+}
+
+/// Hash of the request schedule, known before anything is sent.
+pub fn schedule_hash(plan: &Plan) -> u64 {
+    schedule(plan).hash(&sizes(plan.sessions, plan.gateways))
 }
 
 fn schedule(plan: &Plan) -> Schedule {

@@ -133,6 +133,7 @@ impl Source<'_> {
         self.recovery_read(&raw.expect, recovery.is_some())?;
         Ok(Scenario {
             origin: self.file.to_owned(),
+            text: self.text.to_owned(),
             name,
             title: raw.title,
             story: raw.story.trim().to_owned(),

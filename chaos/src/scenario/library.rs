@@ -100,8 +100,7 @@ pub(super) fn own_controls(name: &str) -> Result<usize, ScenarioError> {
 /// A scenario as written, and the file that its complaints name.
 fn text_of(name: &str) -> Result<(String, Cow<'static, str>), ScenarioError> {
     if let Some((name, text)) = EMBEDDED.iter().find(|(n, _)| *n == name) {
-        let file = format!("chaos/scenarios/{name}.toml");
-        return Ok((file, Cow::Borrowed(text)));
+        return Ok((embedded_origin(name), Cow::Borrowed(text)));
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|e| e == "toml") {
@@ -117,6 +116,25 @@ fn text_of(name: &str) -> Result<(String, Cow<'static, str>), ScenarioError> {
         name: name.to_owned(),
         known: known.join(", "),
     })
+}
+
+/// What a scenario's file holds now, by its name and where it came from; none if it is gone.
+#[must_use]
+pub fn text_now(name: &str, origin: &str) -> Option<String> {
+    match EMBEDDED.iter().find(|(n, _)| *n == name) {
+        Some((_, text)) if ships(name, origin) => Some((*text).to_owned()),
+        _ => std::fs::read_to_string(origin).ok(),
+    }
+}
+
+/// Whether the scenario of this name that came from there is the one that ships with the runner.
+#[must_use]
+pub fn ships(name: &str, origin: &str) -> bool {
+    EMBEDDED.iter().any(|(n, _)| *n == name) && embedded_origin(name) == origin
+}
+
+fn embedded_origin(name: &str) -> String {
+    format!("chaos/scenarios/{name}.toml")
 }
 
 /// The scenarios of a suite.

@@ -30,6 +30,8 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, SchemaError> {
 pub struct Scenario {
     /// File it came from, as named to [`parse`].
     pub origin: String,
+    /// Its text.
+    pub text: String,
     /// Name on the command line.
     pub name: String,
     /// One line for people.

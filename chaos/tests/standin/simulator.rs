@@ -58,6 +58,8 @@ pub fn run(args: &[String]) {
     });
     let mut report = flawless(sessions, seconds, rate);
     report.started_unix_ms = started;
+    // As the script that starts us tells it beforehand.
+    report.schedule_hash = format!("schedule-{}", flag(args, "--seed").unwrap_or_default());
     report.truth.lost = number("--lose");
     if has(args, "--starve-once") && is_first(flag(args, "--json").expect("--json")) {
         report.sends = SendFigures {

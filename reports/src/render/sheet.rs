@@ -1,12 +1,10 @@
 //! One offline page of charts that stand for no verdict, drawn as the report draws its own: the preview of the dashboards.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
 
 use crate::error::ReportError;
 use crate::render::chart::Chart;
-use crate::render::html::{SCRIPT, STYLE, UPLOT_SCRIPT, UPLOT_STYLE, script_safe};
+use crate::render::page::Shell;
 
 /// A page.
 #[derive(Template)]
@@ -15,11 +13,7 @@ pub struct Sheet {
     title: String,
     lead: String,
     parts: Vec<Part>,
-    data: String,
-    style: &'static str,
-    script: &'static str,
-    uplot_style: &'static str,
-    uplot_script: &'static str,
+    shell: Shell,
 }
 
 /// A part that the head of the page links to.
@@ -51,20 +45,12 @@ impl Sheet {
     /// If the data cannot be embedded.
     pub fn new(title: String, lead: String, parts: Vec<Part>) -> Result<Self, ReportError> {
         let charts = parts.iter().flat_map(|p| &p.groups).flat_map(|g| &g.charts);
-        let charts: BTreeMap<&str, &Chart> = charts
-            .filter(|c| c.empty.is_none())
-            .map(|c| (c.id.as_str(), c))
-            .collect();
-        let data = script_safe(&serde_json::to_string(&charts).map_err(ReportError::Json)?);
+        let shell = Shell::with(charts)?;
         Ok(Self {
             title,
             lead,
             parts,
-            data,
-            style: STYLE,
-            script: SCRIPT,
-            uplot_style: UPLOT_STYLE,
-            uplot_script: UPLOT_SCRIPT,
+            shell,
         })
     }
 
