@@ -556,3 +556,31 @@ fn a_scenario_needs_an_expectation_a_control_and_honest_switches() {
     let e = parse("x.toml", &unsafe_plain).unwrap_err();
     assert!(e.message.contains("`controls` build"), "{e}");
 }
+
+#[test]
+fn every_failpoint_of_the_service_and_no_other_may_be_asked_for() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../service/src/failpoints.rs");
+    let text = std::fs::read_to_string(path).unwrap();
+    let names = text.lines().filter_map(|line| {
+        let (_, name) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+        name.strip_suffix("\";")
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    let scenario = |name: &str| {
+        let keys = format!("kind = \"failpoint\"\nfailpoint = \"{name}\"\naction = \"off\"\n");
+        parse(
+            "x.toml",
+            &with_fault(&keys).replace("\"plain\"", "\"failpoints\""),
+        )
+    };
+    for name in &names {
+        scenario(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    let mend = scenario("store.load.nothing")
+        .expect_err("no such one")
+        .mend;
+    for name in names {
+        assert!(mend.contains(&format!("`{name}`")), "{mend}");
+    }
+}

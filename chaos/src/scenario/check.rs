@@ -28,9 +28,10 @@ const LOADS: [&str; 7] = [
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 13] = [
+pub(super) const FAILPOINTS: [&str; 14] = [
     "store.load.error",
     "store.load.delay",
+    "store.write.delay",
     "store.archive.read_error",
     "store.archive.write_error",
     "store.archive.disk_full",

@@ -96,7 +96,7 @@ impl PoolMetrics {
             acquires_total: r.counters("pool_acquires", "Blocks taken by where they came from; more grown: the pool was too small; more direct: pictures beyond the largest block"),
             populates_total: r.counters(
                 "pool_populates",
-                "New blocks by whether their pages came at once; refused ones fault page by page, in the first decode",
+                "New blocks by whether their pages came at once; more refused ones: the first decodes into them fault page by page",
             ),
         }
     }
