@@ -11,6 +11,7 @@ use backdrop_reports::record::{Control, Verdict};
 use crate::scenario::library::{self, EMBEDDED};
 use crate::scenario::protection::{PROTECTIONS, is_switch};
 use crate::scenario::{ControlPlan, KILLS_FIGURE, Outcome, Scenario, ScenarioError};
+use crate::verdict::IN_DOUBT;
 
 /// Outcomes of a mutant that say neither that it was caught nor that it got away.
 const UNJUDGED: [&str; 6] = [
@@ -87,7 +88,7 @@ pub fn judge(intact: (Verdict, String), mutant: Option<&Control>) -> (Verdict, S
         reason,
         ..
     } = mutant;
-    if UNJUDGED.contains(&observed.as_str()) {
+    if UNJUDGED.contains(&observed.as_str()) || observed.ends_with(IN_DOUBT) {
         return (
             Verdict::Inconclusive,
             format!("the mutant came out as {observed}: {reason}"),

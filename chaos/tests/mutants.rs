@@ -108,8 +108,9 @@ fn a_mutant_is_judged_by_itself_and_by_the_intact_service() {
         "hog killed",
         "killed by emulation",
         "killed before its fault",
+        "deviated:calm, in doubt",
     ] {
-        let mutant = control("killed", unjudged);
+        let mutant = control("deviated:calm", unjudged);
         assert_eq!(
             judged(Verdict::Held, Some(&mutant)),
             Verdict::Inconclusive,
@@ -250,6 +251,34 @@ fn a_mutant_that_gets_away_is_deviated_and_one_that_cannot_be_judged_inconclusiv
         "{}",
         record.reason
     );
+}
+
+#[test]
+fn a_replay_of_mutants_runs_them_again_as_they_were_recorded() {
+    let (_, first, bench) = run(&[mutated("dwell", "deviated:calm")]);
+    let plan = &first.scenarios[0].plan;
+    let mutant = &first.scenarios[0].controls[0].trial.service_command;
+    let target = &plan.steps[1];
+    assert!(
+        target.contains("build=controls") && !target.contains("--unsafe-"),
+        "what is planned is the intact service: {target}"
+    );
+    fs::remove_file(bench.dir.path().join("0.toml")).unwrap();
+    let output = bench.replay().output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    let second = bench.record().expect("a record");
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(words.contains("plan and schedule are the same"), "{words}");
+    assert_eq!(
+        (second.suite.as_str(), &second.scenarios[0].plan),
+        (MUTANTS_SUITE, plan)
+    );
+    assert_eq!(second.reason, "all 1 mutants were caught");
+    assert_eq!(second.replay, first.replay);
+    let again = &second.scenarios[0].controls[0].trial.service_command;
+    let off = |command: &[String]| command.contains(&switch("dwell"));
+    assert!(off(mutant) && off(again), "{again:?}");
+    nothing_left(&second);
 }
 
 #[test]

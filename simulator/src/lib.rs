@@ -2,7 +2,8 @@
 //!
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
-//! one [`gateway`] per [`cohort`], the [`preview`] users and the [`herd`]s, [`record`] measures, [`truth`] judges, [`report`] tells.
+//! one [`gateway`] per [`cohort`], the [`preview`] users and the [`herd`]s, [`record`] measures, [`truth`] judges, [`report`] tells,
+//! and [`metrics`] tell a Prometheus meanwhile.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
@@ -23,6 +24,7 @@ pub mod herd;
     reason = "the one place for system calls that std does not offer"
 )]
 pub mod host;
+pub mod metrics;
 pub mod monitor;
 pub mod picture;
 pub mod population;

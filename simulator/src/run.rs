@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use backdrop_reports::load::{LoadEvent, LoadReport};
+use backdrop_reports::scrape::Endpoint;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::cohort::Cohort;
 use crate::gallery::{Gallery, GalleryError};
 use crate::herd::Herds;
 use crate::host::{self, Awake, HostError};
+use crate::metrics::Metrics;
 use crate::monitor::{self, LatencyLog};
 use crate::population::{self, PopulationError};
 use crate::progress::{Progress, grouped};
@@ -105,7 +107,9 @@ pub struct Outcome {
 pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     host::ensure_descriptors(plan.connections_max() as u64 + DESCRIPTORS_SPARE)?;
     let mut progress = Progress::new(plan.args.progress);
-    let events = Events::new(event_sink(&plan)?);
+    let metrics = Arc::new(Metrics::new(plan.scenario.name(), plan.sessions));
+    let _endpoint = endpoint(&plan, &metrics)?;
+    let events = Events::new(event_sink(&plan)?, metrics.clone());
     let log = plan
         .args
         .hlog
@@ -114,7 +118,8 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
         .transpose()
         .map_err(io_error("--hlog"))?;
     events.phase("setup");
-    let shared = Arc::new(set_up(plan, stop, events, &mut progress).await?);
+    let shared = set_up(plan, stop, (events, metrics), &mut progress).await?;
+    let shared = Arc::new(shared);
     let measured = measure(&shared, log, &mut progress).await;
     tidy(&shared, &mut progress).await;
     let mut load = measured?;
@@ -123,6 +128,7 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     if let Some(path) = &shared.plan.args.json {
         write_json(path, &report)?;
     }
+    monitor::stand(&shared);
     shared.events.phase("done");
     let exit = report::exit_code(&report, shared.stop.reason());
     Ok(Outcome { report, exit })
@@ -134,13 +140,8 @@ async fn measure(
     log: Option<LatencyLog>,
     progress: &mut Progress,
 ) -> Result<Load, RunError> {
-    let sizes: Vec<usize> = shared
-        .cohorts
-        .iter()
-        .map(|cohort| cohort.lock().len())
-        .collect();
     let mut load = Load {
-        schedule_hash: schedule(&shared.plan).hash(&sizes),
+        schedule_hash: schedule_hash(&shared.plan),
         ..Load::default()
     };
     populate(shared, progress).await?;
@@ -163,6 +164,17 @@ fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
     }
 }
 
+/// Answers a Prometheus from now on until the run is over, if it is to.
+fn endpoint(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Option<Endpoint>, RunError> {
+    let Some(address) = plan.args.metrics_listen else {
+        return Ok(None);
+    };
+    let metrics = metrics.clone();
+    let endpoint = Endpoint::start(address, move || metrics.text())
+        .map_err(io_error(format!("--metrics-listen {address}")))?;
+    Ok(Some(endpoint))
+}
+
 fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
     let failed = || io_error(format!("--json {}", path.display()));
     if let Some(parent) = path
@@ -173,6 +185,11 @@ fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
     }
     let text = serde_json::to_vec_pretty(report).map_err(|error| failed()(error.into()))?;
     std::fs::write(path, text).map_err(failed())
+}
+
+/// Hash of the request schedule, known before anything is sent.
+pub fn schedule_hash(plan: &Plan) -> u64 {
+    schedule(plan).hash(&sizes(plan.sessions, plan.gateways))
 }
 
 fn schedule(plan: &Plan) -> Schedule {
@@ -215,7 +232,7 @@ fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
 async fn set_up(
     plan: Plan,
     stop: Stop,
-    events: Events,
+    (events, metrics): (Events, Arc<Metrics>),
     progress: &mut Progress,
 ) -> Result<Shared, RunError> {
     let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
@@ -259,6 +276,7 @@ async fn set_up(
         census: Census::default(),
         stop,
         events,
+        metrics,
         trouble: AtomicU64::new(0),
         admin,
         herds: Mutex::new(Herds::default()),
