@@ -192,13 +192,12 @@ fn an_overtaken_load_is_shown(switches: &[&str]) -> bool {
             poll("a load", || {
                 (service.metric(DECODING) > 0.0 || service.metric(LOADS) > loaded).then_some(())
             });
-            writer.put("/v1/backgrounds/wall", &small).ok().json()
+            let replaced = writer.put("/v1/backgrounds/wall", &small).ok().json();
+            replaced["version"].to_string()
         });
         let path = format!("/v1/sessions/{session}/frame?width=64&height=32&format=rgba");
         let shown = writer.get(&path);
-        if shown.status == 200
-            && shown.header("backdrop-version") != replaced["version"].to_string()
-        {
+        if shown.status == 200 && shown.header("backdrop-version") != replaced {
             return true;
         }
     }
