@@ -274,12 +274,13 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every word of [`FaultKind::word`].
-    pub const WORDS: [&str; 8] = [
+    pub const WORDS: [&str; 9] = [
         "memory_hog",
         "burst",
         "page_cache",
         "limit_shrink",
         "archive_corrupt",
+        "oversized_body",
         "cpu_hog",
         "failpoint",
         "kill",
