@@ -39,7 +39,8 @@ pub struct Extent {
     pub samples: u64,
 }
 
-/// The recordings of a run, in the order of the trials' names.
+/// The recordings of a run, in the order in which they began: the runner's own series goes on through all of them, and a database
+/// takes no sample that is older than the last one.
 ///
 /// # Errors
 /// There are none: the run is of an older runner, or is no run.
@@ -52,7 +53,7 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
         .map(|entry| entry.path().join(FILE))
         .filter(|path| path.is_file())
         .collect();
-    found.sort();
+    found.sort_by_cached_key(|path| (began(path), path.clone()));
     if found.is_empty() {
         return Err(RunError::new(format!(
             "{} has no {FILE} below logs: only newer runs record their metrics",
@@ -60,6 +61,16 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
         )));
     }
     Ok(found)
+}
+
+/// Time of a recording's first scrape. None if it has none: what there is wrong with it is said when it is read.
+fn began(path: &Path) -> Option<u64> {
+    let mut first = String::new();
+    let file = File::open(path).ok()?;
+    let mut text = BufReader::new(MultiGzDecoder::new(file));
+    text.read_line(&mut first).ok()?;
+    let head: Head = serde_json::from_str(first.strip_prefix(HEAD)?).ok()?;
+    Some(head.unix_ms)
 }
 
 /// Writes these recordings as one OpenMetrics text.
@@ -192,6 +203,28 @@ mod tests {
             (extent.from_ms, extent.to_ms),
             (1_700_000_000_007, 1_700_000_001_000)
         );
+    }
+
+    #[test]
+    fn recordings_come_in_the_order_in_which_they_began() {
+        let dir = tempfile::tempdir().expect("directory");
+        let record = |trial: &str, text: &str| {
+            let logs = dir.path().join("logs").join(trial);
+            std::fs::create_dir_all(&logs).expect("directory");
+            let file = File::create(logs.join(FILE)).expect("file");
+            let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            out.write_all(text.as_bytes()).expect("write");
+            out.finish().expect("write");
+        };
+        record("a-later", &TEXT.replace("17000000", "17000001"));
+        record("b-earlier", TEXT);
+        record("c-nothing", "");
+        let found = find(dir.path()).expect("recordings");
+        let trials: Vec<_> = found
+            .iter()
+            .map(|path| path.parent().and_then(Path::file_name).expect("a trial"))
+            .collect();
+        assert_eq!(trials, ["c-nothing", "b-earlier", "a-later"]);
     }
 
     #[test]
