@@ -10,13 +10,13 @@ bin_dir := "target/chaos"
 default:
     @just --list --unsorted
 
-# Chaos scenarios: `just chaos run`, `run NAME`, `replay RUN`, `compare A B`, `list`, `explain NAME`, `doctor`
+# Chaos scenarios: `just chaos run`, `run NAME`, `mutants`, `replay RUN`, `compare A B`, `list`, `explain NAME`, `doctor`
 [group('run')]
 chaos *args:
     #!/usr/bin/env bash
     set -euo pipefail
     # Only a run needs the service and the simulator.
-    if [[ ( "${1:-}" == run || "${1:-}" == replay ) && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
+    if [[ "${1:-}" =~ ^(run|replay|mutants)$ && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
         {{ just_executable() }} _binaries
     else
         cargo build --release --locked --workspace --quiet --bin backdrop-chaos

@@ -98,6 +98,7 @@ const OF_FAULTS: &[&str] = &[
     "limit_adopted_max_s",
     "burst_rate_mib_s",
     "burst_over_bound",
+    "oversized_refused_ratio",
     "uploads_checked",
     "uploads_missing",
     "stale_ids_not_found",

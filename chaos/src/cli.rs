@@ -10,9 +10,10 @@ use crate::host::Subprocess;
 /// What `--help` ends with.
 const EXAMPLES: &str = "\
 Examples (`just chaos` builds what is missing and hands everything on):
-  just chaos run                         the default suite, about six minutes
+  just chaos run                         the default suite, about seven minutes
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
+  just chaos mutants                     is each protection of the service missed when it is off?
   just chaos run memory-hog --repeat 4   often enough for a confidence when it is compared
   just chaos compare RUN_A RUN_B         what became better or worse, and how sure that is
   just chaos replay reports/out/latest   a run again, as it was recorded
@@ -30,6 +31,16 @@ A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, ctrf.j
 OUT/latest links to the newest.
 Exit code: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 the run itself failed or was asked
 for wrongly.";
+
+/// What `mutants --help` ends with.
+const MUTANTS_EXAMPLES: &str = "\
+Examples:
+  just chaos mutants                     every protection, about eight minutes
+  just chaos mutants cold-herd           the mutant of one scenario
+  just chaos explain mutants             which there are, and how each must be caught
+
+Exit code: 0 all caught, 1 one got away or was caught otherwise, 2 one could not be judged,
+255 the run itself failed or was asked for wrongly.";
 
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
 #[derive(Debug, Parser)]
@@ -50,6 +61,12 @@ pub enum Command {
     /// inconclusive. Ctrl-C undoes everything and writes what there is.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Switch each protection of the service off in turn: the scenario that is named for it must notice.
+    ///
+    /// First the same build runs with every protection on, under the same load and faults, and must meet what catches the mutant;
+    /// then without the one protection. Of scenarios that are named, those that have a mutant.
+    #[command(after_help = MUTANTS_EXAMPLES)]
+    Mutants(ScenarioArgs),
     /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.
     ///
     /// Says whether the plan (faults with times and amounts) and the request schedule are the same, and where a scenario file has
@@ -60,9 +77,10 @@ pub enum Command {
     Compare(CompareArgs),
     /// Name all scenarios and suites.
     List,
-    /// Say in words what a scenario does, expects and is controlled by; `figures` names what an expectation may read.
+    /// Say in words what a scenario does, expects and is controlled by; `figures` names what an expectation may read, `mutants` the
+    /// mutation suite.
     Explain {
-        /// Scenario, path of a .toml file, or `figures`.
+        /// Scenario, path of a .toml file, `figures`, or `mutants`.
         name: String,
     },
     /// Look at what this host can do; with --clean, undo what a killed runner left behind.
@@ -76,23 +94,31 @@ pub enum Command {
     Subprocess(Subprocess),
 }
 
-/// What to run and where.
+/// What `run` is asked for.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// Scenarios by name (`list` has them) or path of a .toml file; without one, the suite.
-    #[arg(value_name = "SCENARIO")]
-    pub names: Vec<String>,
     /// Suite to run when no scenario is named; `list` has them.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub suite: String,
-    /// Seed of every schedule; drawn if absent, and told in the report.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
     /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round.
     ///
     /// The verdict is the worst of all. `compare` takes each round for a sample: four make its least confidence.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub repeat: u32,
+    /// What and where.
+    #[command(flatten)]
+    pub scenarios: ScenarioArgs,
+}
+
+/// What to run and where.
+#[derive(Debug, Clone, Args)]
+pub struct ScenarioArgs {
+    /// Scenarios by name (`list` has them) or path of a .toml file; without one, all of the suite.
+    #[arg(value_name = "SCENARIO")]
+    pub names: Vec<String>,
+    /// Seed of every schedule; drawn if absent, and told in the report.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Folder of photographs (JPEG, PNG, WebP) to use instead of drawn backgrounds; copies are stamped, originals left alone.
     #[arg(long, value_name = "DIR")]
     pub backgrounds: Option<PathBuf>,

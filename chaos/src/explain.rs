@@ -126,10 +126,18 @@ fn load(load: &Load) -> String {
 
 fn fault(fault: &FaultPlan) -> String {
     let what = match &fault.kind {
-        FaultKind::MemoryHog { amount, ramp } => format!(
-            "memory hog beside the service, {}, ramp {}",
+        FaultKind::MemoryHog {
+            amount,
+            ramp,
+            pulse,
+        } => format!(
+            "memory hog beside the service, {}, ramp {}{}",
             self::amount(amount),
-            show_duration(*ramp)
+            show_duration(*ramp),
+            pulse.map_or_else(String::new, |pulse| {
+                let pulse = show_duration(pulse);
+                format!(", then given back for {pulse} and taken for {pulse} in turns")
+            })
         ),
         FaultKind::Burst { amount, rate } => {
             let rate = match rate {
@@ -159,6 +167,10 @@ fn fault(fault: &FaultPlan) -> String {
             "every file of the service's archive is changed on disk by a byte, new ones too"
                 .to_owned()
         }
+        FaultKind::OversizedBody { amount } => format!(
+            "uploads that announce and send a body of {}, one after the other",
+            self::amount(amount)
+        ),
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",

@@ -19,6 +19,7 @@ use crate::units::{self, show_bytes};
 use crate::verdict::HOG_RATIO_MIN;
 
 mod archive;
+mod body;
 mod limit;
 mod memory;
 
@@ -61,8 +62,13 @@ pub fn planned(plan: &FaultPlan) -> record::Fault {
 
 fn requested(plan: &FaultPlan) -> String {
     match &plan.kind {
-        FaultKind::MemoryHog { amount, ramp } => {
-            format!("{}, over a ramp of {ramp:?}", words(*amount))
+        FaultKind::MemoryHog {
+            amount,
+            ramp,
+            pulse,
+        } => {
+            let turns = pulse.map_or_else(String::new, |pulse| format!(", in turns of {pulse:?}"));
+            format!("{}, over a ramp of {ramp:?}{turns}", words(*amount))
         }
         FaultKind::Burst { amount, rate } => {
             let rate = match rate {
@@ -82,6 +88,7 @@ fn requested(plan: &FaultPlan) -> String {
             format!("a limit of {} in steps: {steps}", words(*to))
         }
         FaultKind::ArchiveCorrupt => "a byte of every file of the archive".to_owned(),
+        FaultKind::OversizedBody { amount } => format!("bodies of {}", words(*amount)),
         FaultKind::CpuHog { threads, press } => {
             let place = match press {
                 Press::Service => "the service's CPUs",
@@ -135,8 +142,13 @@ pub async fn run(
     let standing = rig.exposed.fault(&plan.kind);
     let until = clock.start + plan.end();
     match &plan.kind {
-        FaultKind::MemoryHog { amount, ramp } => {
-            memory::hog(&rig, *amount, *ramp, (until, &stop), &mut fault).await
+        FaultKind::MemoryHog {
+            amount,
+            ramp,
+            pulse,
+        } => {
+            let pace = (*ramp, *pulse);
+            memory::hog(&rig, *amount, pace, (until, &stop), &mut fault).await
         }
         FaultKind::Burst { amount, rate } => {
             memory::burst(&rig, *amount, *rate, (until, &stop), &mut fault).await;
@@ -150,6 +162,9 @@ pub async fn run(
         }
         FaultKind::ArchiveCorrupt => {
             archive::corrupt(&spec, (until, &stop), &mut fault).await;
+        }
+        FaultKind::OversizedBody { amount } => {
+            body::oversized(&rig, *amount, (until, &stop), &mut fault).await;
         }
         FaultKind::CpuHog { threads, press } => {
             cpu_hog(&rig, *threads, *press, until, &stop, &mut fault).await

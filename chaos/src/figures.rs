@@ -391,6 +391,7 @@ fn service(seen: &Observed, out: &mut Collected) {
     risen("evictions", |s| s.evictions);
     risen("evicted_mib", |s| s.evicted_bytes.map(|b| b / MIB));
     risen("loads", |s| s.loads);
+    risen("loads_overtaken", |s| s.loads_overtaken);
     risen("loads_refused", |s| Some(s.degraded? + s.accesses_shed?));
     risen("load_errors", |s| s.load_errors);
     risen("archive_hits", |s| s.archive_hits);
@@ -399,6 +400,9 @@ fn service(seen: &Observed, out: &mut Collected) {
     risen("governor_transitions", |s| s.governor_transitions);
     risen("shed_by_service", |s| s.shed);
     risen("failpoint_triggers", |s| s.failpoint_triggers);
+    let per_min = transitions_per_min(scrapes);
+    let changes = samples(|s| s.governor_transitions);
+    out.maybe("governor_transitions_per_min", per_min, changes);
     let mut highest = |name: &str, field: Field| {
         let value = scrapes.iter().filter_map(field).reduce(f64::max);
         out.maybe(name, value, samples(field));
@@ -406,6 +410,7 @@ fn service(seen: &Observed, out: &mut Collected) {
     highest("pinned_share_max", |s| {
         Some(s.pinned_bytes? / s.textures_bytes.filter(|b| *b > 0.0)?)
     });
+    highest("pinned_peak_mib", |s| s.pinned_bytes.map(|b| b / MIB));
     highest("governor_worst_state", |s| s.governor_state);
     highest("ledger_drift_max_mib", |s| {
         s.drift_bytes.map(|b| b.abs() / MIB)
@@ -439,6 +444,15 @@ fn service(seen: &Observed, out: &mut Collected) {
     {
         out.put("load_error_ratio", failed / all, samples);
     }
+}
+
+/// Changes of the governor's state per minute between the first and the last scrape.
+fn transitions_per_min(scrapes: &[Scrape]) -> Option<f64> {
+    let (first, last) = scrapes.first().zip(scrapes.last())?;
+    let minutes = last.unix_ms.saturating_sub(first.unix_ms) as f64 / 60_000.0;
+    increase(scrapes, |s| s.governor_transitions)
+        .filter(|_| minutes > 0.0)
+        .map(|changes| changes / minutes)
 }
 
 /// Failed and all loads from the first failpoint on until the last one is off, and scrapes in between.
@@ -530,6 +544,10 @@ fn probes(seen: &Observed, out: &mut Collected) {
         out.put("burst_rate_mib_s", burst.rate / MIB, 1);
         let over = burst.bound.map(|bound| burst.rate / bound);
         out.maybe("burst_over_bound", over, 1);
+    }
+    if let Some(seen) = probes.oversized.filter(|seen| seen.answered > 0) {
+        let refused = seen.refused as f64 / seen.answered as f64;
+        out.put("oversized_refused_ratio", refused, seen.answered);
     }
     out.maybe("outage_s", probes.outage_s, 1);
     out.maybe(

@@ -16,6 +16,7 @@ pub mod host;
 pub mod load;
 pub mod lru;
 pub mod metrics;
+pub mod mutants;
 pub mod observed;
 pub mod plan;
 pub mod probes;

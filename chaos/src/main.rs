@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use backdrop_chaos::cli::{Cli, Command};
 use backdrop_chaos::explain;
 use backdrop_chaos::host::{self, CheckState, state_dir};
+use backdrop_chaos::mutants;
 use backdrop_chaos::runner;
 use backdrop_chaos::scenario::library;
 use backdrop_reports::command::{self, CompareArgs};
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => block_on(runner::run(args)),
+        Command::Mutants(args) => block_on(runner::mutants(args)),
         Command::Replay(args) => block_on(runner::replay(args)),
         Command::Compare(args) => Ok(compare(&args)),
         Command::List => {
@@ -62,6 +64,10 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         }
         Command::Explain { name } if name == "figures" => {
             print!("{}", explain::figures());
+            Ok(0)
+        }
+        Command::Explain { name } if name == "mutants" => {
+            print!("{}", mutants::explain()?);
             Ok(0)
         }
         Command::Explain { name } => {

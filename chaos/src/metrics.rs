@@ -184,6 +184,8 @@ scrape! {
     loads = |e| e.sum("flyweight_loads_total");
     /// Loads failed.
     load_errors = |e| e.sum_where("flyweight_loads_total", "result", &["error"]);
+    /// Loads thrown away, since their background was replaced meanwhile.
+    loads_overtaken = |e| e.sum_where("flyweight_loads_total", "result", &["overtaken"]);
     /// Requests shed.
     shed = |e| e.sum("shed_total");
     /// Distance between ledger and allocator, bytes.

@@ -50,6 +50,19 @@ pub struct Probes {
     pub limit: Option<LimitSeen>,
     /// How fast a burst was.
     pub burst: Option<BurstSeen>,
+    /// What became of bodies over the service's limit.
+    pub oversized: Option<OversizedSeen>,
+}
+
+/// What became of bodies over the service's limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OversizedSeen {
+    /// Uploads begun.
+    pub offered: u64,
+    /// Answered at all.
+    pub answered: u64,
+    /// Answered by 413.
+    pub refused: u64,
 }
 
 /// How a limit came down, bytes.

@@ -125,9 +125,16 @@ fn load(load: &Load) -> String {
 
 fn fault(fault: &FaultPlan) -> String {
     let what = match &fault.kind {
-        FaultKind::MemoryHog { amount, ramp } => {
-            format!(" amount={} ramp_us={}", self::amount(amount), us(*ramp))
+        FaultKind::MemoryHog {
+            amount,
+            ramp,
+            pulse,
+        } => {
+            let pulse = pulse.map_or_else(String::new, |pulse| format!(" pulse_us={}", us(pulse)));
+            let amount = self::amount(amount);
+            format!(" amount={amount} ramp_us={}{pulse}", us(*ramp))
         }
+        FaultKind::OversizedBody { amount } => format!(" amount={}", self::amount(amount)),
         FaultKind::Burst { amount, rate } => {
             let rate = match rate {
                 Rate::Bound(times) => format!("bound:{times}"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use backdrop_reports::record::{self, Met, RunRecord, ScenarioRecord, Timeline};
+use backdrop_reports::render::mutants;
 
 use crate::expect;
 use crate::figures::Figures;
@@ -124,6 +125,10 @@ pub fn table(run: &RunRecord) -> String {
     let mut out = String::new();
     for scenario in &run.scenarios {
         out.push_str(&scenario_table(scenario));
+    }
+    let mutants = mutants::text(run);
+    if !mutants.is_empty() {
+        out.push_str(&format!("\n{mutants}"));
     }
     out.push_str(&format!(
         "\n{}: {}\n",

@@ -14,7 +14,7 @@ use backdrop_reports::record::{
 use backdrop_reports::scrape::Endpoint;
 
 use crate::catalogue;
-use crate::cli::{ReplayArgs, RunArgs};
+use crate::cli::{ReplayArgs, RunArgs, ScenarioArgs};
 use crate::context::{self, BinaryError, Context};
 use crate::exposed::Exposed;
 use crate::host::{
@@ -50,6 +50,12 @@ pub enum RunError {
     /// A scenario was named twice; both would share their logs.
     #[error("scenario `{name}` is named twice; each runs once")]
     Twice {
+        /// Which.
+        name: String,
+    },
+    /// A scenario was named whose mutant is asked for, and it has none.
+    #[error("scenario `{name}` has no mutant; `explain mutants` names those that have one")]
+    NoMutant {
         /// Which.
         name: String,
     },
@@ -114,6 +120,15 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
     carry_out(request).await
 }
 
+/// Runs the mutation suite, all of it or what was asked for, and returns the exit code.
+///
+/// # Errors
+/// As [`run`]; and if a scenario that was asked for has no mutant.
+pub async fn mutants(args: ScenarioArgs) -> Result<u8, RunError> {
+    let request = Request::of_mutants(&args)?;
+    carry_out(request).await
+}
+
 /// Runs what an earlier run did and returns the exit code.
 ///
 /// # Errors
@@ -172,7 +187,7 @@ async fn run_scenarios(request: Request) -> Result<u8, RunError> {
         if context.stop.raised() {
             break;
         }
-        let record = judged.scenario(scenario, round).await;
+        let record = judged.record(scenario, round).await;
         context.exposed.scenario(record.verdict);
         context.progress.note(&format!(
             "{}: {}: {}",
@@ -207,15 +222,16 @@ fn endpoint(exposed: &Arc<Exposed>) -> Option<Endpoint> {
         .ok()
 }
 
-/// What each scenario's trial is to be, by name.
+/// What each scenario's trial is to be, by name: of the mutation suite, that of the intact service.
 fn plans(request: &Request, simulator: &Path) -> Result<BTreeMap<String, Plan>, RunError> {
     let plan = |scenario: &Scenario| {
+        let scenario = request.subject(scenario);
         let hash = load::schedule_hash(simulator, &scenario.load, request.seed);
         let hash = hash.map_err(|what| RunError::Schedule {
             scenario: scenario.name.clone(),
             what,
         })?;
-        Ok((scenario.name.clone(), request.plan(scenario, hash)))
+        Ok((scenario.name.clone(), request.plan(&scenario, hash)))
     };
     request.scenarios.iter().map(plan).collect()
 }
@@ -344,10 +360,14 @@ fn set_up(
     })
 }
 
-/// Every build that the scenarios and their controls need.
+/// Every build that the scenarios and their controls need, or their mutants.
 fn inspect(program: &Path, bin_dir: &Path, request: &Request) -> Result<Build, RunError> {
     let mut kinds = Vec::new();
     for scenario in &request.scenarios {
+        if let Some(mutant) = request.mutant(scenario) {
+            kinds.push(mutant.target.build);
+            continue;
+        }
         kinds.push(scenario.target.build);
         let lent = request.lender(scenario).map(|other| &other.controls);
         let controls = scenario.controls.iter().chain(lent.into_iter().flatten());
@@ -403,7 +423,10 @@ fn conclude(
         .zip(&labels)
         .map(|(s, label)| (label.as_str(), s.verdict, s.reason.as_str()))
         .collect();
-    let (verdict, reason) = verdict::of_run(&verdicts, interrupted, left);
+    let (verdict, reason) = match request.is_of_mutants() {
+        true => verdict::of_mutants(&verdicts, interrupted, left),
+        false => verdict::of_run(&verdicts, interrupted, left),
+    };
     RunRecord {
         schema_version: RECORD_SCHEMA_VERSION,
         id: context

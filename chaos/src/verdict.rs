@@ -141,13 +141,32 @@ pub fn of_run(
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
+    of_all(scenarios, ("scenarios", "held"), interrupted, left)
+}
+
+/// The same of a run of the mutation suite, by the scenarios that are named for the mutants.
+#[must_use]
+pub fn of_mutants(
+    scenarios: &[(&str, Verdict, &str)],
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
+    of_all(scenarios, ("mutants", "were caught"), interrupted, left)
+}
+
+fn of_all(
+    scenarios: &[(&str, Verdict, &str)],
+    (many, did): (&str, &str),
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
     let all = scenarios.len();
     let worst = Verdict::worst(scenarios.iter().map(|s| s.1)).unwrap_or(Verdict::Inconclusive);
     let held = scenarios.iter().filter(|s| s.1 == Verdict::Held).count();
     let reason = match scenarios.iter().find(|s| s.1 == worst) {
-        _ if interrupted => format!("interrupted after {all} scenarios"),
-        Some(_) if worst == Verdict::Held => format!("all {held} scenarios held"),
-        Some((name, _, reason)) => format!("{held} of {all} scenarios held; {name}: {reason}"),
+        _ if interrupted => format!("interrupted after {all} {many}"),
+        Some(_) if worst == Verdict::Held => format!("all {held} {many} {did}"),
+        Some((name, _, reason)) => format!("{held} of {all} {many} {did}; {name}: {reason}"),
         None => "nothing was run".to_owned(),
     };
     let reason = match left {
@@ -392,6 +411,9 @@ fn faults_idle(facts: &Facts<'_>) -> bool {
         && doubts.iter().all(|(cause, _)| allowed(*cause))
 }
 
+/// What an outcome ends with that a doubt keeps from being the one it would be.
+pub const IN_DOUBT: &str = ", in doubt";
+
 /// Why a trial is not the one that was meant, so that an expectation that failed in it shows nothing: a fault was idle, the load ended
 /// early, something else was killed. A busy host is no such reason, since it leaves only what it cannot explain as failed.
 fn unsound(facts: &Facts<'_>) -> Option<String> {
@@ -452,7 +474,7 @@ pub fn outcome(seen: &ControlSeen<'_>, expected: &Outcome) -> (String, String) {
             Some(failed) => match unsound(facts) {
                 None => (expected.to_string(), expect::words(failed)),
                 Some(doubt) => (
-                    format!("{expected}, in doubt"),
+                    format!("{expected}{IN_DOUBT}"),
                     format!("{}; but {doubt}", expect::words(failed)),
                 ),
             },

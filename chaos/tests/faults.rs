@@ -197,6 +197,7 @@ fn a_ramp_tells_its_rate_and_is_never_faster_than_asked() {
         program: program(),
         bytes: 96 * MIB,
         ramp: Duration::from_millis(300),
+        pulse: None,
         huge_pages: false,
         leaf: side,
         cpus: None,
@@ -209,6 +210,34 @@ fn a_ramp_tells_its_rate_and_is_never_faster_than_asked() {
     let report = hog.stop().expect("stopped");
     assert!(
         report.rate_bytes_per_s.is_some() && !report.killed,
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_pulse_gives_its_memory_back_and_takes_it_again() {
+    let Some((_turn, _hierarchy, cell)) = cell("pulse", 256 * MIB) else {
+        return;
+    };
+    let side = cell.leaf("hog").expect("leaf");
+    let hog = MemoryHog::start(MemoryHogSpec {
+        program: program(),
+        bytes: 64 * MIB,
+        ramp: Duration::ZERO,
+        pulse: Some(Duration::from_millis(400)),
+        huge_pages: false,
+        leaf: side.clone(),
+        cpus: None,
+    })
+    .expect("hog");
+    let anon = || side.stats().map_or(u64::MAX, |stats| stats.anon);
+    for turn in 0..2 {
+        wait_until(&format!("it holds, {turn}"), || anon() >= 63 * MIB);
+        wait_until(&format!("it gave all back, {turn}"), || anon() < 8 * MIB);
+    }
+    let report = hog.stop().expect("stopped");
+    assert!(
+        !report.killed && report.achieved_ratio >= 0.95,
         "{report:?}"
     );
 }

@@ -6,7 +6,9 @@ use backdrop_chaos::catalogue;
 use backdrop_chaos::figures::{Figures, compute};
 use backdrop_chaos::host::{HostSample, LeafStats};
 use backdrop_chaos::metrics::Scrape;
-use backdrop_chaos::observed::{BurstSeen, LimitSeen, LimitStep, Observed, Plan, Probes};
+use backdrop_chaos::observed::{
+    BurstSeen, LimitSeen, LimitStep, Observed, OversizedSeen, Plan, Probes,
+};
 use backdrop_chaos::scenario::{Steady, library};
 use backdrop_reports::load::{HerdFigures, Latency, LoadReport, ScanFigures};
 
@@ -112,7 +114,7 @@ fn limit_burst_cache_and_leases_have_figures_of_their_own() {
         rows,
         scrapes: vec![
             scrape(0.0, 0.0, 0.0, 0.0),
-            scrape(80.0, 100.0, 3.0, 1.0),
+            scrape(96.0 * MIB as f64, 120.0 * MIB as f64, 3.0, 1.0),
             scrape(50.0, 100.0, 5.0, 2.0),
         ],
         probes: Probes {
@@ -140,6 +142,7 @@ fn limit_burst_cache_and_leases_have_figures_of_their_own() {
         ("burst_rate_mib_s", 300.0),
         ("burst_over_bound", 0.75),
         ("pinned_share_max", 0.8),
+        ("pinned_peak_mib", 96.0),
         ("loads_refused", 7.0),
     ] {
         assert_eq!(value(&all, name), Some(expected), "{name}");
@@ -182,4 +185,41 @@ fn failed_writes_of_the_archive_are_compared_with_those_made_to_fail() {
     // Where nothing was made to fail there is nothing to compare with.
     seen.scrapes[1].archive_failures_injected = Some(0.0);
     assert_eq!(value(&figures(&seen), "archive_errors_counted_ratio"), None);
+}
+
+#[test]
+fn what_mutants_are_caught_by_has_figures() {
+    let scrape = |unix_ms, transitions, overtaken| Scrape {
+        unix_ms,
+        governor_transitions: Some(transitions),
+        loads_overtaken: Some(overtaken),
+        ..Scrape::default()
+    };
+    let mut seen = Observed {
+        scrapes: vec![scrape(5_000, 2.0, 1.0), scrape(20_000, 12.0, 8.0)],
+        ..Observed::default()
+    };
+    seen.probes.oversized = Some(OversizedSeen {
+        offered: 6,
+        answered: 4,
+        refused: 3,
+    });
+    let all = figures(&seen);
+    for (name, expected) in [
+        ("governor_transitions_per_min", 40.0),
+        ("loads_overtaken", 7.0),
+        ("oversized_refused_ratio", 0.75),
+    ] {
+        assert_eq!(value(&all, name), Some(expected), "{name}");
+    }
+    // One scrape spans no time, and uploads that nobody answered say nothing of a limit.
+    seen.scrapes.truncate(1);
+    seen.probes.oversized = Some(OversizedSeen {
+        offered: 6,
+        ..OversizedSeen::default()
+    });
+    let none = figures(&seen);
+    for name in ["governor_transitions_per_min", "oversized_refused_ratio"] {
+        assert_eq!(value(&none, name), None, "{name}");
+    }
 }

@@ -100,6 +100,7 @@ fn hog(leaf: &Leaf, bytes: u64, ramp: Duration) -> MemoryHog {
         program: program(),
         bytes,
         ramp,
+        pulse: None,
         huge_pages: false,
         leaf: leaf.clone(),
         cpus: None,

@@ -49,7 +49,7 @@ fn suites_name_scenarios_that_exist_and_the_list_names_all() {
         library::suite("nope")
             .unwrap_err()
             .to_string()
-            .contains("default, flyweight, smoke")
+            .contains("default, flyweight, protections, smoke")
     );
 }
 
@@ -484,7 +484,7 @@ fn a_control_may_have_faults_of_its_own() {
 #[test]
 fn every_scenario_of_the_cache_names_what_its_controls_must_come_to() {
     let outcomes = [
-        ("cold-herd", vec!["deviated:one-load"]),
+        ("cold-herd", vec!["deviated:one-load", "deviated:one-load"]),
         ("hot-update", vec!["deviated:truth"]),
         ("scan", vec!["killed"]),
         ("pinned-flood", vec!["deviated:loads-refused", "killed"]),

@@ -1,12 +1,13 @@
 //! The kept runs of one scenario, oldest first: what each figure was in each. Knows where runs lie and how many are looked at,
-//! not how a trend looks. A run that cannot be opened is named with the reason, and the others are shown.
+//! not how a trend looks. Runs of the mutation suite are none of a scenario. A run that cannot be opened is named with the reason,
+//! and the others are shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::ReportError;
 use crate::read::{RECORD_FILE, read_record};
-use crate::record::{Better, RunRecord, ScenarioRecord, Verdict};
+use crate::record::{Better, MUTANTS_SUITE, RunRecord, ScenarioRecord, Verdict};
 use crate::statistics::median;
 
 /// Runs that are looked at, the newest ones: a record may have some megabytes.
@@ -83,6 +84,10 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
                 continue;
             }
         };
+        // A mutation suite runs another trial under the scenario's name.
+        if run.suite == MUTANTS_SUITE {
+            continue;
+        }
         let trials: Vec<_> = run
             .scenarios
             .iter()

@@ -11,6 +11,9 @@ use crate::load::LoadReport;
 /// which repeat a scenario is of, and which way a figure is better (`figures`); of a record of version 1 these are empty.
 pub const RECORD_SCHEMA_VERSION: u32 = 2;
 
+/// [`RunRecord::suite`] of a run of the mutation suite, in which a scenario has held if its mutant was caught.
+pub const MUTANTS_SUITE: &str = "mutants";
+
 /// Conclusion of a run or of one scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -73,7 +76,7 @@ pub struct RunRecord {
     pub finished_at: String,
     /// Seed of every schedule of the run.
     pub seed: u64,
-    /// Suite asked for, or `named` when scenarios were named.
+    /// Suite asked for, `named` when scenarios were named, `mutants` for the mutation suite.
     pub suite: String,
     /// Command that replays the whole run.
     pub replay: String,
@@ -258,6 +261,9 @@ pub struct Control {
     pub name: String,
     /// Which protection is off, in words.
     pub story: String,
+    /// The one protection that is off, where the control is its mutant, e.g. `single-flight`.
+    #[serde(default)]
+    pub protection: Option<String>,
     /// Outcome that the scenario file demands: `killed`, `sheds`, `inconclusive`, `inconclusive:fault-did-not-act`,
     /// `deviated:EXPECTATION`.
     pub expected: String,
@@ -328,8 +334,8 @@ pub struct Event {
 pub struct Fault {
     /// Name in the scenario.
     pub name: String,
-    /// `memory_hog`, `burst`, `page_cache`, `limit_shrink`, `archive_corrupt`, `cpu_hog`, `failpoint` or
-    /// `kill`.
+    /// `memory_hog`, `burst`, `page_cache`, `limit_shrink`, `archive_corrupt`, `oversized_body`, `cpu_hog`,
+    /// `failpoint` or `kill`.
     pub kind: String,
     /// What was asked for, in words.
     pub requested: String,

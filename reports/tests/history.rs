@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use backdrop_reports::history::{RUNS_MAX, Trend, trend};
 use backdrop_reports::read::read_record;
-use backdrop_reports::record::{Better, RunRecord, Verdict};
+use backdrop_reports::record::{Better, MUTANTS_SUITE, RunRecord, Verdict};
 use backdrop_reports::render::{self, terminal, write_all};
 
 /// A record as a build of schema version 1 wrote it.
@@ -61,6 +61,18 @@ fn runs_are_in_order_and_the_oldest_are_left_out() {
     let text = terminal::trend(&trend);
     assert!(text.contains("5 older runs are not looked at"), "{text}");
     assert!(text.lines().all(|l| l.chars().count() < 180), "{text}");
+}
+
+#[test]
+fn a_mutation_suites_trial_is_not_the_scenarios() {
+    let out = tempfile::tempdir().expect("a folder");
+    keep(out.path(), &run(0, 1.0));
+    let mut mutants = run(1, 2.0);
+    mutants.suite = MUTANTS_SUITE.into();
+    keep(out.path(), &mutants);
+    let trend = of(out.path(), None);
+    assert_eq!(trend.column("switch_p99_us"), [Some(1.0)]);
+    assert!(trend.unread.is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 29] = [
+const ALLOWED: [(&str, &[&str]); 30] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
@@ -31,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 29] = [
             "render::chart",
             "render::charts",
             "render::facts",
+            "render::mutants",
         ],
     ),
     ("render/page", &["error", "render::chart"]),
@@ -41,10 +42,12 @@ const ALLOWED: [(&str, &[&str]); 29] = [
             "format",
             "record",
             "render::facts",
+            "render::mutants",
             "render::page",
             "render::view",
         ],
     ),
+    ("render/mutants", &["record"]),
     ("render/sheet", &["error", "render::chart", "render::page"]),
     ("render/cases", &["format", "record"]),
     ("render/junit", &["error", "record", "render::cases"]),
@@ -52,7 +55,7 @@ const ALLOWED: [(&str, &[&str]); 29] = [
         "render/ctrf",
         &["error", "format", "record", "render::cases"],
     ),
-    ("render/markdown", &["format", "record"]),
+    ("render/markdown", &["format", "record", "render::mutants"]),
     (
         "render/words",
         &["compare", "format", "record", "render::facts"],

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use backdrop_reports::error::ReportError;
 use backdrop_reports::read::read_record;
-use backdrop_reports::record::{RunRecord, Verdict};
+use backdrop_reports::record::{MUTANTS_SUITE, RunRecord, Verdict};
 use backdrop_reports::render::series::POINTS_MAX;
-use backdrop_reports::render::{html, junit, markdown, write_all};
+use backdrop_reports::render::{html, junit, markdown, mutants, write_all};
 use serde_json::Value;
 
 fn page(record: &RunRecord) -> String {
@@ -107,6 +107,33 @@ fn numbers_that_json_cannot_hold_become_gaps() {
         back.scenarios[0].trial.timeline.series["anon_bytes"][7],
         None
     );
+}
+
+#[test]
+fn a_mutation_suites_table_stands_in_page_and_summary_and_in_no_other_run() {
+    let mut record = support::run();
+    let scenario = &mut record.scenarios[0];
+    scenario.controls[0].protection = Some("budget".into());
+    let name = scenario.name.clone();
+    let (head, none) = ("<h2 id=\"mutants\">", mutants::text(&record));
+    assert_eq!(none, "");
+    assert!(!page(&record).contains(head));
+    record.suite = MUTANTS_SUITE.into();
+    for (verdict, word) in [
+        (Verdict::Held, "caught"),
+        (Verdict::Deviated, "not caught"),
+        (Verdict::Inconclusive, "not judged"),
+    ] {
+        record.scenarios[0].verdict = verdict;
+        let row = format!("| budget | {name} | killed | killed | {word} ");
+        let summary = markdown::render(&record);
+        assert!(summary.contains(&row), "{summary}");
+        let page = page(&record);
+        assert!(page.contains(head) && page.contains(word));
+        let text = mutants::text(&record);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.ends_with(&format!("  {word}\n")), "{text}");
+    }
 }
 
 #[test]

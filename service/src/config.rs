@@ -76,6 +76,18 @@ pub struct Unsafe {
     pub disable_governor: bool,
     /// Uploads are acknowledged before they are durable.
     pub volatile_uploads: bool,
+    /// Textures are evicted in the order of their indices, whenever they were used.
+    pub disable_eviction_order: bool,
+    /// Whoever finds a background cold loads it, even while others do.
+    pub disable_single_flight: bool,
+    /// A load is shown even if its background was replaced meanwhile.
+    pub disable_version_check: bool,
+    /// The governor changes its state as often as pressure crosses an edge.
+    pub disable_dwell: bool,
+    /// A request's body may have any length.
+    pub disable_body_limit: bool,
+    /// Any number of frames may wait for a render thread.
+    pub disable_queue_bound: bool,
 }
 
 /// All settings of `serve`.

@@ -414,6 +414,13 @@ pub const FIGURES: &[Spec] = &[
         "highest share of the resident texture bytes that leases held, in one scrape",
     ),
     figure(
+        "pinned_peak_mib",
+        "MiB",
+        Service,
+        Neither,
+        "most texture bytes that leases held, in one scrape",
+    ),
+    figure(
         "loads_refused",
         "accesses",
         Service,
@@ -421,6 +428,13 @@ pub const FIGURES: &[Spec] = &[
         "accesses whose load found no room: answered by the thumbnail, or shed",
     ),
     figure("loads", "loads", Service, Neither, "texture loads finished"),
+    figure(
+        "loads_overtaken",
+        "loads",
+        Service,
+        Neither,
+        "texture loads thrown away because a replace overtook them",
+    ),
     figure(
         "load_errors",
         "loads",
@@ -483,6 +497,13 @@ pub const FIGURES: &[Spec] = &[
         Service,
         Lower,
         "changes of the governor's state",
+    ),
+    figure(
+        "governor_transitions_per_min",
+        "1/min",
+        Service,
+        Lower,
+        "changes of the governor's state per minute, set-up and reading back included",
     ),
     figure(
         "governor_worst_state",
@@ -553,6 +574,13 @@ pub const FIGURES: &[Spec] = &[
         Probe,
         Neither,
         "answers other than 200 that the runner's own requests saw while the failpoints stood",
+    ),
+    figure(
+        "oversized_refused_ratio",
+        "ratio",
+        Probe,
+        Higher,
+        "uploads over the service's limit of a body that were answered by 413, of those answered",
     ),
     figure(
         "outage_s",

@@ -42,7 +42,11 @@ pub fn floor_bytes(memory: &MemoryReport, textures: u32) -> u64 {
     kept + u64::from(textures) * TEXTURE_BYTES + margin
 }
 
-async fn bytes_of(rig: &Rig, amount: Amount, fault: &mut record::Fault) -> Result<u64, String> {
+pub(super) async fn bytes_of(
+    rig: &Rig,
+    amount: Amount,
+    fault: &mut record::Fault,
+) -> Result<u64, String> {
     let limit = rig.limit_bytes;
     match amount {
         Amount::Bytes(bytes) => Ok(bytes),
@@ -72,7 +76,7 @@ async fn bytes_of(rig: &Rig, amount: Amount, fault: &mut record::Fault) -> Resul
 pub(super) async fn hog(
     rig: &Rig,
     amount: Amount,
-    ramp: Duration,
+    pace: (Duration, Option<Duration>),
     time: (Instant, &Stop),
     fault: &mut record::Fault,
 ) {
@@ -80,7 +84,7 @@ pub(super) async fn hog(
         Ok(bytes) => bytes,
         Err(why) => return unsized_(fault, &why),
     };
-    let Some(report) = hold(rig, (bytes, false), ramp, time, fault).await else {
+    let Some(report) = hold(rig, (bytes, false), pace, time, fault).await else {
         return;
     };
     fault.achieved_ratio = Some(report.achieved_ratio);
@@ -88,7 +92,7 @@ pub(super) async fn hog(
     fault.proof = reached(&report);
 }
 
-fn unsized_(fault: &mut record::Fault, why: &str) {
+pub(super) fn unsized_(fault: &mut record::Fault, why: &str) {
     fault.proof = format!("its size could not be computed: {why}");
 }
 
@@ -101,11 +105,11 @@ fn reached(report: &HogReport) -> String {
     )
 }
 
-/// Starts a memory hog, lets it hold until its time is over, and ends it. None if that failed, which the proof says.
+/// Starts a memory hog, lets it hold (or pulse) until its time is over, and ends it. None if that failed, which the proof says.
 async fn hold(
     rig: &Rig,
     (bytes, huge_pages): (u64, bool),
-    ramp: Duration,
+    (ramp, pulse): (Duration, Option<Duration>),
     (until, stop): (Instant, &Stop),
     fault: &mut record::Fault,
 ) -> Option<HogReport> {
@@ -113,6 +117,7 @@ async fn hold(
         program: rig.program.clone(),
         bytes,
         ramp,
+        pulse,
         huge_pages,
         leaf: rig.hog_leaf.clone(),
         cpus: Some(rig.placement.hog.clone()),
@@ -182,7 +187,7 @@ pub(super) async fn burst(
         of(bound)
     );
     let ramp = Duration::from_secs_f64(bytes as f64 / wanted.max(1.0));
-    let Some(report) = hold(rig, (bytes, true), ramp, time, fault).await else {
+    let Some(report) = hold(rig, (bytes, true), (ramp, None), time, fault).await else {
         return;
     };
     let rate = report.rate_bytes_per_s.unwrap_or(0.0);

@@ -34,6 +34,8 @@ pub struct MemoryHogSpec {
     pub bytes: u64,
     /// Time to reach them, linearly.
     pub ramp: Duration,
+    /// Then give them back and take them again in turns, each for this long; hold them if absent.
+    pub pulse: Option<Duration>,
     /// Take huge pages where there are some: small ones are filled too slowly for a steep ramp.
     pub huge_pages: bool,
     /// Leaf it runs in and is measured by.
@@ -99,6 +101,10 @@ impl MemoryHog {
         command.args = args.map(Into::into).to_vec();
         if spec.huge_pages {
             command.args.push("--huge-pages".into());
+        }
+        if let Some(pulse) = spec.pulse {
+            let pulse_ms = pulse.as_millis().to_string();
+            command.args.extend(["--pulse-ms".into(), pulse_ms.into()]);
         }
         command.cpus = spec.cpus.clone();
         command.leaf = Some(spec.leaf.clone());

@@ -1,4 +1,5 @@
-//! One scenario with its controls: run, tried again where a busy host spoilt it, weighed, judged.
+//! One scenario with its controls, or its mutant beside the intact service: run, tried again where a busy host spoilt it, weighed,
+//! judged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::expect::{self, Clock};
 use crate::figures::{self, Figures};
 use crate::host::stall::StallMeter;
 use crate::host::steal;
+use crate::mutants;
 use crate::observed::{self, Observed};
 use crate::record;
 use crate::scenario::{ControlPlan, Expect, Load, Scenario};
@@ -32,6 +34,9 @@ const PROBE_RATIO_MAX: f64 = 2.0 * verdict::STEAL_RATIO_MAX;
 /// Stalls of a probe that are too many: one in a hundred, of all its CPUs together.
 const PROBE_STALLS_MAX: Duration = Duration::from_millis(10);
 
+/// The last attempt at a trial, those set aside, and why it is not enough, if it is not.
+type Attempts = (TrialSeen, Vec<SetAside>, Option<String>);
+
 /// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
 pub(super) struct Judge<'a> {
     pub(super) context: &'a Context,
@@ -42,8 +47,16 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// One scenario, in this round over all of them, counted from 1.
-    pub(super) async fn scenario(&mut self, scenario: &Scenario, round: u32) -> ScenarioRecord {
+    /// What the request asks of one scenario, in this round over all of them, counted from 1.
+    pub(super) async fn record(&mut self, scenario: &Scenario, round: u32) -> ScenarioRecord {
+        match self.request.mutant(scenario) {
+            Some(mutant) => self.mutant(scenario, mutant).await,
+            None => self.scenario(scenario, round).await,
+        }
+    }
+
+    /// The scenario with its controls.
+    async fn scenario(&mut self, scenario: &Scenario, round: u32) -> ScenarioRecord {
         let name = match round {
             1 => scenario.name.clone(),
             n => format!("{}.repeat-{n}", scenario.name),
@@ -51,6 +64,46 @@ impl Judge<'_> {
         self.context
             .progress
             .note(&format!("\n{name}: {}", scenario.title));
+        let (planned, (seen, mut set_aside, outvoted)) = self.trial(name, scenario).await;
+        let mut controls = Vec::new();
+        if seen.observed.failure.is_none() {
+            for control in &scenario.controls {
+                controls.extend(self.control(scenario, control, &mut set_aside).await);
+            }
+            if let Some(other) = self.request.lender(scenario) {
+                for control in &other.controls {
+                    controls.extend(self.control(other, control, &mut set_aside).await);
+                }
+            }
+        }
+        let attempts = (set_aside, outvoted.as_deref());
+        self.judge(scenario, (planned, round), &seen, controls, attempts)
+    }
+
+    /// The scenario's mutant, and before it the same with every protection on.
+    async fn mutant(&mut self, scenario: &Scenario, mutant: &ControlPlan) -> ScenarioRecord {
+        self.context.progress.note(&format!(
+            "\n{}: first with every protection on, then without {}",
+            scenario.name,
+            mutant.protection.unwrap_or_default()
+        ));
+        let intact = self.request.subject(scenario);
+        let name = scenario.name.clone();
+        let (planned, (seen, mut set_aside, outvoted)) = self.trial(name, &intact).await;
+        let mut controls = Vec::new();
+        if seen.observed.failure.is_none() {
+            controls.extend(self.control(scenario, mutant, &mut set_aside).await);
+        }
+        let attempts = (set_aside, outvoted.as_deref());
+        let mut record = self.judge(&intact, (planned, 1), &seen, Vec::new(), attempts);
+        let judged = (record.verdict, record.reason);
+        (record.verdict, record.reason) = mutants::judge(judged, controls.first());
+        record.controls = controls;
+        record
+    }
+
+    /// The scenario itself, without its controls, and what it was to be.
+    async fn trial(&self, name: String, scenario: &Scenario) -> (Plan, Attempts) {
         let planned = self.plans.get(&scenario.name).cloned().unwrap_or_default();
         let plan = TrialPlan {
             name,
@@ -70,21 +123,8 @@ impl Judge<'_> {
                 missed: weighed.excused && !weighed.busy_host,
             }
         };
-        let (seen, mut set_aside, outvoted) =
-            self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
-        let mut controls = Vec::new();
-        if seen.observed.failure.is_none() {
-            for control in &scenario.controls {
-                controls.extend(self.control(scenario, control, &mut set_aside).await);
-            }
-            if let Some(other) = self.request.lender(scenario) {
-                for control in &other.controls {
-                    controls.extend(self.control(other, control, &mut set_aside).await);
-                }
-            }
-        }
-        let attempts = (set_aside, outvoted.as_deref());
-        self.judge(scenario, (planned, round), &seen, controls, attempts)
+        let attempts = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
+        (planned, attempts)
     }
 
     /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, those set aside, and why it
@@ -97,7 +137,7 @@ impl Judge<'_> {
         plan: &TrialPlan,
         wanted: &str,
         outcome_of: impl Fn(&TrialSeen) -> Came,
-    ) -> (TrialSeen, Vec<SetAside>, Option<String>) {
+    ) -> Attempts {
         let mut set_aside = Vec::new();
         let mut votes = Votes::default();
         for number in 1.. {
@@ -289,6 +329,7 @@ impl Judge<'_> {
         let record = Control {
             name: control.name.clone(),
             story: control.story.clone(),
+            protection: control.protection.map(str::to_owned),
             expected: control.expected.to_string(),
             as_expected: observed == control.expected.to_string(),
             observed,

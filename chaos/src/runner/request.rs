@@ -1,16 +1,23 @@
-//! What is to be run, resolved: from the flags of `run`, or from the record of an earlier run that is replayed. Everything that
-//! can be asked for wrongly is found here, before anything is touched.
+//! What is to be run, resolved: from the flags of `run` or `mutants`, or from the record of an earlier run that is replayed.
+//! Everything that can be asked for wrongly is found here, before anything is touched.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use backdrop_reports::read::{locate, read_record};
-use backdrop_reports::record::{Definition, Plan, ReplayOf, RunOptions, RunRecord, ScenarioRecord};
+use backdrop_reports::record::{
+    Definition, MUTANTS_SUITE, Plan, ReplayOf, RunOptions, RunRecord, ScenarioRecord,
+};
 
 use super::{RunError, io};
-use crate::cli::{PlaceArgs, ReplayArgs, RunArgs};
+use crate::cli::{PlaceArgs, ReplayArgs, RunArgs, ScenarioArgs};
+use crate::mutants;
 use crate::plan;
-use crate::scenario::{self, Scenario, library};
+use crate::scenario::{self, ControlPlan, Scenario, library};
+
+/// Suite of a run whose scenarios were named.
+const NAMED: &str = "named";
 
 /// See the module.
 pub(super) struct Request {
@@ -18,7 +25,9 @@ pub(super) struct Request {
     pub(super) scenarios: Vec<Scenario>,
     /// Scenarios whose controls count for another one's own, by name.
     lenders: BTreeMap<String, Scenario>,
-    /// Suite asked for, or `named`.
+    /// Whether they were named one by one.
+    named: bool,
+    /// Suite asked for, [`NAMED`], or [`MUTANTS_SUITE`].
     pub(super) suite: String,
     /// Seed of every schedule.
     pub(super) seed: u64,
@@ -36,34 +45,40 @@ impl Request {
     /// # Errors
     /// A scenario cannot be had, is named twice, or there are no pictures where some are asked for.
     pub(super) fn of_run(args: &RunArgs) -> Result<Self, RunError> {
-        let named = !args.names.is_empty();
-        let scenarios = if named {
-            let found = args.names.iter().map(|n| library::find(n));
-            found.collect::<Result<Vec<_>, _>>()?
-        } else {
-            library::suite(&args.suite)?
+        let (suite, scenarios) = match named(&args.scenarios)? {
+            Some(scenarios) => (NAMED, scenarios),
+            None => (args.suite.as_str(), library::suite(&args.suite)?),
         };
-        let mut names = BTreeSet::new();
-        if let Some(again) = scenarios.iter().find(|s| !names.insert(s.name.as_str())) {
-            return Err(RunError::Twice {
-                name: again.name.clone(),
-            });
-        }
         let lenders = lenders(&scenarios, |name| Ok(library::find(name)?))?;
+        Self::of(&args.scenarios, suite, args.repeat, (scenarios, lenders))
+    }
+
+    /// From the flags of `mutants`.
+    ///
+    /// # Errors
+    /// As [`Request::of_run`]; and if a scenario is named that has no mutant.
+    pub(super) fn of_mutants(args: &ScenarioArgs) -> Result<Self, RunError> {
+        let scenarios = named(args)?.map_or_else(mutants::all, Ok)?;
+        all_have_mutants(&scenarios)?;
+        Self::of(args, MUTANTS_SUITE, 1, (scenarios, BTreeMap::new()))
+    }
+
+    fn of(
+        args: &ScenarioArgs,
+        suite: &str,
+        repeat: u32,
+        (scenarios, lenders): (Vec<Scenario>, BTreeMap<String, Scenario>),
+    ) -> Result<Self, RunError> {
         let backgrounds = args.backgrounds.as_deref().map(pictures).transpose()?;
+        let drawn = || u64::from(rand::random::<u32>());
         Ok(Self {
             scenarios,
             lenders,
-            suite: if named {
-                "named".to_owned()
-            } else {
-                args.suite.clone()
-            },
-            seed: args
-                .seed
-                .unwrap_or_else(|| u64::from(rand::random::<u32>())),
+            named: !args.names.is_empty(),
+            suite: suite.to_owned(),
+            seed: args.seed.unwrap_or_else(drawn),
             options: RunOptions {
-                repeat: args.repeat,
+                repeat,
                 backgrounds,
                 allow_emulated: args.allow_emulated,
             },
@@ -106,13 +121,17 @@ impl Request {
         if scenarios.is_empty() {
             return Err(lacking("ended before its first scenario"));
         }
-        let lenders = lenders(&scenarios, defined)?;
+        let lenders = match earlier.suite == MUTANTS_SUITE {
+            true => all_have_mutants(&scenarios).map(|()| BTreeMap::new())?,
+            false => lenders(&scenarios, defined)?,
+        };
         if let Some(dir) = &earlier.options.backgrounds {
             pictures(Path::new(dir))?;
         }
         Ok(Self {
             scenarios,
             lenders,
+            named: earlier.suite == NAMED,
             suite: earlier.suite.clone(),
             seed: earlier.seed,
             options: earlier.options.clone(),
@@ -124,6 +143,26 @@ impl Request {
     /// The scenario whose controls count for this one too.
     pub(super) fn lender(&self, scenario: &Scenario) -> Option<&Scenario> {
         self.lenders.get(scenario.controls_of.as_ref()?)
+    }
+
+    /// Whether it is the mutation suite.
+    pub(super) fn is_of_mutants(&self) -> bool {
+        self.suite == MUTANTS_SUITE
+    }
+
+    /// The mutant of this scenario, where the mutation suite is run.
+    pub(super) fn mutant<'s>(&self, scenario: &'s Scenario) -> Option<&'s ControlPlan> {
+        self.is_of_mutants()
+            .then(|| mutants::of(scenario))
+            .flatten()
+    }
+
+    /// What is run and judged in the place of the scenario: itself, or the intact service beside its mutant.
+    pub(super) fn subject<'s>(&self, scenario: &'s Scenario) -> Cow<'s, Scenario> {
+        match self.mutant(scenario) {
+            Some(mutant) => Cow::Owned(mutants::intact(scenario, mutant)),
+            None => Cow::Borrowed(scenario),
+        }
     }
 
     /// Every scenario file that decides what is run, by name.
@@ -191,7 +230,10 @@ impl Request {
                     .map_or(earlier.replay.clone(), |s| s.replay.clone()),
             };
         }
-        let mut words = vec!["just chaos run".to_owned()];
+        let mut words = vec![match self.is_of_mutants() {
+            true => "just chaos mutants".to_owned(),
+            false => "just chaos run".to_owned(),
+        }];
         match only {
             Some(name) => words.push(
                 self.scenarios
@@ -200,9 +242,10 @@ impl Request {
                     .map_or(name, as_named)
                     .to_owned(),
             ),
-            None if self.suite == "named" => {
+            None if self.named => {
                 words.extend(self.scenarios.iter().map(|s| as_named(s).to_owned()))
             }
+            None if self.is_of_mutants() => {}
             None => words.push(format!("--suite {}", self.suite)),
         }
         words.push(format!("--seed {}", self.seed));
@@ -216,6 +259,31 @@ impl Request {
             words.push("--allow-emulated".to_owned());
         }
         words.join(" ")
+    }
+}
+
+/// The scenarios that are named, each once; none if none is.
+fn named(args: &ScenarioArgs) -> Result<Option<Vec<Scenario>>, RunError> {
+    if args.names.is_empty() {
+        return Ok(None);
+    }
+    let found = args.names.iter().map(|n| library::find(n));
+    let scenarios = found.collect::<Result<Vec<_>, _>>()?;
+    let mut names = BTreeSet::new();
+    match scenarios.iter().find(|s| !names.insert(s.name.as_str())) {
+        Some(again) => Err(RunError::Twice {
+            name: again.name.clone(),
+        }),
+        None => Ok(Some(scenarios)),
+    }
+}
+
+fn all_have_mutants(scenarios: &[Scenario]) -> Result<(), RunError> {
+    match scenarios.iter().find(|s| mutants::of(s).is_none()) {
+        Some(scenario) => Err(RunError::NoMutant {
+            name: scenario.name.clone(),
+        }),
+        None => Ok(()),
     }
 }
 

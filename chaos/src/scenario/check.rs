@@ -11,8 +11,8 @@ use super::raw::{
     Number, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
 };
 use super::{
-    BuildKind, Expect, FaultPlan, Load, Recovery, Relation, Scenario, SchemaError, Steady, Target,
-    Window,
+    BuildKind, ControlPlan, Expect, FaultPlan, Load, Recovery, Relation, Scenario, SchemaError,
+    Steady, Target, Window,
 };
 use crate::catalogue;
 use crate::units;
@@ -122,6 +122,17 @@ impl Source<'_> {
                     control.get_ref().name.span(),
                     "another control has this name",
                     "a name of its own",
+                );
+            }
+            let is_mutant = |c: &ControlPlan| c.protection.is_some();
+            if let (Some(text), true) = (
+                &control.get_ref().protection,
+                controls.iter().any(is_mutant),
+            ) {
+                return self.wrong(
+                    text.span(),
+                    "another control of this scenario is a mutant",
+                    "a scenario of its own for each protection",
                 );
             }
             controls.push(plan);

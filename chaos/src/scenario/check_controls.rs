@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::check::{Checked, Source, one_of};
+use super::protection::{PROTECTIONS, is_switch, switch};
 use super::raw::{RawControl, Text};
-use super::{BuildKind, ControlPlan, Expect, FaultPlan, Load, Outcome, Target};
+use super::{BuildKind, ControlPlan, Expect, FaultPlan, KILLS_FIGURE, Load, Outcome, Target};
 
 impl Source<'_> {
     pub(super) fn control(
@@ -34,13 +35,16 @@ impl Source<'_> {
             .collect();
         let load = Load { windows, ..load };
         let expected = self.outcome(&raw.expected, expects)?;
-        if target.args.iter().any(|a| a.starts_with("--unsafe-"))
-            && target.build != BuildKind::Controls
-        {
+        if target.args.iter().any(|a| is_switch(a)) && target.build != BuildKind::Controls {
             let message =
                 "the switches that turn protections off exist only in the `controls` build";
             return self.wrong(raw.name.span(), message, "target.build = \"controls\"");
         }
+        let protection = raw
+            .protection
+            .as_ref()
+            .map(|text| self.protection(text, &target, (&expected, expects)))
+            .transpose()?;
         Ok(ControlPlan {
             name,
             story: raw.story.trim().to_owned(),
@@ -48,7 +52,43 @@ impl Source<'_> {
             load,
             faults: kept,
             expected,
+            protection,
         })
+    }
+
+    /// A mutant lacks exactly the protection that it names, and is caught by a kill or by an expectation.
+    fn protection(
+        &self,
+        text: &Text,
+        target: &Target,
+        (expected, expects): (&Outcome, &[Expect]),
+    ) -> Checked<&'static str> {
+        let protection = self.choice(text, "protection", &PROTECTIONS.map(|p| (p, p)))?;
+        let switch = switch(protection);
+        let off: Vec<_> = target.args.iter().filter(|a| is_switch(a)).collect();
+        if off != [&switch] {
+            let message =
+                format!("the mutant of `{protection}` must lack that protection and no other");
+            return self.wrong(
+                text.span(),
+                message,
+                format!("target.args = [\"{switch}\"]"),
+            );
+        }
+        match expected {
+            Outcome::Deviated(_) => Ok(protection),
+            Outcome::Killed if expects.iter().any(|e| e.figure == KILLS_FIGURE) => Ok(protection),
+            Outcome::Killed => self.wrong(
+                text.span(),
+                "that nothing is killed while the protection is on is not expected anywhere",
+                format!("an [[expect]] table on `{KILLS_FIGURE}`"),
+            ),
+            _ => self.wrong(
+                text.span(),
+                "a mutant is caught by a kill or by an expectation",
+                "expected = \"killed\" or \"deviated:EXPECTATION\"",
+            ),
+        }
     }
 
     /// Those of the scenario that the control keeps, and its own.

@@ -22,12 +22,13 @@ const fn kind(word: &'static str, takes: &'static [&'static str]) -> (&'static s
     (word, Kind { word, takes })
 }
 
-const KINDS: [(&str, Kind); 8] = [
-    kind("memory_hog", &["amount", "textures", "ramp"]),
+const KINDS: [(&str, Kind); 9] = [
+    kind("memory_hog", &["amount", "textures", "ramp", "pulse"]),
     kind("burst", &["amount", "textures", "rate"]),
     kind("page_cache", &["amount", "textures", "placement"]),
     kind("limit_shrink", &["to", "steps"]),
     kind("archive_corrupt", &[]),
+    kind("oversized_body", &["amount"]),
     kind("cpu_hog", &["threads", "placement"]),
     kind("failpoint", &["failpoint", "action"]),
     kind("kill", &["restart_within"]),
@@ -91,6 +92,7 @@ impl Source<'_> {
                     .map(|t| self.duration(t))
                     .transpose()?
                     .unwrap_or(Duration::from_secs(2)),
+                pulse: raw.pulse.as_ref().map(|t| self.pulse(t)).transpose()?,
             },
             "burst" => FaultKind::Burst {
                 amount: self.needed_amount(span.clone(), raw)?,
@@ -121,6 +123,13 @@ impl Source<'_> {
                 steps: self.counted(&raw.steps, 64, 1)?,
             },
             "archive_corrupt" => FaultKind::ArchiveCorrupt,
+            "oversized_body" => {
+                let mend = "amount = \"40%\" or \"128MiB\"";
+                let amount = self.needed(span, &raw.amount, "amount", mend)?;
+                FaultKind::OversizedBody {
+                    amount: self.share_or_bytes(&amount)?,
+                }
+            }
             "cpu_hog" => FaultKind::CpuHog {
                 threads: self.counted(&raw.threads, 256, 1)?,
                 press: match &raw.placement {
@@ -154,6 +163,14 @@ impl Source<'_> {
         })
     }
 
+    fn pulse(&self, text: &Text) -> Checked<Duration> {
+        let pulse = self.duration(text)?;
+        if (Duration::from_millis(20)..=Duration::from_secs(60)).contains(&pulse) {
+            return Ok(pulse);
+        }
+        self.wrong(text.span(), "this pulse is out of range", "20ms to 60s")
+    }
+
     fn needed(
         &self,
         span: Range<usize>,
@@ -184,6 +201,7 @@ impl Source<'_> {
             ("amount", text(&raw.amount)),
             ("textures", number(&raw.textures)),
             ("ramp", text(&raw.ramp)),
+            ("pulse", text(&raw.pulse)),
             ("rate", text(&raw.rate)),
             ("to", text(&raw.to)),
             ("steps", number(&raw.steps)),

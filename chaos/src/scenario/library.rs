@@ -30,6 +30,10 @@ embedded!(
     "burst",
     "archive-disk-full",
     "archive-corrupt",
+    "overtaken-load",
+    "edge-hover",
+    "oversized-body",
+    "render-flood",
     "ten-million",
     "two-thousand",
     "soak",
@@ -53,7 +57,7 @@ pub struct Suite {
 pub const SUITES: &[Suite] = &[
     Suite {
         name: "default",
-        title: "what `run` does when nothing is named; about six minutes",
+        title: "what `run` does when nothing is named; about seven minutes",
         scenarios: &[
             "million-switch",
             "exclusive-control",
@@ -65,7 +69,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "flyweight",
-        title: "the cache and the governor in depth; about nine minutes",
+        title: "the cache and the governor in depth; about ten minutes",
         scenarios: &[
             "cold-herd",
             "hot-update",
@@ -73,6 +77,16 @@ pub const SUITES: &[Suite] = &[
             "pinned-flood",
             "limit-shrink",
             "page-cache",
+        ],
+    },
+    Suite {
+        name: "protections",
+        title: "what the version check, the dwell and the bounds of bodies and queues are for; about four minutes",
+        scenarios: &[
+            "overtaken-load",
+            "edge-hover",
+            "oversized-body",
+            "render-flood",
         ],
     },
     Suite {

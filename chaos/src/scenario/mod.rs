@@ -13,9 +13,13 @@ mod check_controls;
 mod check_faults;
 mod error;
 pub mod library;
+pub mod protection;
 mod raw;
 
 pub use error::SchemaError;
+
+/// Figure of the expectation that a kill fails.
+pub const KILLS_FIGURE: &str = "service_oom_kills";
 
 /// Parses and checks one scenario. `file` is the name that errors carry.
 ///
@@ -216,6 +220,8 @@ pub enum FaultKind {
         amount: Amount,
         /// Time from nothing to all of it.
         ramp: Duration,
+        /// Then it is given back and taken again in turns, each for this long; held if absent.
+        pulse: Option<Duration>,
     },
     /// The same, at a rate.
     Burst {
@@ -240,6 +246,11 @@ pub enum FaultKind {
     },
     /// Files of the service's archive are changed on disk, each by a byte, as long as the fault stands.
     ArchiveCorrupt,
+    /// Uploads over the service's limit of a body, one after the other, as long as the fault stands.
+    OversizedBody {
+        /// Size of each.
+        amount: Amount,
+    },
     /// Another process takes CPU.
     CpuHog {
         /// Busy threads.
@@ -263,12 +274,13 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every word of [`FaultKind::word`].
-    pub const WORDS: [&str; 8] = [
+    pub const WORDS: [&str; 9] = [
         "memory_hog",
         "burst",
         "page_cache",
         "limit_shrink",
         "archive_corrupt",
+        "oversized_body",
         "cpu_hog",
         "failpoint",
         "kill",
@@ -283,6 +295,7 @@ impl FaultKind {
             Self::PageCache { .. } => "page_cache",
             Self::LimitShrink { .. } => "limit_shrink",
             Self::ArchiveCorrupt => "archive_corrupt",
+            Self::OversizedBody { .. } => "oversized_body",
             Self::CpuHog { .. } => "cpu_hog",
             Self::Failpoint { .. } => "failpoint",
             Self::Kill { .. } => "kill",
@@ -403,6 +416,8 @@ pub struct ControlPlan {
     pub faults: Vec<FaultPlan>,
     /// Demanded outcome.
     pub expected: Outcome,
+    /// The one protection that is off, where the control is its mutant: one of [`protection::PROTECTIONS`].
+    pub protection: Option<&'static str>,
 }
 
 /// What counts as steady before the first fault.

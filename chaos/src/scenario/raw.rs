@@ -74,6 +74,7 @@ pub struct RawFault {
     pub amount: Option<Text>,
     pub textures: Option<Spanned<i64>>,
     pub ramp: Option<Text>,
+    pub pulse: Option<Text>,
     pub rate: Option<Text>,
     pub to: Option<Text>,
     pub steps: Option<Spanned<i64>>,
@@ -103,6 +104,8 @@ pub struct RawControl {
     pub name: Text,
     pub story: String,
     pub expected: Text,
+    /// The protection that is off, where the control is its mutant.
+    pub protection: Option<Text>,
     #[serde(default)]
     pub target: RawTarget,
     #[serde(default)]

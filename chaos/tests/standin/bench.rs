@@ -80,11 +80,16 @@ impl Bench {
 
     /// The runner on the scenario.
     pub fn command(&self) -> Command {
+        self.command_of("run", &["small.toml"])
+    }
+
+    /// The runner's subcommand on these scenario files of the folder.
+    pub fn command_of(&self, subcommand: &str, files: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"));
         let path = |name: &str| self.dir.path().join(name);
         command
-            .arg("run")
-            .arg(path("small.toml"))
+            .arg(subcommand)
+            .args(files.iter().map(|file| path(file)))
             .arg("--bin-dir")
             .arg(self.dir.path());
         command

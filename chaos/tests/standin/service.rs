@@ -1,8 +1,9 @@
 //! The stand-in as service: answers what the runner asks.
 //!
 //! With `--eat` it takes memory until something stops it, with `--crash` it aborts after a few scrapes, with `--twin` (and no
-//! `--alone`) a second process answers on after its death, with `--mute` an armed failpoint is never counted, and with `--sticky`
-//! it stays armed.
+//! `--alone`) a second process answers on after its death, with `--mute` an armed failpoint is never counted, with `--sticky` it
+//! stays armed, and with `--restless` its governor changes its state at every scrape. Without a budget it eats, without a dwell
+//! it is restless; it has no other protection to lose.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use backdrop_chaos::scenario::protection::switch;
 use parking_lot::Mutex;
 
 use super::memory::Memory;
@@ -28,6 +30,7 @@ const ALONE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Service {
     crashes: bool,
+    restless: bool,
     mute: bool,
     sticky: bool,
     /// None in a build without failpoints.
@@ -54,6 +57,7 @@ type Answer = (&'static str, &'static str, String);
 pub fn run(args: &[String]) {
     let service = Arc::new(Service {
         crashes: has(args, "--crash"),
+        restless: has(args, "--restless") || has(args, &switch("dwell")),
         mute: has(args, "--mute"),
         sticky: has(args, "--sticky"),
         failpoints: (args[0] == "service-failpoints").then(Mutex::default),
@@ -75,10 +79,11 @@ pub fn run(args: &[String]) {
     }
     fs::write(flag(args, "--ready-file").expect("--ready-file"), "{}")
         .expect("the folder is there");
+    let eats = has(args, "--eat") || has(args, &switch("budget"));
     let mut eaten: Vec<Vec<u8>> = Vec::new();
     loop {
         // Pages touched, so that they count.
-        match has(args, "--eat") && eaten.len() < 64 {
+        match eats && eaten.len() < 64 {
             true => eaten.push(vec![eaten.len() as u8 + 1; 8 << 20]),
             false => std::thread::park(),
         }
@@ -194,10 +199,15 @@ impl Service {
     }
 
     fn metrics(&self) -> String {
-        if self.crashes && self.scrapes.fetch_add(1, Ordering::Relaxed) > 4 {
+        let scrapes = self.scrapes.fetch_add(1, Ordering::Relaxed);
+        if self.crashes && scrapes > 4 {
             std::process::abort();
         }
-        let mut text = "backdrop_sessions 5\nbackdrop_governor_state 0\n".to_owned();
+        let changes = if self.restless { scrapes } else { 0 };
+        let mut text = format!(
+            "backdrop_sessions 5\nbackdrop_governor_state 0\n\
+             backdrop_governor_transitions_total{{to=\"elevated\"}} {changes}\n"
+        );
         if let Some(failpoints) = &self.failpoints {
             let mut failpoints = failpoints.lock();
             // An armed one fires whenever it is looked at.

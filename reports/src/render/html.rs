@@ -6,8 +6,9 @@ use crate::error::ReportError;
 use crate::format::seconds;
 use crate::record::{Binary, RunRecord};
 use crate::render::facts::{Fact, Tone, place_facts, run_facts};
+use crate::render::mutants;
 use crate::render::page::Shell;
-use crate::render::view::{ScenarioView, VerdictView, scenarios};
+use crate::render::view::{MutantView, ScenarioView, VerdictView, scenarios};
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -19,6 +20,8 @@ struct Page<'a> {
     place: Vec<Fact>,
     binaries: &'a [Binary],
     scenarios: Vec<ScenarioView>,
+    mutants: Vec<MutantView>,
+    columns: [&'static str; 5],
     shell: Shell,
 }
 
@@ -41,6 +44,8 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
         place: place_facts(record),
         binaries: &record.build.binaries,
         scenarios,
+        mutants: mutants::rows(record).iter().map(MutantView::of).collect(),
+        columns: mutants::COLUMNS,
         shell,
     };
     page.render().map_err(ReportError::Html)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::format::{Unit, bytes, show};
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
+use crate::render::mutants;
 
 /// Upper bound of the document, bytes; 1 MiB less room for the closing note.
 const SIZE_MAX: usize = 1024 * 1024 - 1024;
@@ -93,6 +94,7 @@ fn head(record: &RunRecord) -> String {
             cell(&controls.join("; "))
         );
     }
+    text.push_str(&mutants(record));
     let _ = writeln!(text, "\nReplay: {}\n", code(&record.replay));
     let host = &record.host;
     let _ = writeln!(
@@ -112,6 +114,22 @@ fn head(record: &RunRecord) -> String {
     );
     for lack in &host.lacks {
         let _ = writeln!(text, "- {}", cell(lack));
+    }
+    text
+}
+
+fn mutants(record: &RunRecord) -> String {
+    let rows = mutants::rows(record);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n| {} |\n|---|---|---|---|---|\n",
+        mutants::COLUMNS.join(" | ")
+    );
+    for row in &rows {
+        let cells = row.cells().map(cell);
+        let _ = writeln!(text, "| {} {} |", cells.join(" | "), mark(row.verdict));
     }
     text
 }

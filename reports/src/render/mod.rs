@@ -11,6 +11,7 @@ pub mod facts;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod mutants;
 pub mod page;
 pub mod series;
 pub mod sheet;

@@ -8,6 +8,7 @@ use crate::record::{
 use crate::render::chart::Chart;
 use crate::render::charts;
 use crate::render::facts::{Fact, Tone, evidence_facts};
+use crate::render::mutants::Row;
 
 /// A verdict's word, capitalised, with its tone.
 #[derive(Debug, Clone, Copy)]
@@ -235,6 +236,33 @@ impl TrialView {
                 .as_ref()
                 .map(|l| l.truth.history.clone())
                 .unwrap_or_default(),
+        }
+    }
+}
+
+/// One mutant of the mutation suite, in the overview of all.
+#[derive(Debug, Clone)]
+pub struct MutantView {
+    /// Fragment of its scenario's section.
+    pub anchor: String,
+    /// The row.
+    pub row: Row,
+    /// Caught or not.
+    pub tone: Tone,
+}
+
+impl MutantView {
+    /// The view of one row.
+    #[must_use]
+    pub fn of(row: &Row) -> Self {
+        Self {
+            anchor: anchor(&row.scenario),
+            row: row.clone(),
+            tone: match row.verdict {
+                Verdict::Held => Tone::Good,
+                Verdict::Inconclusive => Tone::Doubt,
+                Verdict::Deviated | Verdict::Error => Tone::Bad,
+            },
         }
     }
 }

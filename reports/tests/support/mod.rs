@@ -248,6 +248,7 @@ fn control() -> Control {
     Control {
         name: "exclusive-control".into(),
         story: "Each session owns its decoded texture; budget and governor off.".into(),
+        protection: None,
         expected: "killed".into(),
         observed: "killed".into(),
         as_expected: true,

@@ -12,6 +12,7 @@ use crate::sessions::SessionsConfig;
 use crate::store::StoreConfig;
 use crate::store::archive::ArchiveConfig;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Indices given out for each background that is allowed at once.
 const INDICES_PER_BACKGROUND: usize = 16;
@@ -34,6 +35,9 @@ impl Config {
             limits: Limits::with_pixels_max(self.image_pixels_max),
             eviction: self.eviction,
             access_record: self.access_record,
+            ordered: !self.unsafe_switches.disable_eviction_order,
+            single_flight: !self.unsafe_switches.disable_single_flight,
+            version_check: !self.unsafe_switches.disable_version_check,
             ..FlyweightsConfig::default()
         }
     }
@@ -41,9 +45,13 @@ impl Config {
     /// The frames' settings.
     #[must_use]
     pub fn frames(&self) -> FramesConfig {
+        let queue_max = match self.unsafe_switches.disable_queue_bound {
+            true => FramesConfig::QUEUE_MAX,
+            false => self.render_queue_max,
+        };
         FramesConfig {
             threads: self.render_threads,
-            queue_max: self.render_queue_max,
+            queue_max,
             reserve_wait: self.http.reserve_wait,
             ..FramesConfig::default()
         }
@@ -60,10 +68,13 @@ impl Config {
     /// How memory is watched.
     #[must_use]
     pub fn memory(&self) -> MemoryConfig {
-        let governor = GovernorConfig {
+        let mut governor = GovernorConfig {
             enabled: !self.unsafe_switches.disable_governor,
             ..GovernorConfig::default()
         };
+        if self.unsafe_switches.disable_dwell {
+            governor.dwell = Duration::ZERO;
+        }
         MemoryConfig {
             limit: self.memory_limit,
             governor,

@@ -7,6 +7,9 @@ use crate::http::limits::HttpConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// A body limit that is none: no body has a TiB, and sums with it do not overflow.
+const ANY_BODY_BYTES: u64 = 1 << 40;
+
 macro_rules! raw {
     ($($(#[doc = $doc:literal])+ $(#[cfg($cfg:meta)])? $name:ident: $type:ty = $env:literal $(($($arg:tt)+))?;)+) => {
         /// Settings as given; flags and environment are read by clap, a file by serde.
@@ -110,6 +113,24 @@ raw! {
     /// Acknowledge uploads before they are durable: for a chaos control only
     #[cfg(feature = "chaos-controls")]
     unsafe_volatile_uploads: bool = "BACKDROP_UNSAFE_VOLATILE_UPLOADS" (num_args = 0..=1, default_missing_value = "true");
+    /// Evict in the order of indices, whatever was used last: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_eviction_order: bool = "BACKDROP_UNSAFE_DISABLE_EVICTION_ORDER" (num_args = 0..=1, default_missing_value = "true");
+    /// Load a cold background once for each caller: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_single_flight: bool = "BACKDROP_UNSAFE_DISABLE_SINGLE_FLIGHT" (num_args = 0..=1, default_missing_value = "true");
+    /// Show a load that a replace overtook: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_version_check: bool = "BACKDROP_UNSAFE_DISABLE_VERSION_CHECK" (num_args = 0..=1, default_missing_value = "true");
+    /// Let the governor change its state without a dwell time: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_dwell: bool = "BACKDROP_UNSAFE_DISABLE_DWELL" (num_args = 0..=1, default_missing_value = "true");
+    /// Take bodies of any length: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_body_limit: bool = "BACKDROP_UNSAFE_DISABLE_BODY_LIMIT" (num_args = 0..=1, default_missing_value = "true");
+    /// Let any number of frames wait: for a chaos control only
+    #[cfg(feature = "chaos-controls")]
+    unsafe_disable_queue_bound: bool = "BACKDROP_UNSAFE_DISABLE_QUEUE_BOUND" (num_args = 0..=1, default_missing_value = "true");
 }
 
 impl std::fmt::Debug for Raw {
@@ -218,6 +239,9 @@ impl Raw {
         put(&mut config.access_record, self.access_record, |n| n);
         put(&mut config.image_pixels_max, self.image_pixels_max, |n| n);
         self.apply_http(&mut config.http);
+        if config.unsafe_switches.disable_body_limit {
+            config.http.body_bytes_max = ANY_BODY_BYTES;
+        }
         Ok(config)
     }
 
@@ -265,6 +289,12 @@ impl Raw {
             disable_budget: self.unsafe_disable_budget.unwrap_or(false),
             disable_governor: self.unsafe_disable_governor.unwrap_or(false),
             volatile_uploads: self.unsafe_volatile_uploads.unwrap_or(false),
+            disable_eviction_order: self.unsafe_disable_eviction_order.unwrap_or(false),
+            disable_single_flight: self.unsafe_disable_single_flight.unwrap_or(false),
+            disable_version_check: self.unsafe_disable_version_check.unwrap_or(false),
+            disable_dwell: self.unsafe_disable_dwell.unwrap_or(false),
+            disable_body_limit: self.unsafe_disable_body_limit.unwrap_or(false),
+            disable_queue_bound: self.unsafe_disable_queue_bound.unwrap_or(false),
         }
     }
 

@@ -80,11 +80,23 @@ impl Config {
             disable_budget,
             disable_governor,
             volatile_uploads,
+            disable_eviction_order,
+            disable_single_flight,
+            disable_version_check,
+            disable_dwell,
+            disable_body_limit,
+            disable_queue_bound,
         } = self.unsafe_switches;
         for (is_off, what) in [
             (disable_budget, "THE BUDGET REFUSES NOTHING"),
             (disable_governor, "THE GOVERNOR DOES NOTHING"),
             (volatile_uploads, "UPLOADS ARE NOT DURABLE"),
+            (disable_eviction_order, "EVICTION HAS NO ORDER"),
+            (disable_single_flight, "EVERY CALLER LOADS FOR ITSELF"),
+            (disable_version_check, "OVERTAKEN LOADS ARE SHOWN"),
+            (disable_dwell, "THE GOVERNOR HAS NO DWELL TIME"),
+            (disable_body_limit, "BODIES MAY HAVE ANY LENGTH"),
+            (disable_queue_bound, "ANY NUMBER OF FRAMES MAY WAIT"),
         ] {
             if is_off {
                 tracing::warn!(

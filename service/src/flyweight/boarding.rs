@@ -27,7 +27,7 @@ impl Flyweights {
         if let Some(flight) = control
             .flight
             .as_ref()
-            .filter(|_| !planted(Flaw::BoardBlind))
+            .filter(|_| self.config.single_flight && !planted(Flaw::BoardBlind))
         {
             return Ok(Boarded::Joined(flight.board()));
         }
@@ -103,19 +103,31 @@ impl Flyweights {
     ) -> Option<Result<Lease, LeaseError>> {
         let mut refused = None;
         let mut control = slot.control.lock();
-        if control.generation != generation {
+        let checked = self.config.version_check;
+        if checked && control.generation != generation {
             return None;
         }
-        let outcome = match loaded {
-            Ok(texture) => match self.residents.install(slot, &mut control, texture) {
-                Ok(pin) => Ok(self.wrap(slot, pin)),
-                // Its version is the present one, so every place for a texture is under a lease of an old one.
-                Err(texture) => {
-                    refused = Some(texture);
-                    Err(LeaseError::Exhausted)
+        // Without a single flight others may have brought it first; a second texture in the slot would never be evicted.
+        let theirs = match self.config.single_flight {
+            true => None,
+            false => self.pin(slot),
+        };
+        let outcome = match (theirs, loaded) {
+            (Some(lease), loaded) => {
+                refused = loaded.ok();
+                Ok(lease)
+            }
+            (None, Ok(texture)) => {
+                match self.residents.install(slot, &mut control, texture, checked) {
+                    Ok(pin) => Ok(self.wrap(slot, pin)),
+                    // Its version is the present one, so every place for a texture is under a lease of an old one.
+                    Err(texture) => {
+                        refused = Some(texture);
+                        Err(LeaseError::Exhausted)
+                    }
                 }
-            },
-            Err(error) => {
+            }
+            (None, Err(error)) => {
                 let error = LeaseError::from(error);
                 if matches!(error, LeaseError::Load(_) | LeaseError::TooLarge(_)) {
                     control.negative = Some(Negative {

@@ -59,6 +59,12 @@ pub struct FlyweightsConfig {
     pub archiving: ArchivingConfig,
     /// Entries of the access record; 0 is off.
     pub access_record: usize,
+    /// `false`: evicted are lower indices first, whatever was used last (a control experiment).
+    pub ordered: bool,
+    /// `false`: whoever finds a texture absent loads it, even while others do (a control experiment).
+    pub single_flight: bool,
+    /// `false`: a load is shown even if a replace overtook it (a control experiment).
+    pub version_check: bool,
 }
 
 impl Default for FlyweightsConfig {
@@ -80,6 +86,9 @@ impl Default for FlyweightsConfig {
             eviction: Eviction::default(),
             archiving: ArchivingConfig::default(),
             access_record: 0,
+            ordered: true,
+            single_flight: true,
+            version_check: true,
         }
     }
 }

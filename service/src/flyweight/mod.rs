@@ -142,7 +142,7 @@ impl Flyweights {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Arc<Self>> {
         let residents = Residents::new(
-            config.eviction.policy(),
+            (config.eviction.policy(), config.ordered),
             config.access_record,
             Arc::clone(&budget),
             Arc::clone(&metrics),

@@ -85,6 +85,8 @@ pub(super) struct Residents {
     /// Accesses that were no hits.
     others: AtomicU64,
     policy: Chosen,
+    /// Else every texture has the same rank, and lower indices go first.
+    ordered: bool,
     record: Option<AccessRecord>,
     pub(super) archiver: RwLock<Option<Arc<Archiver>>>,
     pub(super) budget: Arc<Budget>,
@@ -93,7 +95,7 @@ pub(super) struct Residents {
 
 impl Residents {
     pub(super) fn new(
-        policy: Chosen,
+        (policy, ordered): (Chosen, bool),
         record: usize,
         budget: Arc<Budget>,
         metrics: Arc<Metrics>,
@@ -108,6 +110,7 @@ impl Residents {
             clock: Clock(AtomicU64::new(0)),
             others: AtomicU64::new(0),
             policy,
+            ordered,
             record: (record > 0).then(|| AccessRecord::new(record)),
             archiver: RwLock::default(),
             budget,
@@ -156,6 +159,13 @@ impl Residents {
         record.push(slot.index, event, self.count())
     }
 
+    fn rank(&self, slot: &Slot) -> u64 {
+        match self.ordered {
+            true => self.policy.rank(&slot.history),
+            false => 0,
+        }
+    }
+
     /// Notes what is no access to a texture, which leaves the order as it is.
     pub(super) fn note(&self, slot: &Slot, event: Event) {
         if let Some(record) = &self.record {
@@ -169,11 +179,12 @@ impl Residents {
         slot: &'static Slot,
         control: &mut Control,
         texture: Texture,
+        version_check: bool,
     ) -> Result<Pin<Texture>, Texture> {
         let bytes = texture.bytes();
         let mut set = self.set.lock();
-        let pin = slot.install(control, texture)?;
-        let queued = self.policy.rank(&slot.history);
+        let pin = slot.install(control, texture, version_check)?;
+        let queued = self.rank(slot);
         set.insert(
             slot.index,
             Resident {
@@ -345,7 +356,7 @@ impl Residents {
             let Some(resident) = set.get_mut(&index).filter(|there| there.queued == rank) else {
                 continue;
             };
-            let present = self.policy.rank(&resident.slot.history);
+            let present = self.rank(resident.slot);
             if present != rank && requeues > 0 {
                 requeues -= 1;
                 resident.queued = present;
@@ -409,7 +420,7 @@ impl Residents {
         report.pinned_bytes = self.lingering_bytes.load(Ordering::Relaxed);
         let mut order: Vec<(u64, Resident)> = set
             .values()
-            .map(|resident| (self.policy.rank(&resident.slot.history), *resident))
+            .map(|resident| (self.rank(resident.slot), *resident))
             .collect();
         order.sort_unstable_by_key(|&(rank, resident)| (rank, resident.slot.index));
         let mut spare = evictable(&order).saturating_sub(bytes);

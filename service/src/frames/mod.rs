@@ -55,11 +55,19 @@ impl Default for FramesConfig {
 }
 
 impl FramesConfig {
+    /// Most frames that a queue can be told to hold.
+    pub const QUEUE_MAX: usize = 1 << 20;
+
     /// Says what is wrong with these settings, if anything.
     pub fn validate(&self) -> Result<(), String> {
         let bounds = [
             ("threads", self.threads as u64, 1, 1024),
-            ("queue_max", self.queue_max as u64, 1, 1 << 20),
+            (
+                "queue_max",
+                self.queue_max as u64,
+                1,
+                Self::QUEUE_MAX as u64,
+            ),
             ("side_max", u64::from(self.side_max), 1, 65_535),
         ];
         for (name, value, low, high) in bounds {

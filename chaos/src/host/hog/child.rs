@@ -48,6 +48,9 @@ pub enum HogCommand {
         /// Take huge pages where there are some: for steep ramps.
         #[arg(long)]
         huge_pages: bool,
+        /// Time to hold them before they are given back for as long, again and again; 0 holds them.
+        #[arg(long, default_value_t = 0)]
+        pulse_ms: u64,
     },
     /// Page cache: reads a file over and over, then waits for SIGTERM.
     Cache {
@@ -122,9 +125,11 @@ impl HogCommand {
                 ramp_ms,
                 hold_ms,
                 huge_pages,
+                pulse_ms,
             } => {
                 let ramp = Duration::from_millis(ramp_ms);
-                hog_memory(&stop, (bytes, huge_pages), ramp, hold(hold_ms))
+                let times = (hold(hold_ms), hold(pulse_ms));
+                hog_memory(&stop, (bytes, huge_pages), ramp, times)
             }
             Self::Cache { file, passes } => hog_cache(&stop, &file, passes),
             Self::Cpu {
@@ -149,7 +154,7 @@ fn hog_memory(
     stop: &sys::StopSignal,
     (bytes, huge_pages): (u64, bool),
     ramp: Duration,
-    hold: Option<Duration>,
+    (hold, pulse): (Option<Duration>, Option<Duration>),
 ) -> Result<(), HostError> {
     let failed = |why: String| HostError::Subprocess {
         what: "memory hog",
@@ -157,8 +162,11 @@ fn hog_memory(
     };
     let length = usize::try_from(bytes)
         .map_err(|_| failed(format!("{bytes} bytes do not fit an address space")))?;
-    let mut region = sys::Region::map(length.max(1), huge_pages)
-        .map_err(|e| failed(format!("mapping {bytes} bytes: {e}")))?;
+    let map = || {
+        sys::Region::map(length.max(1), huge_pages)
+            .map_err(|e| failed(format!("mapping {bytes} bytes: {e}")))
+    };
+    let mut region = map()?;
     // Before the first page: a hog that is killed at once has yet begun.
     say(HogState::Ramping, 0, 0, Duration::ZERO);
     // A steep ramp is over before many reports: its rate is read off them.
@@ -181,8 +189,23 @@ fn hog_memory(
             return Ok(());
         }
     }
-    say(HogState::Holding, bytes, bytes, begun.elapsed());
-    stop.wait(hold);
+    let ramped = begun.elapsed();
+    say(HogState::Holding, bytes, bytes, ramped);
+    while let Some(pulse) = pulse {
+        if stop.wait(Some(pulse)) {
+            break;
+        }
+        drop(region);
+        region = map()?;
+        if stop.wait(Some(pulse)) {
+            break;
+        }
+        region.populate(length);
+        say(HogState::Holding, bytes, bytes, ramped);
+    }
+    if pulse.is_none() {
+        stop.wait(hold);
+    }
     drop(region);
     say(HogState::Released, 0, 0, begun.elapsed());
     Ok(())
