@@ -13,7 +13,7 @@ Examples (`just chaos` builds what is missing and hands everything on):
   just chaos run                         the default suite, about six minutes
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
-  just chaos run memory-hog --repeat 4   often enough for a confidence when it is compared
+  just chaos run memory-hog --repeat 5   often enough for a confidence when it is compared
   just chaos compare RUN_A RUN_B         what became better or worse, and how sure that is
   just chaos replay reports/out/latest   a run again, as it was recorded
   just chaos explain overflow            what one does, expects, and is controlled by
@@ -90,7 +90,8 @@ pub struct RunArgs {
     pub seed: Option<u64>,
     /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round.
     ///
-    /// The verdict is the worst of all. `compare` takes each round for a sample: four make its least confidence.
+    /// The verdict is the worst of all. `compare` takes each round for a sample: four make a confidence of one figure, five one of
+    /// up to 12 expectations together.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub repeat: u32,
     /// Folder of photographs (JPEG, PNG, WebP) to use instead of drawn backgrounds; copies are stamped, originals left alone.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format::Unit;
 use crate::load::LoadReport;
 
 /// Version of [`RunRecord`]'s JSON; a reader refuses a newer one. Version 2 says what was planned (`plan`, `definitions`, `options`),
@@ -171,6 +172,13 @@ impl RunRecord {
     pub fn facts_of(&self, figure: &str) -> Option<&FigureFacts> {
         let base = figure.split_once('.').map_or(figure, |(base, _)| base);
         self.figures.get(base)
+    }
+
+    /// Unit of a figure: as the record says, or by its name where it says nothing.
+    #[must_use]
+    pub fn unit_of(&self, figure: &str) -> Unit {
+        let facts = self.facts_of(figure);
+        Unit::stated(facts.map_or("", |f| &f.unit), figure)
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Time for a client to send its request, and again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Time before the next try where nothing can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// The one type of an answer that is none of an error.
@@ -48,8 +50,12 @@ impl Endpoint {
                 if stop.load(Ordering::Acquire) {
                     break;
                 }
-                // A client that broke off is nobody's error, and the next one is served all the same.
-                let _ = stream.and_then(|stream| answer(stream, &text));
+                match stream {
+                    // A client that broke off is nobody's error, and the next one is served all the same.
+                    Ok(stream) => drop(answer(stream, &text)),
+                    // Without a free descriptor accepting fails at once, again and again: not at the cost of a CPU.
+                    Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+                }
             }
         };
         let thread = std::thread::Builder::new()

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::format::{Unit, show};
+use crate::format::stated;
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
 
 /// Name of the case that stands for the run as a whole.
@@ -66,10 +66,8 @@ fn time(scenario: &ScenarioRecord) -> Duration {
 fn details(scenario: &ScenarioRecord) -> String {
     let mut text = String::new();
     for e in &scenario.expectations {
-        let unit = Unit::of_word(&e.unit);
-        let observed = e
-            .observed
-            .map_or_else(|| "no sample".into(), |v| show(v, unit).short);
+        let shown = |value| stated(value, &e.unit, &e.figure);
+        let observed = e.observed.map_or_else(|| "no sample".into(), shown);
         let mark = match e.met {
             Met::Yes => "met",
             Met::No => "NOT MET",
@@ -80,7 +78,7 @@ fn details(scenario: &ScenarioRecord) -> String {
             "{mark}: {}: {observed} {} {}",
             e.name,
             e.relation,
-            show(e.bound, unit).short
+            shown(e.bound)
         );
     }
     for c in &scenario.controls {

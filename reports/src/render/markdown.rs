@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::format::{Unit, bytes, show};
+use crate::format::{bytes, show, stated};
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
 
 /// Upper bound of the document, bytes; 1 MiB less room for the closing note.
@@ -15,7 +15,7 @@ pub fn render(record: &RunRecord) -> String {
     let mut text = head(record);
     let mut left_out = 0;
     for scenario in &record.scenarios {
-        let section = section(scenario);
+        let section = section(record, scenario);
         if text.len() + section.len() > SIZE_MAX {
             left_out += 1;
         } else {
@@ -116,7 +116,7 @@ fn head(record: &RunRecord) -> String {
     text
 }
 
-fn section(s: &ScenarioRecord) -> String {
+fn section(record: &RunRecord, s: &ScenarioRecord) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -133,21 +133,21 @@ fn section(s: &ScenarioRecord) -> String {
         );
     }
     for e in &s.expectations {
-        let unit = Unit::of_word(&e.unit);
-        let observed = e
-            .observed
-            .map_or_else(|| "no sample".into(), |v| show(v, unit).short);
+        let shown = |value| stated(value, &e.unit, &e.figure);
+        let observed = e.observed.map_or_else(|| "no sample".into(), shown);
         let met = match e.met {
             Met::Yes => "yes",
             Met::No => "**no**",
             Met::Unknown => "unknown",
         };
-        let bound = show(e.bound, unit).short;
+        let bound = shown(e.bound);
         let _ = writeln!(
             text,
-            "| {} | {observed} | {} {bound} | {met} |",
+            "| {} | {} | {} {} | {met} |",
             cell(&e.text),
-            cell(&e.relation)
+            cell(&observed),
+            cell(&e.relation),
+            cell(&bound)
         );
     }
     for c in &s.controls {
@@ -178,12 +178,12 @@ fn section(s: &ScenarioRecord) -> String {
     for doubt in &s.evidence.doubts {
         let _ = writeln!(text, "\n- Doubt: {}", cell(doubt));
     }
-    text.push_str(&figures(s));
+    text.push_str(&figures(record, s));
     let _ = writeln!(text, "\nReplay: {}", code(&s.replay));
     text
 }
 
-fn figures(s: &ScenarioRecord) -> String {
+fn figures(record: &RunRecord, s: &ScenarioRecord) -> String {
     if s.figures.is_empty() {
         return String::new();
     }
@@ -191,7 +191,7 @@ fn figures(s: &ScenarioRecord) -> String {
         "\n<details><summary>Figures</summary>\n\n| Figure | Value | Exact |\n|---|---:|---:|\n",
     );
     for (name, value) in &s.figures {
-        let shown = show(*value, Unit::of_name(name));
+        let shown = show(*value, record.unit_of(name));
         let _ = writeln!(
             text,
             "| {} | {} | {} |",
