@@ -130,8 +130,9 @@ pub struct PlaceArgs {
     pub cache_dir: PathBuf,
     /// Times that a scenario or control is run at most while a busy host leaves it inconclusive.
     ///
-    /// A host is busy where the simulator was starved or a hypervisor took the CPUs. Before another attempt the run waits up to a
-    /// minute for quiet CPUs. Every attempt is in the record.
+    /// A host is busy where the simulator was starved, a hypervisor took the CPUs, or a CPU stood still for long enough to explain
+    /// the bound in time that was missed; as many attempts must then meet that bound as were set aside for it. Before another
+    /// attempt the run waits up to a minute for quiet CPUs. Every attempt is in the record.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub attempts: u32,
     /// Keep the service's data folders, below `data` in the run's folder.

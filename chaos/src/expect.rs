@@ -1,13 +1,11 @@
 //! Expectations against figures. A figure that is not there, or whose clock is not to be trusted, makes an expectation
 //! unknown; that is never the same as met.
 
-use std::time::Duration;
-
 use backdrop_reports::record::{Expectation, Met};
 
 use crate::catalogue::{self, Source};
 use crate::figures::{Figure, Figures};
-use crate::scenario::{Expect, Load};
+use crate::scenario::{Expect, Load, Relation};
 use crate::stalls::Stalls;
 use crate::units;
 
@@ -22,10 +20,34 @@ pub struct Clock<'a> {
     pub load: &'a Load,
 }
 
+/// Seconds after which the simulator gives a request up, where a scenario says nothing else.
+const GIVEN_UP_S: f64 = 2.0;
+
 impl Clock<'_> {
     /// Whether a bound in time that was missed is in doubt.
-    fn excuses(&self, expect: &Expect) -> bool {
-        self.busy_host || self.stalls.excuse(self.window(expect), least_stall(expect))
+    fn excuses(&self, expect: &Expect, figure: &Figure, source: Source) -> bool {
+        self.busy_host || self.stalls_explain(expect, figure, source).unwrap_or(false)
+    }
+
+    /// Whether the host's standing still is enough to have brought the figure from well inside its bound to where it is.
+    fn stalls_explain(&self, expect: &Expect, figure: &Figure, source: Source) -> Option<bool> {
+        let window = self.window(expect);
+        let unit_s = match (expect.unit.as_str(), expect.relation) {
+            ("ms", Relation::Le) => 1e-3,
+            ("s", Relation::Le) => 1.0,
+            _ if source == Source::Answers => {
+                // Half of the time for an answer: the service is to need less than the other one.
+                return Some(self.stalls.excuse(window, GIVEN_UP_S / 2.0).is_some());
+            }
+            (_, Relation::Ge) => {
+                let excuse = self.stalls.excuse(window, 0.0)?;
+                return Some(excuse.few(expect.bound, figure.value));
+            }
+            _ => return Some(false),
+        };
+        let bound_s = expect.bound * unit_s;
+        let excuse = self.stalls.excuse(window, bound_s / 2.0)?;
+        Some(excuse.late(bound_s, figure.value * unit_s))
     }
 
     /// What the figure is of, seconds of load.
@@ -39,17 +61,10 @@ impl Clock<'_> {
     }
 }
 
-/// The shortest stall that can carry an operation from well inside a bound over it.
-fn least_stall(expect: &Expect) -> Duration {
-    match expect.unit.as_str() {
-        "ms" => Duration::try_from_secs_f64(expect.bound / 2e3).unwrap_or_default(),
-        _ => Duration::ZERO,
-    }
-}
-
-/// Evaluates every expectation. On a busy host (the simulator starved, the CPUs taken by the hypervisor or standing still) a latency
+/// Evaluates every expectation. On a busy host (the simulator starved, the CPUs taken by the hypervisor) a latency
 /// or rate that is outside its bound is not the service's fault: unknown. So is a count of failures that would be inside
-/// it but for the operations that a clock gave up on; an error that the service answered counts on any host.
+/// it but for the operations that a clock gave up on; an error that the service answered counts on any host. CPUs that stood still
+/// excuse no more than their standing can have caused.
 #[must_use]
 pub fn evaluate(expects: &[Expect], figures: &Figures, clock: &Clock<'_>) -> Vec<Expectation> {
     expects.iter().map(|e| one(e, figures, clock)).collect()
@@ -62,11 +77,16 @@ pub fn excused(expectation: &Expectation) -> bool {
 }
 
 fn one(expect: &Expect, figures: &Figures, clock: &Clock<'_>) -> Expectation {
-    let figure = figures.get(&expect.figure);
+    // What is not over yet shows that a bound is missed, and never that it is met.
+    let open =
+        |figure: &&Figure| figure.at_least && expect.relation.holds(figure.value, expect.bound);
+    let figure = figures.get(&expect.figure).filter(|figure| !open(figure));
     let met = match figure {
         Some(figure) if expect.relation.holds(figure.value, expect.bound) => Met::Yes,
-        Some(figure) if by_the_clock(expect, figure) && clock.excuses(expect) => Met::Unknown,
-        Some(_) => Met::No,
+        Some(figure) => match by_the_clock(expect, figure) {
+            Some(source) if clock.excuses(expect, figure, source) => Met::Unknown,
+            _ => Met::No,
+        },
         None => Met::Unknown,
     };
     Expectation {
@@ -82,15 +102,16 @@ fn one(expect: &Expect, figures: &Figures, clock: &Clock<'_>) -> Expectation {
     }
 }
 
-/// Whether the clock alone can be why the bound is missed.
-fn by_the_clock(expect: &Expect, figure: &Figure) -> bool {
-    match catalogue::find_windowed(&expect.figure).map(|f| f.source) {
-        Some(Source::Timing) => true,
-        Some(Source::Answers) => figure
-            .but_for_timeouts
-            .is_some_and(|value| expect.relation.holds(value, expect.bound)),
+/// Where the figure comes from, if the clock alone can be why the bound is missed.
+fn by_the_clock(expect: &Expect, figure: &Figure) -> Option<Source> {
+    let source = catalogue::find_windowed(&expect.figure)?.source;
+    let answered = |value| expect.relation.holds(value, expect.bound);
+    let so = match source {
+        Source::Timing => true,
+        Source::Answers => figure.but_for_timeouts.is_some_and(answered),
         _ => false,
-    }
+    };
+    so.then_some(source)
 }
 
 /// `switch_p99_ms is 12.3 ms, demanded <= 10 ms`.
@@ -116,6 +137,8 @@ pub fn words(expectation: &Expectation) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::scenario::{Relation, Window};
 
@@ -154,6 +177,7 @@ mod tests {
         Figure {
             value,
             samples: 3,
+            at_least: false,
             but_for_timeouts,
         }
     }
@@ -165,7 +189,7 @@ mod tests {
             figure: figure.into(),
             relation,
             bound,
-            unit: "ms".into(),
+            unit: catalogue::find_windowed(figure).unwrap().unit.into(),
         }
     }
 
@@ -251,6 +275,46 @@ mod tests {
         let later = (32.0, 32.2);
         assert_eq!(met("switch_p99_ms.calm", 50.0, 127.0, later), Met::No);
         assert_eq!(met("lost_switches", 0.0, 1.0, (0.0, 20.0)), Met::No);
+        assert_eq!(
+            met("switch_p99_ms.calm", 50.0, 20_000.0, stall),
+            Met::No,
+            "more than it explains"
+        );
+        assert_eq!(
+            met("limit_adopted_max_s", 1.0, 3.0, (12.0, 12.4)),
+            Met::No,
+            "too short for seconds"
+        );
+    }
+
+    #[test]
+    fn stalls_excuse_a_rate_by_their_share_and_timeouts_only_if_they_are_as_long() {
+        let rate = |value: f64, stall: (f64, f64)| {
+            let expect = expect("switch_rate_ratio.calm", Relation::Ge, 0.99);
+            judged(expect, seen(value, None), false, &Stalls::new([stall]))
+        };
+        assert_eq!(rate(0.96, (12.0, 12.4)), Met::Unknown);
+        assert_eq!(rate(0.90, (12.0, 12.4)), Met::No);
+        let failed = |stall: (f64, f64)| {
+            let expect = expect("switches_failed.calm", Relation::Eq, 0.0);
+            judged(expect, seen(5.0, Some(0.0)), false, &Stalls::new([stall]))
+        };
+        assert_eq!(failed((12.0, 12.4)), Met::No);
+        assert_eq!(failed((12.0, 14.0)), Met::Unknown);
+    }
+
+    #[test]
+    fn what_was_waited_for_in_vain_misses_a_bound_and_never_meets_one() {
+        let met = |waited_s: f64| {
+            let figure = Figure {
+                at_least: true,
+                ..seen(waited_s, None)
+            };
+            let expect = expect("recovery_s", Relation::Le, 12.0);
+            judged(expect, figure, false, &Stalls::default())
+        };
+        assert_eq!(met(16.0), Met::No);
+        assert_eq!(met(9.0), Met::Unknown);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::host::HostSample;
 use crate::lru;
 use crate::metrics::{Scrape, increase};
 use crate::observed::{Observed, Plan, Uploads};
-use crate::steady;
+use crate::steady::{self, Recovery};
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Figure {
     pub value: f64,
     /// Samples behind it, at least one.
     pub samples: u64,
+    /// It is at least this much: what it counts up to had not come when the load was over.
+    pub at_least: bool,
     /// For figures of [`crate::catalogue::Source::Answers`]: its value if the operations that a clock gave up on had been
     /// answered well.
     pub but_for_timeouts: Option<f64>,
@@ -38,8 +40,12 @@ pub fn compute(seen: &Observed, plan: Plan<'_>) -> Figures {
     service(seen, &mut out);
     accesses(seen, &mut out);
     probes(seen, &mut out);
-    if let Some((recovery_s, samples)) = steady::recovery(seen, plan) {
-        out.put("recovery_s", recovery_s, samples);
+    match steady::recovery(seen, plan) {
+        Some(Recovery::After { s, seconds }) => out.put("recovery_s", s, seconds),
+        Some(Recovery::Never { waited_s, seconds }) => {
+            out.put_least("recovery_s", waited_s, seconds);
+        }
+        None => {}
     }
     out.0
 }
@@ -52,6 +58,13 @@ impl Collected {
         self.insert(name, value, samples, None);
     }
 
+    fn put_least(&mut self, name: &str, value: f64, samples: u64) {
+        self.put(name, value, samples);
+        if let Some(figure) = self.0.get_mut(name) {
+            figure.at_least = true;
+        }
+    }
+
     fn put_answers(&mut self, name: &str, value: f64, but_for_timeouts: f64, samples: u64) {
         self.insert(name, value, samples, Some(but_for_timeouts));
     }
@@ -61,6 +74,7 @@ impl Collected {
             let figure = Figure {
                 value,
                 samples,
+                at_least: false,
                 but_for_timeouts,
             };
             self.0.insert(name.to_owned(), figure);

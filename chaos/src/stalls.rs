@@ -1,7 +1,5 @@
 //! How much of a time a standing host can explain. Rules only; [`crate::host::stall`] measures.
 
-use std::time::Duration;
-
 use backdrop_reports::record::HostStalls;
 
 /// Largest share of a window that the host may stand still before a bound in time that was missed in it is in doubt: what falls due
@@ -39,22 +37,50 @@ impl Stalls {
         }
     }
 
-    /// Whether those of at least this length take so much of the window that a bound in time may be missed for them.
+    /// What those of at least this length explain of a window, where they take so much of it that a bound in time may be missed for
+    /// them.
     #[must_use]
-    pub fn excuse(&self, (from, to): (f64, f64), least: Duration) -> bool {
-        let long = |(from, to): &(f64, f64)| to - from >= least.as_secs_f64();
-        let stood: f64 = self
-            .within(from, to)
-            .filter(long)
-            .map(|(from, to)| to - from)
-            .sum();
-        to > from && stood / (to - from) > RATIO_MAX
+    pub fn excuse(&self, (from, to): (f64, f64), least_s: f64) -> Option<Excuse> {
+        let lengths = self.within(from, to).map(|(from, to)| to - from);
+        let long: Vec<f64> = lengths.filter(|length| *length >= least_s).collect();
+        let ratio = long.iter().sum::<f64>() / (to - from);
+        (to > from && ratio > RATIO_MAX).then(|| Excuse {
+            ratio,
+            longest_s: long.iter().copied().fold(0.0, f64::max),
+        })
+    }
+
+    /// Whether they take too much of this time to measure times in.
+    #[must_use]
+    pub fn too_many(&self, from: f64, to: f64) -> bool {
+        self.excuse((from, to), 0.0).is_some()
     }
 
     fn within(&self, from: f64, to: f64) -> impl Iterator<Item = (f64, f64)> {
         let parts = self.0.iter();
         let parts = parts.map(move |stall| (stall.0.max(from), stall.1.min(to)));
         parts.filter(|(from, to)| to > from)
+    }
+}
+
+/// What stalls explain of one window: as much as what fell due in them, and as much again until that is caught up with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Excuse {
+    ratio: f64,
+    longest_s: f64,
+}
+
+impl Excuse {
+    /// Whether they explain that something took so long instead of the bound; seconds, both.
+    #[must_use]
+    pub fn late(&self, bound_s: f64, value_s: f64) -> bool {
+        value_s <= bound_s + 2.0 * self.longest_s
+    }
+
+    /// Whether they explain that there was so little instead of the bound.
+    #[must_use]
+    pub fn few(&self, bound: f64, value: f64) -> bool {
+        value >= bound * (1.0 - 2.0 * self.ratio)
     }
 }
 
@@ -76,11 +102,22 @@ mod tests {
     #[test]
     fn only_long_stalls_in_the_window_itself_are_an_excuse() {
         let stalls = Stalls::new([(12.0, 12.2), (14.0, 14.006)]);
-        let ms = Duration::from_millis;
-        assert!(stalls.excuse((0.0, 20.0), ms(25)), "one in a hundred");
-        assert!(!stalls.excuse((0.0, 50.0), ms(25)), "too little of it");
-        assert!(!stalls.excuse((0.0, 10.0), ms(25)), "not in it");
-        assert!(!stalls.excuse((10.0, 30.0), ms(201)), "too short for it");
-        assert!(!stalls.excuse((12.0, 12.0), ms(0)));
+        let excuse = |window, least_s| stalls.excuse(window, least_s).is_some();
+        assert!(excuse((0.0, 20.0), 0.025), "one in a hundred");
+        assert!(!excuse((0.0, 50.0), 0.025), "too little of it");
+        assert!(!excuse((0.0, 10.0), 0.025), "not in it");
+        assert!(!excuse((10.0, 30.0), 0.201), "too short for it");
+        assert!(!excuse((12.0, 12.0), 0.0));
+        assert!(stalls.too_many(0.0, 20.0) && !stalls.too_many(0.0, 100.0));
+    }
+
+    #[test]
+    fn they_explain_themselves_and_as_much_again() {
+        let stalls = Stalls::new([(12.0, 12.2), (14.0, 14.1)]);
+        let excuse = stalls
+            .excuse((10.0, 20.0), 0.025)
+            .expect("three in a hundred");
+        assert!(excuse.late(0.05, 0.4) && !excuse.late(0.05, 0.5));
+        assert!(excuse.few(100.0, 95.0) && !excuse.few(100.0, 93.0));
     }
 }

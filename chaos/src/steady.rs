@@ -64,10 +64,28 @@ pub fn before_faults(seen: &Observed, plan: Plan<'_>) -> SteadyState {
     }
 }
 
-/// Seconds from the end of the named fault until every band held for three seconds in a row, and the seconds judged.
-/// None without such a fault, without bands, or if it never recovered.
+/// How a service came back after a fault.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Recovery {
+    /// Every band held for three seconds in a row.
+    After {
+        /// Seconds from the end of the fault until the first of them.
+        s: f64,
+        /// Seconds judged.
+        seconds: u64,
+    },
+    /// Not before the load was over.
+    Never {
+        /// Seconds from the end of the fault until the last second that was outside a band.
+        waited_s: f64,
+        /// Seconds judged.
+        seconds: u64,
+    },
+}
+
+/// Recovery after the fault that the bands name. None without such a fault, without bands, or where too little was seen to say.
 #[must_use]
-pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
+pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<Recovery> {
     let bands = plan.recovery?;
     let fault = seen.fault(&bands.after)?;
     let first = seen.faults.iter().map(|f| f.from_s).reduce(f64::min)?;
@@ -85,29 +103,41 @@ pub fn recovery(seen: &Observed, plan: Plan<'_>) -> Option<(f64, u64)> {
         .iter()
         .filter(|i| i.t_s > fault.to_s)
         .collect();
+    // None where a band cannot be seen.
     let good = |i: &Interval| {
         let fast = acknowledged(i, planned) >= bands.rate_ratio * rate
             && i.switch_p99_us as f64 / 1e3 <= bands.p99_ms;
         let warm = match (bands.working_set_ratio, working_set) {
-            (Some(ratio), Some(bytes)) => {
-                textures_at(seen, i.t_s).is_some_and(|now| now >= ratio * bytes)
-            }
-            (Some(_), None) => false,
-            (None, _) => true,
+            (Some(ratio), Some(bytes)) => textures_at(seen, i.t_s).map(|now| now >= ratio * bytes),
+            (Some(_), None) => None,
+            (None, _) => Some(true),
         };
         let hitting = match (hit_points, hit_ratio) {
             (Some(points), Some(ratio)) => hit_ratio_between(seen, i.t_s - HIT_WINDOW_S, i.t_s)
-                .is_some_and(|now| now >= ratio - points / 100.0),
-            (Some(_), None) => false,
-            (None, _) => true,
+                .map(|now| now >= ratio - points / 100.0),
+            (Some(_), None) => None,
+            (None, _) => Some(true),
         };
-        fast && warm && hitting
+        match [Some(fast), warm, hitting] {
+            bands if bands.contains(&Some(false)) => Some(false),
+            bands if bands.contains(&None) => None,
+            _ => Some(true),
+        }
     };
-    let good: Vec<bool> = after.iter().map(|i| good(i)).collect();
-    let at = good
-        .windows(SECONDS_MIN)
-        .position(|w| w.iter().all(|g| *g))?;
-    Some(((after[at].t_s - fault.to_s).max(0.0), after.len() as u64))
+    let good: Vec<_> = after.iter().map(|i| good(i)).collect();
+    let seconds = after.len() as u64;
+    let since = |at: usize| (after[at].t_s - fault.to_s).max(0.0);
+    let recovered = |w: &[Option<bool>]| w.iter().all(|good| *good == Some(true));
+    if let Some(at) = good.windows(SECONDS_MIN).position(recovered) {
+        let s = since(at);
+        return Some(Recovery::After { s, seconds });
+    }
+    // What is left of a second in which the load ended is not one.
+    let whole = |i: &Interval| i.t_s <= plan.load.duration.as_secs_f64() + 0.5;
+    let bad = |at: &usize| good[*at] == Some(false) && whole(after[*at]);
+    let last = (0..after.len()).rev().find(bad)?;
+    let waited_s = since(last);
+    Some(Recovery::Never { waited_s, seconds })
 }
 
 fn steady_seconds<'a>(seen: &'a Observed, plan: Plan<'_>, until: f64) -> Vec<&'a Interval> {

@@ -87,6 +87,8 @@ pub struct Facts<'a> {
     pub steady: &'a SteadyState,
     /// Controls that were run.
     pub controls: &'a [ControlFacts],
+    /// More attempts were set aside for a bound that they missed than there are that met it: in words.
+    pub outvoted: Option<&'a str>,
     /// Take kills by the emulating watchdog for the kernel's.
     pub allow_emulated: bool,
     /// Interrupted by a person.
@@ -267,6 +269,11 @@ fn causes(facts: &Facts<'_>) -> Vec<Doubt> {
         out.push((Cause::MaybeBusyHost, words));
     }
     host_doubts(facts, &mut out);
+    out.extend(
+        facts
+            .outvoted
+            .map(|words| (Cause::BusyHost, words.to_owned())),
+    );
     for control in facts.controls {
         out.extend(control_doubts(control));
     }
@@ -294,7 +301,8 @@ fn unknown_expectations(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
         );
         out.push((Cause::BusyHost, words));
     }
-    if let Some(stalls) = facts.evidence.host_stalls.filter(|stalls| stalls.count > 0) {
+    let starved = busy_host(facts.simulator, facts.evidence);
+    if let Some(stalls) = facts.evidence.host_stalls.filter(|_| !starved) {
         let words = format!(
             "a CPU stood still {} times, for up to {:.0} ms: {so}",
             stalls.count,

@@ -378,19 +378,24 @@ fn recovery_is_the_first_of_three_good_seconds() {
     assert_eq!(recovery(&[good, good, (0, 2), good, good, good]), Some(4.0));
     assert_eq!(
         recovery(&[good, good, (0, 2), good, good]),
-        None,
-        "never three in a row"
+        Some(3.0),
+        "never three in a row: at least until the last bad one"
     );
-    let mut cold = faulted(&[good; 5]);
-    cold.scrapes
-        .iter_mut()
-        .filter(|s| s.unix_ms > START + 5000)
-        .for_each(|s| s.textures_bytes = Some(50.0));
-    assert_eq!(
-        value(&figures(&cold, Some(&bands())), "recovery_s"),
-        None,
-        "the working set stays small"
-    );
+    assert_eq!(recovery(&[(0, 2); 5]), Some(5.0), "all bad");
+    assert_eq!(recovery(&[good, good]), None, "too few to say");
+    let open =
+        |after: &[(u64, u64)]| figures(&faulted(after), Some(&bands()))["recovery_s"].at_least;
+    assert!(open(&[(0, 2); 5]) && !open(&[good; 5]));
+    let sized = |bytes| {
+        let mut seen = faulted(&[good; 5]);
+        seen.scrapes
+            .iter_mut()
+            .filter(|s| s.unix_ms > START + 5000)
+            .for_each(|s| s.textures_bytes = bytes);
+        value(&figures(&seen, Some(&bands())), "recovery_s")
+    };
+    assert_eq!(sized(Some(50.0)), Some(5.0), "the working set stays small");
+    assert_eq!(sized(None), None, "it was not seen");
     let mut idle = faulted(&[good; 5]);
     idle.scrapes
         .iter_mut()

@@ -73,6 +73,7 @@ impl Case {
             ended_early: self.ended_early.as_deref(),
             steady: &self.steady,
             controls: &self.controls,
+            outvoted: None,
             allow_emulated: self.allow_emulated,
             interrupted: self.interrupted,
         }

@@ -427,7 +427,7 @@ pub struct Evidence {
     pub faults_acted: bool,
     /// Everything was undone and checked.
     pub undone: bool,
-    /// The host was too busy to measure times on: the simulator was starved, or its CPUs were taken.
+    /// The host was too busy to measure times on, whatever they came to: the simulator was starved, its CPUs were taken or stood still.
     #[serde(default)]
     pub busy_host: bool,
     /// How CPUs were shared out, in words.

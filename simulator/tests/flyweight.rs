@@ -24,11 +24,11 @@ async fn herds(bug: Bug, flags: &[&str]) -> LoadReport {
     let common = [
         "--herd-size",
         "12",
-        // Half of the time between two herds is there to paint and upload: an unoptimised painter needs some of it.
+        // Half of the time between two herds is there to paint and upload: an unoptimised painter on a busy machine needs seconds.
         "--herd-every",
-        "3s",
+        "8s",
         "--duration",
-        "4s",
+        "9s",
         "--admin",
         &url,
     ];

@@ -557,7 +557,7 @@ pub const FIGURES: &[Spec] = &[
     figure(
         "outage_s",
         "s",
-        Probe,
+        Timing,
         Lower,
         "from the kill until the service was ready again",
     ),
@@ -566,6 +566,6 @@ pub const FIGURES: &[Spec] = &[
         "s",
         Timing,
         Lower,
-        "from the end of the fault until every band of [recovery] held for 3 s in a row",
+        "from the end of the fault until every band of [recovery] held for 3 s in a row; until the last second outside of one where it never did",
     ),
 ];

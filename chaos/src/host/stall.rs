@@ -95,19 +95,20 @@ fn look(stop: &AtomicBool, seen: &Mutex<Vec<Stall>>) {
     while !stop.load(Ordering::Relaxed) {
         let due = Instant::now() + PERIOD;
         thread::sleep(PERIOD);
-        let lasted = due.elapsed();
-        if lasted < LEAST {
-            continue;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut seen = seen.lock();
-        if seen.len() < NOTED_MAX {
-            seen.push(Stall {
-                unix_ms: now.unwrap_or_default().as_millis() as u64,
-                lasted,
-            });
-        }
+        note(due.elapsed(), &mut seen.lock());
     }
+}
+
+/// Notes that it is now so much later than it was to be.
+fn note(late: Duration, seen: &mut Vec<Stall>) {
+    if late < LEAST || seen.len() >= NOTED_MAX {
+        return;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    seen.push(Stall {
+        unix_ms: now.unwrap_or_default().as_millis() as u64,
+        lasted: late,
+    });
 }
 
 #[cfg(test)]
@@ -121,19 +122,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_noted_is_late_and_ends() {
-        let began = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("a clock");
+    fn what_wakes_late_is_noted_with_its_time() {
+        let now = || {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("a clock")
+        };
+        let (began, mut seen) = (now(), Vec::new());
+        for late_ms in [0, 4, 5, 190] {
+            note(Duration::from_millis(late_ms), &mut seen);
+        }
+        let lasted: Vec<_> = seen.iter().map(|stall| stall.lasted.as_millis()).collect();
+        assert_eq!(lasted, [5, 190]);
+        for stall in &seen {
+            let at = u128::from(stall.unix_ms);
+            assert!((began.as_millis()..=now().as_millis()).contains(&at));
+        }
+        let full = NOTED_MAX;
+        seen.resize(full, seen[0]);
+        note(Duration::from_secs(1), &mut seen);
+        assert_eq!(seen.len(), full);
+    }
+
+    #[test]
+    fn a_meter_sees_that_it_was_kept_from_a_cpu() {
         let Some(meter) = StallMeter::start(&CpuSet::allowed().expect("CPUs")) else {
             eprintln!("SKIPPED: no real-time priority here (root or CAP_SYS_NICE)");
             return;
         };
-        // A look at the least, were it only its last one.
-        meter.seen.lock().clear();
-        for stall in meter.stop() {
-            assert!(stall.lasted >= LEAST);
-            assert!(u128::from(stall.unix_ms) >= began.as_millis());
-        }
+        let hold = || {
+            let cpu = CpuSet::allowed().expect("CPUs").cpus()[0];
+            sys::set_affinity(0, &[cpu]).expect("a CPU of ours");
+            sys::run_in_real_time().expect("as above");
+            let until = Instant::now() + Duration::from_millis(50);
+            while Instant::now() < until {}
+        };
+        thread::spawn(hold).join().expect("no panic");
+        assert!(
+            meter
+                .stop()
+                .iter()
+                .any(|stall| stall.lasted >= Duration::from_millis(20))
+        );
     }
 }

@@ -10,6 +10,7 @@ use super::request::Request;
 use crate::context::Context;
 use crate::expect::{self, Clock};
 use crate::figures::{self, Figures};
+use crate::host::stall::StallMeter;
 use crate::host::steal;
 use crate::observed::{self, Observed};
 use crate::record;
@@ -27,6 +28,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_FOR: Duration = Duration::from_secs(1);
 /// A probe wants all of its CPUs, a trial about half of them.
 const PROBE_RATIO_MAX: f64 = 2.0 * verdict::STEAL_RATIO_MAX;
+
+/// Stalls of a probe that are too many: one in a hundred, of all its CPUs together.
+const PROBE_STALLS_MAX: Duration = Duration::from_millis(10);
 
 /// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
 pub(super) struct Judge<'a> {
@@ -62,10 +66,12 @@ impl Judge<'_> {
             Came {
                 out_as: verdict.word().to_owned(),
                 reason,
-                of_a_busy_host: weighed.busy_host,
+                of_a_busy_host: weighed.busy_host || weighed.excused,
+                missed: weighed.excused && !weighed.busy_host,
             }
         };
-        let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
+        let (seen, mut set_aside, outvoted) =
+            self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
         let mut controls = Vec::new();
         if seen.observed.failure.is_none() {
             for control in &scenario.controls {
@@ -77,37 +83,41 @@ impl Judge<'_> {
                 }
             }
         }
-        self.judge(scenario, (planned, round), &seen, controls, set_aside)
+        let attempts = (set_aside, outvoted.as_deref());
+        self.judge(scenario, (planned, round), &seen, controls, attempts)
     }
 
-    /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, and those set aside.
-    /// What came out otherwise on a quiet host is never tried again.
+    /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, those set aside, and why it
+    /// is not enough, if it is not. What came out otherwise on a quiet host is never tried again.
+    ///
+    /// A bound that was missed while the host stood still is no evidence, but to try until it is met would be none either: as many
+    /// attempts must meet it as were set aside for it.
     async fn attempt(
         &self,
         plan: &TrialPlan,
         wanted: &str,
         outcome_of: impl Fn(&TrialSeen) -> Came,
-    ) -> (TrialSeen, Vec<SetAside>) {
+    ) -> (TrialSeen, Vec<SetAside>, Option<String>) {
         let mut set_aside = Vec::new();
+        let mut votes = Votes::default();
         for number in 1.. {
             let mut plan = plan.clone();
             if number > 1 {
                 plan.name = format!("{}.attempt-{number}", plan.name);
             }
             let seen = trial::run(self.context, &plan).await;
-            let Came {
-                out_as: outcome,
-                reason,
-                of_a_busy_host,
-            } = outcome_of(&seen);
-            let again = of_a_busy_host
-                && outcome == Verdict::Inconclusive.word()
-                && outcome != wanted
+            let came = outcome_of(&seen);
+            let (outcome, reason) = (came.out_as.clone(), came.reason.clone());
+            let outvoted = votes.count(&came, wanted);
+            let spoilt =
+                came.of_a_busy_host && outcome == Verdict::Inconclusive.word() && outcome != wanted;
+            let again = (spoilt || outvoted.is_some())
                 && number < self.request.place.attempts
                 && !self.context.stop.raised();
             if !again {
-                return (seen, set_aside);
+                return (seen, set_aside, outvoted);
             }
+            let reason = outvoted.unwrap_or(reason);
             self.context.progress.note(&format!(
                 "{}: {outcome}: {reason}; the host was busy, attempt {} of {} follows",
                 plan.name,
@@ -125,22 +135,33 @@ impl Judge<'_> {
         unreachable!("the last attempt returns")
     }
 
-    /// Waits while the hypervisor takes the CPUs, a minute at most: in the same noise another attempt would be wasted.
+    /// Waits while the hypervisor takes the CPUs or they stand still, a minute at most: in the same noise another attempt would be
+    /// wasted.
     async fn wait_for_quiet(&self) {
         let placement = &self.context.placement;
         let cpus = placement.simulator.union(&placement.service);
         let give_up = Instant::now() + QUIET_WITHIN;
         let mut noted = false;
         while Instant::now() < give_up && !self.context.stop.raised() {
-            let stolen = tokio::task::block_in_place(|| steal::probe(&cpus, PROBE_FOR));
-            let Some(stolen) = stolen.filter(|stolen| *stolen > PROBE_RATIO_MAX) else {
+            let (stolen, stood) = tokio::task::block_in_place(|| {
+                let stalls = StallMeter::start(&cpus);
+                let stolen = steal::probe(&cpus, PROBE_FOR).unwrap_or(0.0);
+                let stalls = stalls.map(StallMeter::stop).unwrap_or_default();
+                (
+                    stolen,
+                    stalls.iter().map(|stall| stall.lasted).sum::<Duration>(),
+                )
+            });
+            if stolen <= PROBE_RATIO_MAX && stood <= PROBE_STALLS_MAX {
                 return;
-            };
+            }
             if !noted {
                 noted = true;
                 self.context.progress.note(&format!(
-                    "the hypervisor takes {:.0} % of the CPUs: waiting for a quiet moment, {} s at most",
+                    "the hypervisor takes {:.0} % of the CPUs, which stood still for {} ms of {} ms: waiting for a quiet moment, {} s at most",
                     stolen * 100.0,
+                    stood.as_millis(),
+                    PROBE_FOR.as_millis(),
                     QUIET_WITHIN.as_secs()
                 ));
             }
@@ -178,16 +199,18 @@ impl Judge<'_> {
         };
         let expected = control.expected.to_string();
         let outcome_of = |seen: &TrialSeen| {
-            let record = self.judge_control(scenario, control, seen);
+            let (record, excused) = self.judge_control(scenario, control, seen);
             Came {
                 out_as: record.observed,
                 reason: record.reason,
-                of_a_busy_host: record.evidence.busy_host,
+                of_a_busy_host: record.evidence.busy_host || excused,
+                // A control is to miss its bounds.
+                missed: false,
             }
         };
-        let (seen, again) = self.attempt(&plan, &expected, outcome_of).await;
+        let (seen, again, _) = self.attempt(&plan, &expected, outcome_of).await;
         set_aside.extend(again);
-        let record = self.judge_control(scenario, control, &seen);
+        let (record, _) = self.judge_control(scenario, control, &seen);
         self.context.progress.note(&format!(
             "{}: {} ({})",
             plan.name, record.observed, record.reason
@@ -204,15 +227,18 @@ impl Judge<'_> {
         (plan, repeat): (Plan, u32),
         seen: &TrialSeen,
         mut controls: Vec<Control>,
-        set_aside: Vec<SetAside>,
+        (set_aside, outvoted): (Vec<SetAside>, Option<&str>),
     ) -> ScenarioRecord {
         let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
         let control_facts: Vec<_> = controls.iter().map(control_facts).collect();
-        let facts = weighed.facts(&seen.observed, &control_facts, self.context);
+        let facts = Facts {
+            outvoted,
+            ..weighed.facts(&seen.observed, &control_facts, self.context)
+        };
         let (verdict, reason) = verdict::judge(&facts);
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
-        evidence.busy_host = weighed.busy_host;
+        evidence.busy_host = weighed.busy_host || weighed.stood_still;
         if repeat > 1 {
             // They are those of the first round, which has them.
             controls.clear();
@@ -235,12 +261,13 @@ impl Judge<'_> {
         }
     }
 
+    /// What a control came to, and whether a bound that it missed is in doubt.
     fn judge_control(
         &self,
         scenario: &Scenario,
         control: &ControlPlan,
         seen: &TrialSeen,
-    ) -> Control {
+    ) -> (Control, bool) {
         let expects: Vec<_> = scenario
             .expects
             .iter()
@@ -258,8 +285,8 @@ impl Judge<'_> {
         let (observed, reason) = verdict::outcome(&control_seen, &control.expected);
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
-        evidence.busy_host = weighed.busy_host;
-        Control {
+        evidence.busy_host = weighed.busy_host || weighed.stood_still;
+        let record = Control {
             name: control.name.clone(),
             story: control.story.clone(),
             expected: control.expected.to_string(),
@@ -269,7 +296,8 @@ impl Judge<'_> {
             trial: record::trial(seen),
             evidence,
             figures: record::values(&weighed.figures),
-        }
+        };
+        (record, weighed.excused)
     }
 }
 
@@ -295,7 +323,32 @@ fn control_facts(control: &Control) -> ControlFacts {
 struct Came {
     out_as: String,
     reason: String,
+    /// Another attempt may come out otherwise.
     of_a_busy_host: bool,
+    /// It missed a bound, and the host's standing still is all that can be said for it.
+    missed: bool,
+}
+
+/// Attempts that missed a bound while the host stood still, and those that met all.
+#[derive(Default)]
+struct Votes {
+    missed: u32,
+    met: u32,
+}
+
+impl Votes {
+    /// Counts one more; why it does not decide, if it came out as wanted and yet does not.
+    fn count(&mut self, came: &Came, wanted: &str) -> Option<String> {
+        let met = came.out_as == wanted;
+        self.missed += u32::from(came.missed);
+        self.met += u32::from(met);
+        (met && self.met < self.missed).then(|| {
+            format!(
+                "{} attempts missed a bound while the host stood still, {} met all: as many must",
+                self.missed, self.met
+            )
+        })
+    }
 }
 
 /// Observations made into figures and judged expectations.
@@ -303,8 +356,12 @@ struct Weighed {
     figures: Figures,
     expectations: Vec<backdrop_reports::record::Expectation>,
     steady: SteadyState,
-    /// What is in doubt may be so for a busy host: another attempt may be none.
+    /// The host was too busy to measure times on, whatever they came to.
     busy_host: bool,
+    /// It stood still for too much of the load to compare times of it with those of others.
+    stood_still: bool,
+    /// A bound that was missed is in doubt for the host's sake.
+    excused: bool,
 }
 
 impl Weighed {
@@ -324,7 +381,9 @@ impl Weighed {
         };
         let expectations = expect::evaluate(expects, &figures, &clock);
         Self {
-            busy_host: busy_host || expectations.iter().any(expect::excused),
+            busy_host,
+            stood_still: clock.stalls.too_many(0.0, load.duration.as_secs_f64()),
+            excused: expectations.iter().any(expect::excused),
             figures,
             expectations,
             steady: steady::before_faults(observed, plan),
@@ -351,8 +410,33 @@ impl Weighed {
                 .and_then(|l| l.ended_early.as_deref()),
             steady: &self.steady,
             controls,
+            outvoted: None,
             allow_emulated: context.allow_emulated,
             interrupted: context.stop.raised(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_attempts_must_meet_a_bound_as_were_set_aside_for_it() {
+        let came = |out_as: &str, missed| Came {
+            out_as: out_as.into(),
+            reason: String::new(),
+            of_a_busy_host: missed,
+            missed,
+        };
+        let (held, missed) = (came("held", false), came("inconclusive", true));
+        let starved = came("inconclusive", false);
+        let mut votes = Votes::default();
+        let mut decides = |came| votes.count(came, "held").is_none();
+        assert!(decides(&missed) && decides(&starved), "not as wanted");
+        assert!(decides(&held), "one of two");
+        assert!(decides(&missed) && decides(&missed));
+        assert!(!decides(&held), "two of five");
+        assert!(decides(&held), "three of six");
     }
 }
