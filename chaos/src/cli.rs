@@ -52,8 +52,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.
     ///
-    /// Says whether the plan (faults with times and amounts) and the request schedule are the same, and where a scenario file has
-    /// changed since. Exits like `run`.
+    /// Says whether the plan (load, faults with times and amounts, photographs), the request schedule and the binaries are the same,
+    /// which scenarios never began in that run, and where a scenario file has changed since. Exits like `run`.
     Replay(ReplayArgs),
     /// Hold two runs against each other: change per figure, with a confidence where runs were repeated.
     #[command(after_help = COMPARE_HELP)]
@@ -88,7 +88,8 @@ pub struct RunArgs {
     /// Seed of every schedule; drawn if absent, and told in the report.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round.
+    /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round
+    /// whose trial could be. Scenarios times rounds are 60 at most.
     ///
     /// The verdict is the worst of all. `compare` takes each round for a sample: four make a confidence of one figure, five one of
     /// up to 12 expectations together.

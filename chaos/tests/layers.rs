@@ -23,7 +23,7 @@ const ALLOWED: &[layers::Row] = &[
     ),
     (
         "expect",
-        &["catalogue::*", "figures", "scenario::*", "stalls", "units"],
+        &["catalogue::*", "figures", "scenario::*", "stalls"],
     ),
     ("explain", &["catalogue::*", "scenario::*", "units"]),
     ("exposed", &["host::*", "scenario::*"]),
@@ -106,7 +106,7 @@ const ALLOWED: &[layers::Row] = &[
     ("service", &["admin", "host::*", "scenario::*"]),
     ("stalls", &["host::*"]),
     ("steady", &["figures", "metrics", "observed"]),
-    ("targets", &[]),
+    ("targets", &["host::*"]),
     (
         "trial::*",
         &[

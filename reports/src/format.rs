@@ -129,6 +129,17 @@ pub fn stated(value: f64, word: &str, name: &str) -> String {
     show(value, unit).short + &counted(unit, word)
 }
 
+/// What was seen and its bound as an expectation states them; with every digit where they would read alike without being so.
+#[must_use]
+pub fn stated_against(seen: f64, bound: f64, word: &str, name: &str) -> [String; 2] {
+    let short = [seen, bound].map(|value| stated(value, word, name));
+    if short[0] != short[1] || seen == bound {
+        return short;
+    }
+    let unit = Unit::stated(word, name);
+    [seen, bound].map(|value| show(value, unit).exact + &counted(unit, word))
+}
+
 /// What a plain count counts, behind a blank; nothing where its unit is a word of no use such as `count`.
 #[must_use]
 pub fn counted(unit: Unit, word: &str) -> String {
@@ -346,6 +357,10 @@ mod tests {
         assert_eq!(stated(12.345, "ms", "odd_s"), "12.3 ms");
         assert_eq!(stated(2.0, "", "recovery_s"), "2 s");
         assert_eq!(stated(2.0, "count", "evictions"), "2");
+        let alike = stated_against(0.89996, 0.9, "ratio", "hit_ratio");
+        assert_eq!(alike, ["0.89996", "0.9"]);
+        assert_eq!(stated_against(0.5, 0.9, "ratio", ""), ["50 %", "90 %"]);
+        assert_eq!(stated_against(0.9, 0.9, "ratio", ""), ["90 %", "90 %"]);
     }
 
     #[test]

@@ -45,6 +45,10 @@ impl Endpoint {
         let address = listener.local_addr()?;
         let ended = Arc::new(AtomicBool::new(false));
         let stop = ended.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing tells when a descriptor is free again"
+        )]
         let serve = move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Acquire) {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::format::{bytes, show, stated};
+use crate::format::{bytes, show, stated, stated_against};
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
 
 /// Upper bound of the document, bytes; 1 MiB less room for the closing note.
@@ -133,14 +133,15 @@ fn section(record: &RunRecord, s: &ScenarioRecord) -> String {
         );
     }
     for e in &s.expectations {
-        let shown = |value| stated(value, &e.unit, &e.figure);
-        let observed = e.observed.map_or_else(|| "no sample".into(), shown);
+        let [observed, bound] = match e.observed {
+            Some(seen) => stated_against(seen, e.bound, &e.unit, &e.figure),
+            None => ["no sample".into(), stated(e.bound, &e.unit, &e.figure)],
+        };
         let met = match e.met {
             Met::Yes => "yes",
             Met::No => "**no**",
             Met::Unknown => "unknown",
         };
-        let bound = shown(e.bound);
         let _ = writeln!(
             text,
             "| {} | {} | {} {} | {met} |",
