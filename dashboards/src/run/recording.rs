@@ -39,7 +39,7 @@ pub struct Extent {
     pub samples: u64,
 }
 
-/// The recordings of a run, in the order of the trials' names.
+/// The recordings of a run in the order of time, which a database wants: the runner's own series go on from trial to trial.
 ///
 /// # Errors
 /// There are none: the run is of an older runner, or is no run.
@@ -52,7 +52,7 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
         .map(|entry| entry.path().join(FILE))
         .filter(|path| path.is_file())
         .collect();
-    found.sort();
+    found.sort_by_cached_key(|path| (began_ms(path), path.clone()));
     if found.is_empty() {
         return Err(RunError::new(format!(
             "{} has no {FILE} below logs: only newer runs record their metrics",
@@ -60,6 +60,17 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
         )));
     }
     Ok(found)
+}
+
+/// Time of a recording's first scrape; zero for what is none, which is refused when it is read as a whole.
+fn began_ms(path: &Path) -> u64 {
+    let mut line = String::new();
+    let first = File::open(path).and_then(|file| {
+        BufReader::new(MultiGzDecoder::new(file)).read_line(&mut line)?;
+        Ok(line.strip_prefix(HEAD).unwrap_or_default())
+    });
+    let head = first.ok().map(serde_json::from_str::<Head>);
+    head.and_then(Result::ok).map_or(0, |head| head.unix_ms)
 }
 
 /// Writes these recordings as one OpenMetrics text.
@@ -192,6 +203,31 @@ mod tests {
             (extent.from_ms, extent.to_ms),
             (1_700_000_000_007, 1_700_000_001_000)
         );
+    }
+
+    #[test]
+    fn recordings_are_in_the_order_of_time() {
+        let run = tempfile::tempdir().expect("a folder");
+        for (trial, unix_ms) in [("a", 3000), ("b", 1000), ("c", 2000)] {
+            let logs = run.path().join("logs").join(trial);
+            std::fs::create_dir_all(&logs).expect("made");
+            let file = File::create(logs.join(FILE)).expect("a file");
+            let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            writeln!(
+                out,
+                "#scrape {{\"unix_ms\":{unix_ms},\"job\":\"j\",\"instance\":\"i\",\"trial\":\"\",\"up\":1}}"
+            )
+            .expect("written");
+            out.finish().expect("written");
+        }
+        let found = find(run.path()).expect("recordings");
+        let ends = [
+            "logs/b/metrics.gz",
+            "logs/c/metrics.gz",
+            "logs/a/metrics.gz",
+        ];
+        let order: Vec<_> = ends.iter().map(|end| run.path().join(end)).collect();
+        assert_eq!(found, order);
     }
 
     #[test]
