@@ -32,7 +32,7 @@ impl Stalls {
         let lengths = || self.within(from, to).map(|(from, to)| to - from);
         HostStalls {
             count: lengths().count() as u64,
-            total_s: lengths().sum(),
+            total_s: lengths().fold(0.0, |sum, length| sum + length),
             longest_s: lengths().fold(0.0, f64::max),
         }
     }

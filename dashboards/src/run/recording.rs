@@ -39,7 +39,8 @@ pub struct Extent {
     pub samples: u64,
 }
 
-/// The recordings of a run in the order of time, which a database wants: the runner's own series go on from trial to trial.
+/// The recordings of a run, in the order in which they began: the runner's own series goes on through all of them, and a database
+/// takes no sample that is older than the last one.
 ///
 /// # Errors
 /// There are none: the run is of an older runner, or is no run.
@@ -52,7 +53,7 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
         .map(|entry| entry.path().join(FILE))
         .filter(|path| path.is_file())
         .collect();
-    found.sort_by_cached_key(|path| (began_ms(path), path.clone()));
+    found.sort_by_cached_key(|path| (began(path), path.clone()));
     if found.is_empty() {
         return Err(RunError::new(format!(
             "{} has no {FILE} below logs: only newer runs record their metrics",
@@ -62,15 +63,14 @@ pub fn find(run: &Path) -> Result<Vec<PathBuf>, RunError> {
     Ok(found)
 }
 
-/// Time of a recording's first scrape; zero for what is none, which is refused when it is read as a whole.
-fn began_ms(path: &Path) -> u64 {
-    let mut line = String::new();
-    let first = File::open(path).and_then(|file| {
-        BufReader::new(MultiGzDecoder::new(file)).read_line(&mut line)?;
-        Ok(line.strip_prefix(HEAD).unwrap_or_default())
-    });
-    let head = first.ok().map(serde_json::from_str::<Head>);
-    head.and_then(Result::ok).map_or(0, |head| head.unix_ms)
+/// Time of a recording's first scrape. None if it has none: what there is wrong with it is said when it is read.
+fn began(path: &Path) -> Option<u64> {
+    let mut first = String::new();
+    let file = File::open(path).ok()?;
+    let mut text = BufReader::new(MultiGzDecoder::new(file));
+    text.read_line(&mut first).ok()?;
+    let head: Head = serde_json::from_str(first.strip_prefix(HEAD)?).ok()?;
+    Some(head.unix_ms)
 }
 
 /// Writes these recordings as one OpenMetrics text.
@@ -206,28 +206,25 @@ mod tests {
     }
 
     #[test]
-    fn recordings_are_in_the_order_of_time() {
-        let run = tempfile::tempdir().expect("a folder");
-        for (trial, unix_ms) in [("a", 3000), ("b", 1000), ("c", 2000)] {
-            let logs = run.path().join("logs").join(trial);
-            std::fs::create_dir_all(&logs).expect("made");
-            let file = File::create(logs.join(FILE)).expect("a file");
+    fn recordings_come_in_the_order_in_which_they_began() {
+        let dir = tempfile::tempdir().expect("directory");
+        let record = |trial: &str, text: &str| {
+            let logs = dir.path().join("logs").join(trial);
+            std::fs::create_dir_all(&logs).expect("directory");
+            let file = File::create(logs.join(FILE)).expect("file");
             let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-            writeln!(
-                out,
-                "#scrape {{\"unix_ms\":{unix_ms},\"job\":\"j\",\"instance\":\"i\",\"trial\":\"\",\"up\":1}}"
-            )
-            .expect("written");
-            out.finish().expect("written");
-        }
-        let found = find(run.path()).expect("recordings");
-        let ends = [
-            "logs/b/metrics.gz",
-            "logs/c/metrics.gz",
-            "logs/a/metrics.gz",
-        ];
-        let order: Vec<_> = ends.iter().map(|end| run.path().join(end)).collect();
-        assert_eq!(found, order);
+            out.write_all(text.as_bytes()).expect("write");
+            out.finish().expect("write");
+        };
+        record("a-later", &TEXT.replace("17000000", "17000001"));
+        record("b-earlier", TEXT);
+        record("c-nothing", "");
+        let found = find(dir.path()).expect("recordings");
+        let trials: Vec<_> = found
+            .iter()
+            .map(|path| path.parent().and_then(Path::file_name).expect("a trial"))
+            .collect();
+        assert_eq!(trials, ["c-nothing", "b-earlier", "a-later"]);
     }
 
     #[test]
