@@ -244,9 +244,8 @@ impl Listener {
     }
 
     async fn failpoints(&self) -> Result<Vec<Failpoint>, HttpError> {
-        match self.json("/debug/failpoints").await? {
-            Failpoints::List(failpoints) | Failpoints::Object { failpoints } => Ok(failpoints),
-        }
+        let Failpoints { failpoints } = self.json("/debug/failpoints").await?;
+        Ok(failpoints)
     }
 
     /// How often the failpoint of this name fired since the service started.
@@ -307,10 +306,8 @@ struct Failpoint {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Failpoints {
-    List(Vec<Failpoint>),
-    Object { failpoints: Vec<Failpoint> },
+struct Failpoints {
+    failpoints: Vec<Failpoint>,
 }
 
 /// Pages of the catalogue that are read: no catalogue has so many.
@@ -342,16 +339,10 @@ pub struct Background {
 pub struct MemoryReport {
     /// Limit the service sees.
     pub limit_bytes: u64,
-    /// Usage at the limit's cgroup.
-    pub usage_bytes: u64,
     /// Usage less droppable page cache.
     pub pressure_bytes: u64,
     /// Share of others.
     pub foreign_bytes: u64,
-    /// Resident set.
-    pub rss_bytes: u64,
-    /// Watermark.
-    pub elevated_bytes: u64,
     /// Watermark.
     pub critical_bytes: u64,
     /// What is in use beside the budget and cannot be given back.
@@ -421,9 +412,6 @@ pub struct TexturesReport {
     /// Bytes in the ledger.
     #[serde(default)]
     pub ledger_bytes: u64,
-    /// Resident textures.
-    #[serde(default)]
-    pub resident: u64,
 }
 
 /// Session table of `/debug/memory`.

@@ -14,7 +14,7 @@ Examples (`just chaos` builds what is missing and hands everything on):
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
   just chaos mutants                     is each protection of the service missed when it is off?
-  just chaos run memory-hog --repeat 4   often enough for a confidence when it is compared
+  just chaos run memory-hog --repeat 5   often enough for a confidence when it is compared
   just chaos compare RUN_A RUN_B         what became better or worse, and how sure that is
   just chaos replay reports/out/latest   a run again, as it was recorded
   just chaos explain overflow            what one does, expects, and is controlled by
@@ -69,8 +69,8 @@ pub enum Command {
     Mutants(ScenarioArgs),
     /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.
     ///
-    /// Says whether the plan (faults with times and amounts) and the request schedule are the same, and where a scenario file has
-    /// changed since. Exits like `run`.
+    /// Says whether the plan (load, faults with times and amounts, photographs), the request schedule and the binaries are the same,
+    /// which scenarios never began in that run, and where a scenario file has changed since. Exits like `run`.
     Replay(ReplayArgs),
     /// Hold two runs against each other: change per figure, with a confidence where runs were repeated.
     #[command(after_help = COMPARE_HELP)]
@@ -100,9 +100,11 @@ pub struct RunArgs {
     /// Suite to run when no scenario is named; `list` has them.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub suite: String,
-    /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round.
+    /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round
+    /// whose trial could be. Scenarios times rounds are 60 at most.
     ///
-    /// The verdict is the worst of all. `compare` takes each round for a sample: four make its least confidence.
+    /// The verdict is the worst of all. `compare` takes each round for a sample: four make a confidence of one figure, five one of
+    /// up to 12 expectations together.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub repeat: u32,
     /// What and where.

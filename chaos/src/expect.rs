@@ -1,13 +1,13 @@
 //! Expectations against figures. A figure that is not there, or whose clock is not to be trusted, makes an expectation
 //! unknown; that is never the same as met.
 
+use backdrop_reports::format::{stated, stated_against};
 use backdrop_reports::record::{Expectation, Met};
 
 use crate::catalogue::{self, Source};
 use crate::figures::{Figure, Figures};
 use crate::scenario::{Expect, Load, Relation};
 use crate::stalls::Stalls;
-use crate::units;
 
 /// What there is to say against the clock.
 #[derive(Debug, Clone, Copy)]
@@ -125,13 +125,15 @@ pub fn words(expectation: &Expectation) -> String {
         observed,
         ..
     } = expectation;
-    let bound = units::show_figure(*bound);
     match observed {
-        Some(value) => format!(
-            "{figure} is {} {unit}, demanded {relation} {bound} {unit}",
-            units::show_figure(*value)
-        ),
-        None => format!("{figure} has no sample, demanded {relation} {bound} {unit}"),
+        Some(seen) => {
+            let [seen, bound] = stated_against(*seen, *bound, unit, figure);
+            format!("{figure} is {seen}, demanded {relation} {bound}")
+        }
+        None => {
+            let bound = stated(*bound, unit, figure);
+            format!("{figure} has no sample, demanded {relation} {bound}")
+        }
     }
 }
 

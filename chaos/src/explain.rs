@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use backdrop_reports::format::stated;
 use backdrop_reports::record::Better;
 
 use crate::catalogue;
@@ -9,7 +10,10 @@ use crate::scenario::{
     Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Place, Press, Rate, Recovery,
     Scenario, Target,
 };
-use crate::units::{show_bytes, show_count, show_duration, show_figure};
+use crate::units::{show_bytes, show_count, show_duration};
+
+/// Loads whose sessions switch nothing.
+const RESTING: [&str; 3] = ["preview", "cold-herd", "scan"];
 
 /// The whole explanation.
 #[must_use]
@@ -35,15 +39,14 @@ pub fn scenario(scenario: &Scenario) -> String {
     }
     let _ = writeln!(out, "\nExpectations:");
     for e in &scenario.expects {
-        let bound = show_figure(e.bound);
         let _ = writeln!(
             out,
-            "  {}: {} ({} {} {bound} {})",
+            "  {}: {} ({} {} {})",
             e.name,
             e.text,
             e.figure,
             e.relation.sign(),
-            e.unit
+            stated(e.bound, &e.unit, &e.figure)
         );
     }
     let _ = writeln!(out, "\nControls:");
@@ -94,11 +97,15 @@ fn target(target: &Target) -> String {
 }
 
 fn load(load: &Load) -> String {
+    let switching = if RESTING.contains(&load.scenario.as_str()) {
+        String::new()
+    } else {
+        format!(", each switching every {}", show_duration(load.period))
+    };
     let mut out = format!(
-        "{} with {} sessions, each switching every {}, for {}, over {} backgrounds",
+        "{} with {} sessions{switching}, for {}, over {} backgrounds",
         load.scenario,
         show_count(load.sessions),
-        show_duration(load.period),
         show_duration(load.duration),
         show_count(u64::from(load.background_count)),
     );

@@ -35,8 +35,8 @@ pub struct SimulatorSpec {
     pub url: String,
     /// Its admin listener.
     pub admin: String,
-    /// Where it tells a Prometheus.
-    pub metrics: SocketAddr,
+    /// Where it tells a Prometheus, if it does.
+    pub metrics: Option<SocketAddr>,
     /// The load.
     pub load: Load,
     /// Seed.
@@ -72,7 +72,9 @@ impl SimulatorSpec {
         flag("--json", self.json().display().to_string());
         flag("--hlog", self.dir.join("load.hlog").display().to_string());
         flag("--events", self.events().display().to_string());
-        flag("--metrics-listen", self.metrics.to_string());
+        if let Some(address) = self.metrics {
+            flag("--metrics-listen", address.to_string());
+        }
         flag("--progress", "none".into());
         // Only herds look at the service's own counters; no other load could.
         if load.scenario == "cold-herd" {

@@ -1,7 +1,8 @@
 //! What a trial is going to do, as lines that read the same wherever and whenever it is planned, and one hash over them.
 //!
-//! Everything that decides what happens or what is measured has its place in a line: units are fixed, durations in
-//! microseconds, texts quoted as JSON. Trials of the same lines can be compared; those of the same hash did the same.
+//! Everything in scenario and flags that decides what happens or what is measured has its place in a line: units are fixed,
+//! durations in microseconds, texts quoted as JSON. Trials of the same lines can be compared; those of the same hash were asked to do
+//! the same. What binaries and host make of it is not in a plan.
 
 use std::time::Duration;
 
@@ -16,9 +17,15 @@ use crate::scenario::{
 /// Changes when lines of the same meaning become others.
 const VERSION: &str = "backdrop plan 1";
 
-/// The plan of a scenario's own trial, controls apart. `schedule_hash` is the simulator's word for this load and seed.
+/// The plan of a scenario's own trial, controls apart. `schedule_hash` is the simulator's word for this load and seed,
+/// `photographs` the sum of the files that are shown instead of drawn pictures.
 #[must_use]
-pub fn of(scenario: &Scenario, seed: u64, schedule_hash: String, photographs: bool) -> Plan {
+pub fn of(
+    scenario: &Scenario,
+    seed: u64,
+    schedule_hash: String,
+    photographs: Option<&str>,
+) -> Plan {
     let steps = steps(scenario, photographs);
     let mut hasher = Sha256::new();
     for line in [VERSION]
@@ -30,20 +37,25 @@ pub fn of(scenario: &Scenario, seed: u64, schedule_hash: String, photographs: bo
     }
     hasher.update(format!("seed {seed}\nschedule {schedule_hash}\n"));
     Plan {
-        hash: hasher
-            .finalize()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect(),
+        hash: hex(&hasher.finalize()),
         schedule_hash,
         steps,
     }
 }
 
+/// A hash as it is written.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// The lines, without seed and schedule.
 #[must_use]
-pub fn steps(scenario: &Scenario, photographs: bool) -> Vec<String> {
-    let pictures = if photographs { "photographs" } else { "drawn" };
+pub fn steps(scenario: &Scenario, photographs: Option<&str>) -> Vec<String> {
+    let pictures = photographs.map_or_else(
+        || "drawn".to_owned(),
+        |sum| format!("photographs sha256={sum}"),
+    );
     let mut steps = vec![
         format!("scenario {}", scenario.name),
         target(&scenario.target),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backdrop_reports::format::rounded;
 use backdrop_reports::record::{self, Met, RunRecord, ScenarioRecord, Timeline};
 use backdrop_reports::render::mutants;
 
@@ -11,7 +12,6 @@ use crate::host::HostSample;
 use crate::metrics::Scrape;
 use crate::observed::Observed;
 use crate::trial::TrialSeen;
-use crate::units::show_figure;
 
 /// Rows of a timeline at most; more are thinned, maxima kept.
 const ROWS_MAX: usize = 3000;
@@ -53,6 +53,7 @@ const KERNEL: &[Column<HostSample>] = &[
     ("kernel_bytes", |r| Some(r.service.kernel as f64)),
     ("sockets_bytes", |r| Some(r.service.sockets as f64)),
     ("file_bytes", |r| Some(r.service.file as f64)),
+    ("held_max_bytes", |r| Some(r.service_held_max as f64)),
     ("hog_bytes", |r| Some(r.hog.anon as f64)),
     ("service_cpu_s", |r| r.service_cpu_s),
     ("oom_kills", |r| Some(r.service.oom_kills as f64)),
@@ -169,7 +170,7 @@ fn scenario_table(scenario: &ScenarioRecord) -> String {
             .figures
             .get("sessions_reached")
             .map_or_else(String::new, |n| {
-                format!(", {} sessions reached", show_figure(*n))
+                format!(", {} sessions reached", rounded(*n))
             });
         out.push_str(&format!(
             "  control {:<20} {} ({met}: {}){reached}\n",

@@ -36,7 +36,7 @@ pub struct Notes {
     pub moments: Vec<Moment>,
     /// The runner's own findings.
     pub probes: Probes,
-    /// Failpoint triggers counted by faults.
+    /// The service's lives so far.
     pub processes: Vec<record::ServiceProcess>,
     /// A process of ours died of a kill that the kernel counted.
     pub seen_dying: bool,

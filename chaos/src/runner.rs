@@ -59,6 +59,18 @@ pub enum RunError {
         /// Which.
         name: String,
     },
+    /// More than a record can be expected to hold.
+    #[error(
+        "{scenarios} scenarios {repeat} times are too many for one record: --repeat takes up to {most} for so many"
+    )]
+    TooMany {
+        /// Scenarios asked for.
+        scenarios: usize,
+        /// Rounds asked for.
+        repeat: u32,
+        /// Rounds that so many scenarios may have.
+        most: usize,
+    },
     /// A binary.
     #[error(transparent)]
     Binary(#[from] BinaryError),
@@ -170,7 +182,7 @@ async fn run_scenarios(request: Request) -> Result<u8, RunError> {
     let told = (exposed, endpoint.as_ref().map(Endpoint::address));
     let made = (hierarchy, undo, program);
     let context = set_up(&request, started, bin_dir, made, (stop, told))?;
-    announce(&context, &request, &host, &plans);
+    announce(&context, &request, (&host, &build), &plans);
     let mut judged = Judge {
         context: &context,
         request: &request,
@@ -207,7 +219,7 @@ async fn run_scenarios(request: Request) -> Result<u8, RunError> {
         (started, host, build),
         (interrupted, &left),
     );
-    run.replay_of = request.replay_of(&plans);
+    run.replay_of = request.replay_of(&plans, &run.build);
     backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
     print_end(&run, &context.dir);
     Ok(run.exit)
@@ -237,7 +249,12 @@ fn plans(request: &Request, simulator: &Path) -> Result<BTreeMap<String, Plan>, 
 }
 
 /// What a person is told before the first scenario.
-fn announce(context: &Context, request: &Request, host: &Host, plans: &BTreeMap<String, Plan>) {
+fn announce(
+    context: &Context,
+    request: &Request,
+    (host, build): (&Host, &Build),
+    plans: &BTreeMap<String, Plan>,
+) {
     let say = |text: String| context.progress.note(&text);
     let rounds = match request.options.repeat {
         1 => String::new(),
@@ -253,7 +270,7 @@ fn announce(context: &Context, request: &Request, host: &Host, plans: &BTreeMap<
         let (hash, schedule) = (&plan.hash, &plan.schedule_hash);
         say(format!("{name}: plan {hash}, schedule {schedule}"));
     }
-    if let Some(replay) = request.replay_of(plans) {
+    if let Some(replay) = request.replay_of(plans, build) {
         request.changed_files().into_iter().for_each(&say);
         say(replayed(&replay));
     }
@@ -264,10 +281,15 @@ fn announce(context: &Context, request: &Request, host: &Host, plans: &BTreeMap<
 
 /// Whether a replay does what the earlier run did, in words.
 fn replayed(replay: &ReplayOf) -> String {
-    match replay.differences.as_slice() {
-        [] => format!("replay of {}: plan and schedule are the same", replay.id),
-        some => format!("replay of {}: NOT the same: {}", replay.id, some.join("; ")),
-    }
+    let same = match replay.differences.as_slice() {
+        [] => "plan and request schedule are the same".to_owned(),
+        some => format!("NOT the same: {}", some.join("; ")),
+    };
+    let build = match replay.other_build.as_slice() {
+        [] => "by the same commit and binaries".to_owned(),
+        some => format!("by another build ({})", some.join(", ")),
+    };
+    format!("replay of {}: {same}, {build}", replay.id)
 }
 
 /// Where cells can be made, and why only the emulation is, if so. Where nothing can be made but the user's systemd delegates,
@@ -341,7 +363,7 @@ fn set_up(
     let dir = absolute(&place.out)?.join(run);
     std::fs::create_dir_all(&dir).map_err(io(&dir))?;
     Ok(Context {
-        board: Board::new(&dir, metrics),
+        board: Board::new(&dir, metrics, &undo)?,
         exposed,
         simulator: bin_dir.join(SIMULATOR),
         bin_dir,

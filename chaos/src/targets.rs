@@ -1,13 +1,17 @@
 //! Tells a Prometheus where to scrape during a run: each trial takes free ports, so that no fixed address fits.
 //!
 //! `reports/out/prometheus-targets.json` is in the form of `file_sd_configs`; `dashboards/prometheus/prometheus.yml` reads it. It
-//! holds the runner, and service and simulator of the trial that runs; it is empty when the run is over. Nothing depends on it:
+//! holds the runner, and service and simulator of the trial that runs; it is empty when the run is over, and after a kill -9 once
+//! the reaper or `doctor --clean` has been. Of two runners beside each other the last to write is told. Nothing depends on it:
 //! where it cannot be written the run goes on, and the log says so.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+use crate::host::{HostError, Undo, UndoGuard, UndoLog};
 
 /// Name of the file, beside the folders of runs.
 pub const FILE: &str = "prometheus-targets.json";
@@ -56,21 +60,40 @@ pub struct Board {
     path: PathBuf,
     /// The runner's own.
     chaos: Option<Target>,
+    /// What was written last: what the file holds else is another runner's.
+    written: Mutex<String>,
+    /// Empties the file where this process cannot.
+    _debt: Option<UndoGuard>,
 }
 
 impl Board {
     /// Names the runner, if it listens, in the file beside the run's folder.
-    #[must_use]
-    pub fn new(run_dir: &Path, chaos: Option<SocketAddr>) -> Self {
+    ///
+    /// # Errors
+    /// The undo log cannot be written.
+    pub fn new(
+        run_dir: &Path,
+        chaos: Option<SocketAddr>,
+        undo: &UndoLog,
+    ) -> Result<Self, HostError> {
+        let path = run_dir.with_file_name(FILE);
+        let debt = chaos.map(|address| {
+            undo.record(Undo::Targets {
+                path: path.clone(),
+                address: address.to_string(),
+            })
+        });
         let board = Self {
-            path: run_dir.with_file_name(FILE),
             chaos: chaos.map(|address| Target {
                 job: Job::Chaos,
                 address,
             }),
+            written: Mutex::default(),
+            _debt: debt.transpose()?,
+            path,
         };
         board.write(&[], "");
-        board
+        Ok(board)
     }
 
     /// Names the targets of a trial beside the runner, until the answer is dropped.
@@ -93,13 +116,22 @@ impl Board {
             }
             json!({"targets": [target.address.to_string()], "labels": labels})
         });
-        write(&self.path, &entries.collect());
+        let text = entries.collect::<Value>().to_string();
+        write(&self.path, &text);
+        *self.written.lock() = text;
+    }
+
+    /// Whether the file still holds what was written last.
+    fn is_ours(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| text == *self.written.lock())
     }
 }
 
 impl Drop for Board {
     fn drop(&mut self) {
-        write(&self.path, &json!([]));
+        if self.is_ours() {
+            write(&self.path, "[]");
+        }
     }
 }
 
@@ -109,15 +141,16 @@ pub struct Announced<'a>(&'a Board);
 
 impl Drop for Announced<'_> {
     fn drop(&mut self) {
-        self.0.write(&[], "");
+        if self.0.is_ours() {
+            self.0.write(&[], "");
+        }
     }
 }
 
 /// Whole or not at all: Prometheus reads whenever the file changes.
-fn write(path: &Path, targets: &Value) {
+fn write(path: &Path, targets: &str) {
     let aside = path.with_extension("json.new");
-    let written =
-        std::fs::write(&aside, targets.to_string()).and_then(|()| std::fs::rename(&aside, path));
+    let written = std::fs::write(&aside, targets).and_then(|()| std::fs::rename(&aside, path));
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "Prometheus is not told what to scrape");
     }
@@ -135,7 +168,9 @@ mod tests {
             serde_json::from_str(&text).expect("JSON")
         };
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let board = Board::new(&dir.path().join("run"), Some(at(1)));
+        let undo = UndoLog::create(&dir.path().join("undo")).expect("a log");
+        let another = || Board::new(&dir.path().join("run"), Some(at(1)), &undo).expect("a board");
+        let board = another();
         let runner = json!({"targets": ["127.0.0.1:1"], "labels": {"job": "backdrop-chaos"}});
         assert_eq!(read(), json!([runner]));
         let service = Target {
@@ -152,7 +187,14 @@ mod tests {
         assert_eq!(read(), json!([runner]));
         drop(board);
         assert_eq!(read(), json!([]));
+        let left = another();
+        let second = Board::new(&dir.path().join("later"), Some(at(3)), &undo).expect("a board");
+        drop(left);
+        assert_ne!(read(), json!([]), "it is another runner's by now");
+        drop(second);
+        assert_eq!(read(), json!([]));
+        assert_eq!(undo.open(), 0);
         let others = std::fs::read_dir(dir.path()).expect("listed").count();
-        assert_eq!(others, 1, "nothing else is left");
+        assert_eq!(others, 2, "nothing else is left but the undo log's folder");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A trial concludes nothing. What it cannot do is its `failure`; that the service dies is an observation.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::progress::Line;
 use crate::recording;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
 use crate::scenario::{FaultKind, FaultPlan, Load, Target};
-use crate::service::{ServiceError, ServiceSpec, free_addresses};
+use crate::service::ServiceSpec;
 use crate::stalls::Stalls;
 use crate::targets::{Job, Target as Scraped};
 use crate::units;
@@ -208,9 +209,13 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let metrics = simulator_metrics(&spec).map_err(|e| e.to_string())?;
-    let scraped = [(Job::Service, spec.admin), (Job::Simulator, metrics)];
-    let scraped = scraped.map(|(job, address)| Scraped { job, address });
+    let reserved = simulator_metrics(&spec);
+    let metrics = reserved.as_ref().map(|(_, address)| *address);
+    let scraped = [(Job::Service, Some(spec.admin)), (Job::Simulator, metrics)];
+    let scraped = scraped
+        .into_iter()
+        .filter_map(|(job, address)| address.map(|address| Scraped { job, address }));
+    let scraped: Vec<_> = scraped.collect();
     let _announced = context.board.announce(&scraped, &plan.name);
     let _running = context.exposed.trial(&plan.name);
     // A person need not wait for a service that does not get ready.
@@ -233,6 +238,8 @@ async fn drive(
         cpus: context.placement.simulator.clone(),
         dir: folders.logs.clone(),
     };
+    // Only now may the simulator take the port.
+    drop(reserved);
     let simulator = Simulator::start(&simulator_spec, &context.undo, stop.clone())
         .map_err(|e| e.to_string())?;
     seen.simulator_command.clone_from(&simulator.command);
@@ -280,14 +287,23 @@ async fn drive(
     ended
 }
 
-/// A free port for the simulator; the service's are free, too, until it is started.
-fn simulator_metrics(spec: &ServiceSpec) -> Result<std::net::SocketAddr, ServiceError> {
-    loop {
-        let [address] = free_addresses()?;
-        if address != spec.listen && address != spec.admin {
-            return Ok(address);
-        }
-    }
+/// A port for the simulator's metrics, kept from everybody else until the simulator is started: connections take free ports all the
+/// time. The trial does without if need be.
+fn simulator_metrics(spec: &ServiceSpec) -> Option<(TcpListener, SocketAddr)> {
+    let bind = |_| {
+        let kept = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = kept.local_addr()?;
+        Ok((kept, address))
+    };
+    // The service's are free, too, until it is started: two of three at most.
+    let bound: std::io::Result<Vec<_>> = (0..3).map(bind).collect();
+    let ours =
+        |(_, address): &(TcpListener, SocketAddr)| ![spec.listen, spec.admin].contains(address);
+    bound
+        .inspect_err(|error| tracing::warn!(%error, "the simulator has no /metrics"))
+        .ok()?
+        .into_iter()
+        .find(ours)
 }
 
 /// Waits for the load to begin, runs the faults beside it, and waits for its end.

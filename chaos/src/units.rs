@@ -108,24 +108,6 @@ pub fn show_count(count: u64) -> String {
     out
 }
 
-/// A figure as tables print it: whole numbers with separators, small ones with as many digits as matter.
-#[must_use]
-pub fn show_figure(value: f64) -> String {
-    if !value.is_finite() {
-        return value.to_string();
-    }
-    let size = value.abs();
-    if value.fract() == 0.0 || size >= 1000.0 {
-        let sign = if value < 0.0 { "-" } else { "" };
-        return format!("{sign}{}", show_count(size.round() as u64));
-    }
-    match size {
-        s if s >= 100.0 => format!("{value:.0}"),
-        s if s >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
-    }
-}
-
 /// Broken-down UTC of a moment: year, month, day, hour, minute, second.
 fn civil(time: SystemTime) -> (i64, u32, u32, u64, u64, u64) {
     let seconds = time
@@ -199,9 +181,7 @@ mod tests {
 
     #[test]
     fn figures_print_for_people() {
-        assert_eq!(show_figure(1_200_000.0), "1,200,000");
-        assert_eq!(show_figure(0.9876), "0.9876");
-        assert_eq!(show_figure(12.345), "12.35");
+        assert_eq!(show_count(1_200_000), "1,200,000");
         assert_eq!(show_bytes(384 * MIB), "384 MiB");
         assert_eq!(show_duration(Duration::from_millis(1500)), "1500ms");
     }

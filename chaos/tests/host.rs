@@ -229,10 +229,7 @@ fn a_killed_hog_is_told_and_does_not_count_for_the_service() {
     );
     assert_eq!(child.try_wait(), None, "the service lives");
     let report = hog.stop().expect("gone already");
-    assert!(
-        report.killed && report.achieved_ratio < 0.5 && report.words.contains("OOM killer"),
-        "{report:?}"
-    );
+    assert!(report.killed && report.achieved_ratio < 0.5, "{report:?}");
 }
 
 #[test]

@@ -1,22 +1,148 @@
-//! Who may import whom: the runner imports the record's types and nothing else of ours; the host side knows no scenario.
+//! Who may import whom: the runner links `reports` and nothing else of ours; the host side imports nothing beside itself.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
-    let mut out = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
-        if entry.is_dir() {
-            out.extend(sources(&entry));
-        } else if entry.extension().is_some_and(|e| e == "rs") {
-            out.push(entry);
-        }
-    }
-    out
-}
+#[path = "../../reports/tests/support/layers.rs"]
+mod layers;
+
+const ALLOWED: &[layers::Row] = &[
+    ("admin", &["lru", "metrics", "units"]),
+    ("catalogue::*", &[]),
+    ("cli", &["host::*"]),
+    (
+        "context",
+        &[
+            "exposed",
+            "host::*",
+            "progress",
+            "rig",
+            "scenario::*",
+            "targets",
+        ],
+    ),
+    (
+        "expect",
+        &["catalogue::*", "figures", "scenario::*", "stalls"],
+    ),
+    ("explain", &["catalogue::*", "scenario::*", "units"]),
+    ("exposed", &["host::*", "scenario::*"]),
+    (
+        "faults::*",
+        &[
+            "admin",
+            "host::*",
+            "observed",
+            "probes",
+            "rig",
+            "scenario::*",
+            "service",
+            "units",
+            "verdict",
+        ],
+    ),
+    (
+        "figures",
+        &[
+            "catalogue::*",
+            "host::*",
+            "lru",
+            "metrics",
+            "observed",
+            "steady",
+        ],
+    ),
+    ("host::*", &[]),
+    ("load", &["host::*", "rig", "scenario::*", "units"]),
+    ("lru", &[]),
+    ("metrics", &[]),
+    (
+        "observed",
+        &["host::*", "lru", "metrics", "scenario::*", "stalls"],
+    ),
+    ("plan", &["scenario::*"]),
+    ("probes", &["admin", "observed", "rig"]),
+    ("progress", &["units"]),
+    (
+        "record",
+        &[
+            "expect", "figures", "host::*", "metrics", "observed", "trial::*", "units",
+        ],
+    ),
+    (
+        "recording",
+        &["admin", "exposed", "rig", "targets", "units"],
+    ),
+    (
+        "rig",
+        &["exposed", "host::*", "observed", "service", "units"],
+    ),
+    (
+        "runner::*",
+        &[
+            "catalogue::*",
+            "cli",
+            "context",
+            "expect",
+            "exposed",
+            "figures",
+            "host::*",
+            "load",
+            "observed",
+            "plan",
+            "progress",
+            "record",
+            "rig",
+            "scenario::*",
+            "stalls",
+            "steady",
+            "targets",
+            "trial::*",
+            "units",
+            "verdict",
+        ],
+    ),
+    ("scenario::*", &["catalogue::*", "units"]),
+    ("service", &["admin", "host::*", "scenario::*"]),
+    ("stalls", &["host::*"]),
+    ("steady", &["figures", "metrics", "observed"]),
+    ("targets", &["host::*"]),
+    (
+        "trial::*",
+        &[
+            "context",
+            "faults::*",
+            "host::*",
+            "load",
+            "metrics",
+            "observed",
+            "probes",
+            "progress",
+            "recording",
+            "rig",
+            "scenario::*",
+            "service",
+            "stalls",
+            "targets",
+            "units",
+            "verdict",
+        ],
+    ),
+    ("units", &[]),
+    (
+        "verdict",
+        &["catalogue::*", "expect", "scenario::*", "steady"],
+    ),
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn imports_follow_the_layers() {
+    let wrong = layers::wrong(&root().join("src"), ALLOWED);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -29,25 +155,6 @@ fn the_runner_depends_on_reports_alone() {
     assert_eq!(ours, ["backdrop-reports = { path = \"../reports\" }"]);
 }
 
-#[test]
-fn the_host_side_imports_nothing_beside_itself() {
-    for file in sources(&root().join("src/host")) {
-        let text = fs::read_to_string(&file).unwrap();
-        for (n, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, l)| l.contains("crate::"))
-        {
-            assert!(
-                line.contains("crate::host"),
-                "{}:{}: {line}",
-                file.display(),
-                n + 1
-            );
-        }
-    }
-}
-
 /// Rules are pure: what is judged is handed in.
 #[test]
 fn rules_do_no_input_and_no_output() {
@@ -57,9 +164,13 @@ fn rules_do_no_input_and_no_output() {
         "figures.rs",
         "steady.rs",
         "lru.rs",
+        "stalls.rs",
         "catalogue.rs",
+        "catalogue/table.rs",
         "plan.rs",
         "scenario/check.rs",
+        "scenario/check_controls.rs",
+        "scenario/check_faults.rs",
     ] {
         let text = fs::read_to_string(root().join("src").join(name)).unwrap();
         for word in [

@@ -8,7 +8,7 @@ use backdrop_chaos::scenario::{FaultKind, Relation, Scenario, library, parse};
 use backdrop_reports::record::Better;
 
 fn hash(scenario: &Scenario, seed: u64) -> String {
-    of(scenario, seed, "abc".into(), false).hash
+    of(scenario, seed, "abc".into(), None).hash
 }
 
 fn memory_hog() -> Scenario {
@@ -22,16 +22,16 @@ fn the_same_scenario_and_seed_give_the_same_plan_byte_for_byte() {
             library::find(name).unwrap(),
             parse("elsewhere.toml", text).unwrap(),
         );
-        let plan = of(&one, 7, "abc".into(), false);
-        assert_eq!(plan, of(&other, 7, "abc".into(), false), "{name}");
+        let plan = of(&one, 7, "abc".into(), None);
+        assert_eq!(plan, of(&other, 7, "abc".into(), None), "{name}");
         assert!(plan.hash.len() == 64 && plan.hash.chars().all(|c| c.is_ascii_hexdigit()));
         assert_ne!(plan.hash, hash(&one, 8), "{name}: another seed");
         assert_ne!(
             plan.hash,
-            of(&one, 7, "abd".into(), false).hash,
+            of(&one, 7, "abd".into(), None).hash,
             "{name}: another schedule"
         );
-        assert_eq!(plan.steps, steps(&one, false), "steps know no seed");
+        assert_eq!(plan.steps, steps(&one, None), "steps know no seed");
     }
 }
 
@@ -39,7 +39,7 @@ fn the_same_scenario_and_seed_give_the_same_plan_byte_for_byte() {
 #[test]
 fn the_lines_of_a_known_plan_never_change() {
     assert_eq!(
-        steps(&memory_hog(), false),
+        steps(&memory_hog(), None),
         [
             "scenario memory-hog",
             "target build=plain memory_limit_bytes=536870912 args=[] env={}",
@@ -86,8 +86,8 @@ fn whatever_decides_what_happens_is_in_the_hash_and_words_are_not() {
         change(&mut other);
         assert_ne!(hash(&plain, 7), hash(&other, 7), "{what}");
         let told = differences(
-            &of(&plain, 7, "a".into(), false),
-            &of(&other, 7, "a".into(), false),
+            &of(&plain, 7, "a".into(), None),
+            &of(&other, 7, "a".into(), None),
         );
         assert!(
             told.len() == 2 && told[0].starts_with("only then: "),
@@ -96,8 +96,13 @@ fn whatever_decides_what_happens_is_in_the_hash_and_words_are_not() {
     }
     assert_ne!(
         hash(&plain, 7),
-        of(&plain, 7, "abc".into(), true).hash,
+        of(&plain, 7, "abc".into(), Some("f00")).hash,
         "photographs"
+    );
+    assert_ne!(
+        of(&plain, 7, "abc".into(), Some("f01")).hash,
+        of(&plain, 7, "abc".into(), Some("f00")).hash,
+        "other photographs"
     );
     let mut retold = plain.clone();
     retold.story = "another story".into();
@@ -105,8 +110,8 @@ fn whatever_decides_what_happens_is_in_the_hash_and_words_are_not() {
     retold.controls.clear();
     assert_eq!(hash(&plain, 7), hash(&retold, 7));
     let seeds = differences(
-        &of(&plain, 7, "a".into(), false),
-        &of(&plain, 8, "a".into(), false),
+        &of(&plain, 7, "a".into(), None),
+        &of(&plain, 8, "a".into(), None),
     );
     assert!(
         seeds.len() == 1 && seeds[0].starts_with("plan "),
@@ -121,7 +126,7 @@ fn texts_cannot_pass_for_other_steps() {
     two.target.args = vec!["a".into(), "b".into()];
     assert_ne!(hash(&one, 7), hash(&two, 7));
     one.target.args = vec!["a\"] env={}\nfault x kill".into()];
-    assert_eq!(steps(&one, false)[1].lines().count(), 1);
+    assert_eq!(steps(&one, None)[1].lines().count(), 1);
 }
 
 /// What a scenario demands of a figure to show that it pressed at all, or, of the naive service, how few sessions that reaches.

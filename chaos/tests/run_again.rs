@@ -118,7 +118,10 @@ fn a_replay_does_what_was_recorded_and_says_so() {
         (replayed.id.as_str(), replayed.differences.len()),
         (first.id.as_str(), 0)
     );
-    assert!(words.contains("plan and schedule are the same"), "{words}");
+    assert!(
+        words.contains("plan and request schedule are the same, by the same commit and binaries"),
+        "{words}"
+    );
     assert!(!words.contains("has changed"), "{words}");
     assert_eq!(
         (first.seed, &first.definitions, &first.replay),
@@ -160,6 +163,10 @@ fn a_replay_by_another_simulator_says_what_is_not_the_same() {
         words.contains("schedule schedule-7 then, other-7 now"),
         "{words}"
     );
+    assert!(
+        words.contains("by another build (another backdrop-simulator)"),
+        "{words}"
+    );
     // It told one schedule and ran another: what it measured is not of the plan.
     assert_eq!(
         (code, second.verdict),
@@ -171,6 +178,102 @@ fn a_replay_by_another_simulator_says_what_is_not_the_same() {
         second.reason.contains("ran schedule schedule-7"),
         "{}",
         second.reason
+    );
+}
+
+#[test]
+fn controls_that_a_file_lends_are_replayed_from_the_record() {
+    let bench = Bench::new("");
+    let [file, lender] = ["small.toml", "other.toml"].map(|name| bench.dir.path().join(name));
+    let lent = brief().replace("name = \"small\"", "name = \"lender\"");
+    fs::write(&lender, lent).unwrap();
+    let borrows = format!("controls_of = \"{}\"\n[target]", lender.display());
+    let own = SCENARIO.replace("\"5s\"", "\"1s\"");
+    fs::write(&file, own.replacen("[target]", &borrows, 1)).unwrap();
+    let (code, first) = bench.run();
+    assert_eq!((code, first.scenarios[0].controls.len()), (Some(0), 1));
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(&lender).unwrap();
+    let (code, second, words) = replay(&bench);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(second.scenarios[0].controls[0].name, "loses");
+    assert_eq!(first.definitions, second.definitions);
+    assert!(words.contains("other.toml: is gone"), "{words}");
+}
+
+#[test]
+fn a_replay_says_which_photographs_and_which_scenarios_are_not_as_they_were() {
+    let bench = Bench::new(&brief());
+    let photographs = bench.dir.path().join("photographs");
+    fs::create_dir(&photographs).unwrap();
+    let picture = photographs.join("one.jpg");
+    fs::write(&picture, "one").unwrap();
+    bench.run_with(&["--backgrounds", &photographs.display().to_string()]);
+    let (_, same, words) = replay(&bench);
+    assert!(
+        words.contains("plan and request schedule are the same"),
+        "{words}"
+    );
+    assert_eq!(same.options.scenarios, ["small"]);
+    fs::write(&picture, "two").unwrap();
+    let (_, other, words) = replay(&bench);
+    let differences = other.replay_of.unwrap().differences;
+    assert!(
+        differences[0].contains("only then: backgrounds photographs sha256="),
+        "{words}"
+    );
+    // As an interrupted run leaves it.
+    let path = bench.dir.path().join("out/latest/run.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut record: RunRecord = serde_json::from_str(&text).unwrap();
+    record.options.scenarios.push("later".into());
+    fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
+    let (_, part, words) = replay(&bench);
+    let differences = part.replay_of.unwrap().differences;
+    assert_eq!(
+        differences,
+        ["1 scenarios of that run never began: later"],
+        "{words}"
+    );
+    assert_eq!(part.options.scenarios, ["small"]);
+}
+
+#[test]
+fn controls_that_the_first_round_could_not_run_are_recorded_where_they_ran() {
+    let bench = Bench::new(&brief());
+    let simulator = bench.dir.path().join("backdrop-simulator");
+    let script = fs::read_to_string(&simulator).unwrap();
+    let once = bench.dir.path().join("once");
+    let fails_once = format!(
+        "esac\n[ -e '{0}' ] || {{ touch '{0}'; exit 1; }}\n",
+        once.display()
+    );
+    fs::write(&simulator, script.replacen("esac\n", &fails_once, 1)).unwrap();
+    let (_, record) = bench.run_with(&["--repeat", "3"]);
+    let rounds: Vec<_> = record
+        .scenarios
+        .iter()
+        .map(|s| (s.verdict == Verdict::Error, s.controls.len()))
+        .collect();
+    assert_eq!(
+        rounds,
+        [(true, 0), (false, 1), (false, 0)],
+        "{}",
+        record.reason
+    );
+}
+
+#[test]
+fn more_rounds_than_a_record_can_hold_are_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"))
+        .args(["run", "--suite", "default", "--repeat", "11"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = words(&output);
+    assert!(
+        said.contains("--repeat takes up to 10 for so many"),
+        "{said}"
     );
 }
 

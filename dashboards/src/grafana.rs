@@ -205,6 +205,8 @@ pub struct Quiet {
     pub why: &'static str,
     /// PromQL without variables that is above zero once it has happened: then the panel must find something after all.
     pub event: &'static str,
+    /// Whether the event's own metric may be missing from a whole run. Otherwise a query that finds nothing excuses nothing.
+    pub may_be_missing: bool,
 }
 
 /// Place of a panel on the grid of 24 columns.

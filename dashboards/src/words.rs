@@ -26,24 +26,29 @@ pub const HIT_RATIO: &str = "Share of texture accesses, whatever came of them, t
 pub const NO_SWITCHES: Quiet = Quiet {
     why: "nobody switched in that run",
     event: r#"sum(backdrop_switches_total{result="ok"})"#,
+    may_be_missing: false,
 };
 /// Why a panel of frames may be empty.
 pub const NO_FRAMES: Quiet = Quiet {
     why: "nobody asked for a frame in that run",
     event: r#"sum(backdrop_renders_total{result="ok"})"#,
+    may_be_missing: false,
 };
 /// Why a panel of failpoints may be empty.
 pub const NO_FAILPOINTS: Quiet = Quiet {
     why: "no service of that run was built with failpoints",
     event: "sum(backdrop_failpoint_triggers_total)",
+    may_be_missing: true,
 };
 /// Why a panel of reads from the archive may be empty.
 pub const NO_ARCHIVE_HITS: Quiet = Quiet {
     why: "no texture was read back from the archive in that run",
     event: r#"sum(backdrop_archive_reads_total{result="hit"})"#,
+    may_be_missing: false,
 };
 /// Why a panel of faults may be empty.
 pub const NO_FAULTS: Quiet = Quiet {
     why: "no fault acted in that run",
     event: "sum(backdrop_chaos_faults_active)",
+    may_be_missing: false,
 };

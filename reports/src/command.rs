@@ -1,4 +1,4 @@
-//! What `report` and `chaos` both offer on kept runs: their flags, and what each prints and exits with.
+//! What `report` offers on kept runs, and `chaos` in part: its flags, and what each prints and exits with.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,16 @@ use crate::render::{self, side_by_side, terminal};
 /// Examples and exit codes of `compare`.
 pub const COMPARE_HELP: &str = "\
 Several runs of the same load differ by themselves. So a figure is called better or worse only if both runs
-were repeated (`chaos run --repeat 4` or more) and the whole 95 % confidence interval of its change (exact,
-Mann-Whitney) lies beyond the noise. With one run each nothing beyond the noise is certain: it is unclear.
-What was planned otherwise, or ran on another host or build, is not compared.
+were repeated (`chaos run --repeat 5` or more) and the whole 95 % confidence interval of its change (exact,
+Mann-Whitney) lies beyond the noise, the same only if it lies within. With fewer rounds all but equal values
+are unclear. What was planned otherwise, or ran on another host or build, is not compared.
 
-Exit codes: 0 no figure is worse, 1 one is, 2 unclear, 64 wrong usage, 65 not a run record or a newer one,
+Figures that an expectation reads decide the exit; the others are hints. Of many figures a few differ by chance,
+so the exit says worse only with 95 % confidence for all that decide together (Holm): four rounds each can show
+that for up to 3 such figures, five for 12, six for 46. Rounds on a busy host, or whose load ended early, are
+left out of what a clock gave; since that flatters their side, no word in its favour then stands.
+
+Exit codes: 0 no figure that decides is worse, 1 one is, 2 unclear, 64 wrong usage, 65 not a run record or a newer one,
 66 no such file, 73 a file could not be written.";
 
 /// Flags of `compare`.

@@ -2,18 +2,20 @@
 //!
 //! One run is one sample. The seconds within a run are none: they follow from each other, and say nothing of how another run
 //! would have come out. So a change is called better or worse only if both runs were repeated and the whole interval of
-//! [`crate::statistics`] lies beyond the noise. The confidence is that of each figure by itself.
+//! [`crate::statistics`] lies beyond the noise. The confidence is that of each figure by itself. Of many figures some differ by
+//! chance, so the outcome rests on those that an expectation reads, corrected for their number; the others are hints.
+//!
+//! Rounds that do not count are slow ones more often than not. To leave them out flatters their side, so that no word in its
+//! favour stands.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::format::bytes;
-use crate::record::{Better, FigureFacts, Host, RunRecord, ScenarioRecord, Verdict};
-use crate::statistics::{LEVEL, SAMPLE_MAX, median, shift};
-
-/// Hosts whose memory differs by less are alike: what a kernel takes for itself differs from boot to boot.
-const MEMORY_RATIO_MAX: f64 = 0.02;
+use crate::alike::{Circumstances, Spoils, Spoilt, spoilt};
+use crate::format::Unit;
+use crate::record::{Better, FigureFacts, RunRecord, ScenarioRecord, Verdict};
+use crate::statistics::{LEVEL, SAMPLE_MAX, chance_of_rise, median, shift, stand_together};
 
 /// What became of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -21,13 +23,13 @@ const MEMORY_RATIO_MAX: f64 = 0.02;
 pub enum Word {
     /// Worse beyond the noise, with confidence.
     Worse,
-    /// Perhaps changed, perhaps not: too few runs, or an interval that reaches over the noise.
+    /// Perhaps changed, perhaps not: too few runs, rounds left out, or an interval that reaches over the noise.
     Unclear,
     /// Better beyond the noise, with confidence.
     Better,
     /// Changed beyond the noise, with confidence, and neither better nor worse for it.
     Differs,
-    /// Within the noise.
+    /// Within the noise, with confidence, or the same values on both sides.
     Same,
 }
 
@@ -49,11 +51,11 @@ impl Word {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Nothing is worse, and everything could be compared.
+    /// No figure that decides is worse, and each of them is clear.
     NoWorse,
-    /// At least one figure is worse, with confidence.
+    /// At least one figure that decides is worse, with confidence for all of them together.
     Worse,
-    /// Nothing is known to be worse, but not everything is clear.
+    /// Nothing that decides is known to be worse, but not everything is clear.
     Unclear,
 }
 
@@ -124,7 +126,7 @@ pub struct Pair {
     pub apart: Vec<String>,
     /// What is to be known of the figures below.
     pub notes: Vec<String>,
-    /// Figures of either run, what matters most first.
+    /// Figures of either run, those that decide first, and what matters most before the rest.
     pub figures: Vec<Change>,
 }
 
@@ -133,18 +135,27 @@ pub struct Pair {
 pub struct Change {
     /// Name, with its window.
     pub name: String,
+    /// What it counts.
+    #[serde(skip)]
+    pub unit: Unit,
     /// Which way it is better.
     pub better: Better,
+    /// An expectation reads it and it is better one way: the outcome rests on it. Otherwise it is a hint.
+    pub decides: bool,
     /// Median over the runs that count; null without one.
     pub values: [Option<f64>; 2],
     /// Runs that count.
     pub runs: [usize; 2],
+    /// Runs that do not, or have no value.
+    pub left_out: [usize; 2],
     /// Change as a share of the first run's value; null where that is zero, or a value is missing.
     pub change_ratio: Option<f64>,
     /// Ends of the interval of the change, in the same terms; null where the runs are too few for a confidence.
     pub interval_ratio: Option<[f64; 2]>,
     /// Confidence of the interval, 0..=1.
     pub confidence: Option<f64>,
+    /// How likely so bad a change beyond the noise is at most if there is none, 0..=1, this figure taken by itself.
+    pub chance: Option<f64>,
     /// What became of it.
     pub word: Word,
     /// What carries the word, or why there is no other.
@@ -188,16 +199,23 @@ fn facts(run: &RunRecord) -> RunFacts {
 }
 
 fn conclude(scenarios: &[Pair]) -> (Outcome, String) {
-    let judged = || scenarios.iter().flat_map(|s| &s.figures);
-    let judged = || judged().filter(|f| f.better != Better::Neither);
-    let count = |word| judged().filter(|f| f.word == word).count();
-    let (worse, unclear, all) = (count(Word::Worse), count(Word::Unclear), judged().count());
+    let all = || {
+        scenarios
+            .iter()
+            .flat_map(|s| s.figures.iter().map(move |f| (s, f)))
+    };
+    let deciding: Vec<_> = all().filter(|(_, f)| f.decides).collect();
+    let count = |word| deciding.iter().filter(|(_, f)| f.word == word).count();
+    let of_all = format!("of {} figures with an expectation", deciding.len());
+    let worse = worse_together(&deciding);
+    if !worse.is_empty() {
+        return (
+            Outcome::Worse,
+            format!("{} {of_all} are worse: {}", worse.len(), worse.join(", ")),
+        );
+    }
     let apart = scenarios.iter().filter(|s| !s.apart.is_empty()).count();
     let fallen = scenarios.iter().find(|s| s.fell());
-    let of_all = format!("of {all} figures that are better one way");
-    if worse > 0 {
-        return (Outcome::Worse, format!("{worse} {of_all} are worse"));
-    }
     let unclear_reason = if let Some(pair) = fallen {
         let word = |v: Option<Verdict>| v.map_or("not run", Verdict::word);
         let [before, after] = pair.verdicts.map(word);
@@ -210,18 +228,39 @@ fn conclude(scenarios: &[Pair]) -> (Outcome, String) {
             "{apart} of {} scenarios cannot be compared",
             scenarios.len()
         )
-    } else if unclear > 0 {
-        format!("{unclear} {of_all} are unclear")
-    } else if all == 0 {
-        "there is no figure to compare".to_owned()
+    } else if count(Word::Worse) > 0 {
+        format!(
+            "{} {of_all} look worse, which of so many can be chance: more rounds would tell",
+            count(Word::Worse)
+        )
+    } else if count(Word::Unclear) > 0 {
+        format!("{} {of_all} are unclear", count(Word::Unclear))
+    } else if deciding.is_empty() {
+        "there is no figure with an expectation to compare".to_owned()
     } else {
         let better = count(Word::Better);
+        let hints = all().filter(|(_, f)| !f.decides && f.word == Word::Worse);
+        let hints = match hints.count() {
+            0 => String::new(),
+            n => format!("; {n} others look worse, a hint"),
+        };
         return (
             Outcome::NoWorse,
-            format!("none {of_all} is worse, {better} are better"),
+            format!("none {of_all} is worse, {better} are better{hints}"),
         );
     };
     (Outcome::Unclear, unclear_reason)
+}
+
+/// Those that are worse with confidence for all that decide together.
+fn worse_together(deciding: &[(&Pair, &Change)]) -> Vec<String> {
+    let tested = deciding.iter().filter_map(|(s, f)| Some((s, f, f.chance?)));
+    let (tested, chances): (Vec<_>, Vec<f64>) = tested.map(|(s, f, p)| ((s, f), p)).unzip();
+    let stand = stand_together(&chances);
+    let both = tested.into_iter().zip(stand);
+    both.filter(|((_, f), stands)| *stands && f.word == Word::Worse)
+        .map(|((s, f), _)| format!("{} of {}", f.name, s.name))
+        .collect()
 }
 
 impl Pair {
@@ -263,6 +302,9 @@ fn notes(a: &RunRecord, b: &RunRecord) -> Vec<String> {
     notes
 }
 
+/// What the sides are called.
+const WHICH: [&str; 2] = ["first", "second"];
+
 /// The runs of one scenario, of either side.
 type Sides<'a> = [Vec<&'a ScenarioRecord>; 2];
 
@@ -281,6 +323,11 @@ fn pair(name: &str, runs: [&RunRecord; 2], noise_ratio: f64) -> Pair {
         return pair;
     }
     pair.notes = left_out(&sides);
+    let expected: BTreeSet<&str> = sides
+        .iter()
+        .flatten()
+        .flat_map(|s| s.expectations.iter().map(|e| e.figure.as_str()))
+        .collect();
     let names: BTreeSet<&String> = sides
         .iter()
         .flatten()
@@ -288,16 +335,16 @@ fn pair(name: &str, runs: [&RunRecord; 2], noise_ratio: f64) -> Pair {
         .collect();
     let change = |name: &String| {
         let facts = runs[1].facts_of(name).or_else(|| runs[0].facts_of(name));
-        change(name, facts, &sides, noise_ratio)
+        let expected = expected.contains(name.as_str());
+        change(name, (facts, expected), &sides, noise_ratio)
     };
     pair.figures = names.into_iter().map(change).collect();
-    pair.figures.sort_by_key(|f| f.word);
+    pair.figures.sort_by_key(|f| (!f.decides, f.word));
     pair
 }
 
 /// Why a scenario of the two runs cannot be compared.
 fn apart(sides: &Sides<'_>, runs: [&RunRecord; 2]) -> Vec<String> {
-    const WHICH: [&str; 2] = ["first", "second"];
     let mut reasons = Vec::new();
     for (side, which) in sides.iter().zip(WHICH) {
         if side.is_empty() {
@@ -311,160 +358,78 @@ fn apart(sides: &Sides<'_>, runs: [&RunRecord; 2]) -> Vec<String> {
     if !reasons.is_empty() {
         return reasons;
     }
-    let steps = sides.each_ref().map(|side| &side[0].plan.steps);
-    if let Some(reason) = other_steps(steps[0], steps[1]) {
-        reasons.push(reason);
-    }
-    reasons.extend(other_host(&runs[0].host, &runs[1].host));
-    let features = [0, 1].map(|i| features(sides[i][0], runs[i]));
-    if let [Some(before), Some(after)] = &features
-        && before != after
-    {
-        reasons.push(format!(
-            "other build features ({} and {})",
-            shown_features(before),
-            shown_features(after)
-        ));
-    }
+    let [then, now] = [0, 1].map(|i| Circumstances::of(runs[i], sides[i][0]));
+    reasons.extend(now.other_definition(&then));
+    reasons.extend(now.other_host(&then));
+    reasons.extend(now.other_features(&then));
     for (side, which) in sides.iter().zip(WHICH) {
-        let all: Option<Vec<String>> = side.iter().map(|s| unusable(s)).collect();
-        if let Some(why) = all.iter().flatten().next() {
+        if side.iter().all(|s| s.verdict == Verdict::Error) {
+            let why = &side[0].reason;
             reasons.push(format!("the {which} run has no figures that count: {why}"));
         }
     }
     reasons
 }
 
-/// The first step that only one of them has.
-fn other_steps(before: &[String], after: &[String]) -> Option<String> {
-    let only = |of: &[String], not: &[String]| of.iter().find(|step| !not.contains(step)).cloned();
-    let differing = [only(before, after), only(after, before)];
-    if before == after {
-        return None;
-    }
-    let words =
-        differing.map(|step| step.map_or_else(|| "no such step".to_owned(), |s| format!("`{s}`")));
-    Some(format!(
-        "other scenario definition (first run: {}, second run: {})",
-        words[0], words[1]
-    ))
-}
-
-fn other_host(a: &Host, b: &Host) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let mut differs = |what: &str, before: String, after: String| {
-        if before != after {
-            reasons.push(format!("other host: {what} {before} and {after}"));
-        }
-    };
-    differs("processor", a.cpu.clone(), b.cpu.clone());
-    differs("CPUs", a.cpus.to_string(), b.cpus.to_string());
-    differs("cgroup", a.cgroup.clone(), b.cgroup.clone());
-    let (before, after) = (a.memory_bytes as f64, b.memory_bytes as f64);
-    if (before - after).abs() > MEMORY_RATIO_MAX * before.max(after) {
-        differs("memory", bytes(before), bytes(after));
-    }
-    reasons
-}
-
-/// Features of the service that the trial ran; none if the record does not tell.
-fn features<'a>(scenario: &ScenarioRecord, run: &'a RunRecord) -> Option<&'a [String]> {
-    let binary = scenario.trial.service_command.first()?;
-    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    let found = run
-        .build
-        .binaries
-        .iter()
-        .find(|b| file(&b.path) == file(binary))?;
-    Some(&found.features)
-}
-
-fn shown_features(features: &[String]) -> String {
-    match features {
-        [] => "none".to_owned(),
-        some => some.join(" "),
-    }
-}
-
-/// Why no figure of this trial counts.
-fn unusable(scenario: &ScenarioRecord) -> Option<String> {
-    if scenario.verdict == Verdict::Error {
-        return Some(scenario.reason.clone());
-    }
-    match &scenario.trial.load {
-        None => Some("the simulator left no report".to_owned()),
-        Some(load) => {
-            let why = load.ended_early.as_ref()?;
-            Some(format!("the load ended before its time: {why}"))
-        }
-    }
-}
-
 /// What of the runs does not count, in words.
 fn left_out(sides: &Sides<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    for (side, which) in sides.iter().zip(["first", "second"]) {
-        let all = side.len();
-        let unusable = side.iter().filter(|s| unusable(s).is_some()).count();
-        if unusable > 0 {
+    for (side, which) in sides.iter().zip(WHICH) {
+        let words = Spoils::of(side).words();
+        notes.extend(words.into_iter().map(|w| format!("{which} run: {w}")));
+        if side.len() > SAMPLE_MAX {
             notes.push(format!(
-                "{unusable} of {all} runs of the {which} side failed or ended early and do not count"
-            ));
-        }
-        let busy = side.iter().filter(|s| s.evidence.busy_host).count();
-        if busy > 0 {
-            notes.push(format!(
-                "{busy} of {all} runs of the {which} side were made on a busy host (starved simulator or taken CPUs): what a clock gave does not count"
-            ));
-        }
-        if all > SAMPLE_MAX {
-            notes.push(format!(
-                "of {all} runs of the {which} side the first {SAMPLE_MAX} count"
+                "{which} run: of {} rounds the first {SAMPLE_MAX} count",
+                side.len()
             ));
         }
     }
     notes
 }
 
-fn change(name: &str, facts: Option<&FigureFacts>, sides: &Sides<'_>, noise_ratio: f64) -> Change {
-    let timed = facts.is_some_and(|f| f.timed);
-    let counts = |s: &&&ScenarioRecord| unusable(s).is_none() && !(timed && s.evidence.busy_host);
-    let values = |side: &Vec<&ScenarioRecord>| -> Vec<f64> {
-        let of = |s: &&ScenarioRecord| s.figures.get(name).copied();
-        side.iter()
-            .filter(counts)
-            .filter_map(of)
-            .take(SAMPLE_MAX)
-            .collect()
+fn change(
+    name: &str,
+    (facts, expected): (Option<&FigureFacts>, bool),
+    sides: &Sides<'_>,
+    noise_ratio: f64,
+) -> Change {
+    let value = |s: &&ScenarioRecord| match spoilt(s, name, facts) {
+        Some(_) => None,
+        None => s.figures.get(name).copied(),
     };
-    let samples = sides.each_ref().map(values);
+    let all = sides
+        .each_ref()
+        .map(|side| side.iter().filter_map(value).collect::<Vec<f64>>());
+    let samples = all
+        .each_ref()
+        .map(|values| &values[..values.len().min(SAMPLE_MAX)]);
+    let better = facts.map_or(Better::Neither, |f| f.better);
     let mut change = Change {
         name: name.to_owned(),
-        better: facts.map_or(Better::Neither, |f| f.better),
-        values: samples.each_ref().map(|values| median(values)),
-        runs: samples.each_ref().map(Vec::len),
+        unit: Unit::stated(facts.map_or("", |f| &f.unit), name),
+        better,
+        decides: expected && better != Better::Neither,
+        values: samples.map(median),
+        runs: samples.map(<[f64]>::len),
+        left_out: [0, 1].map(|i| sides[i].len() - all[i].len()),
         change_ratio: None,
         interval_ratio: None,
         confidence: None,
+        chance: None,
         word: Word::Unclear,
         why: String::new(),
     };
+    let why_not = |i: usize| {
+        let mut sides = sides[i].iter();
+        let spoilt = sides.find_map(|s| spoilt(s, name, facts));
+        spoilt.map_or("it was not measured", Spoilt::why)
+    };
     let [Some(before), Some(_)] = change.values else {
-        let which = if change.values[0].is_none() {
-            "first"
-        } else {
-            "second"
-        };
-        let spoilt = timed && sides.iter().flatten().any(|s| s.evidence.busy_host);
-        let why = if spoilt {
-            "its host was busy"
-        } else {
-            "it was not measured"
-        };
-        change.why = format!("no value in the {which} run: {why}");
+        let i = usize::from(change.values[0].is_some());
+        change.why = format!("no value in the {} run: {}", WHICH[i], why_not(i));
         return change;
     };
-    let Some(shift) = shift(&samples[0], &samples[1]) else {
+    let Some(shift) = shift(samples[0], samples[1]) else {
         return change;
     };
     // Of nothing every change is beyond any noise.
@@ -479,24 +444,64 @@ fn change(name: &str, facts: Option<&FigureFacts>, sides: &Sides<'_>, noise_rati
     if shift.confidence.is_some() {
         change.interval_ratio = Some([low, high]).filter(|ends| ends.iter().all(|r| r.is_finite()));
     }
-    change.word = word(
-        low,
-        high,
-        shift.confidence.is_some(),
-        noise_ratio,
-        change.better,
-    );
+    let noise = noise_ratio * before.abs();
+    change.chance = match change.better {
+        Better::Lower => chance_of_rise(samples[0], samples[1], noise),
+        Better::Higher => chance_of_rise(samples[1], samples[0], noise),
+        Better::Neither => None,
+    };
+    change.word = if shift.confidence.is_some() {
+        word(low, high, noise_ratio, change.better)
+    } else if equal(samples) {
+        Word::Same
+    } else {
+        Word::Unclear
+    };
     change.why = why(&change);
+    if !stands(change.word, change.left_out) {
+        change.word = Word::Unclear;
+    }
+    for (i, which) in WHICH.iter().enumerate() {
+        if change.left_out[i] > 0 {
+            let (n, all) = (change.left_out[i], sides[i].len());
+            let not = format!(
+                "; without {n} of {all} rounds of the {which} run: {}",
+                why_not(i)
+            );
+            change.why.push_str(&not);
+        }
+    }
     change
 }
 
-/// What an interval (or, without confidence, the range of all differences) says.
-fn word(low: f64, high: f64, confident: bool, noise_ratio: f64, better: Better) -> Word {
+/// Both sides have the same values, or one value and no other.
+fn equal(samples: [&[f64]; 2]) -> bool {
+    let sorted = samples.map(|values| {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    });
+    let first = samples[0].first();
+    sorted[0] == sorted[1] || samples.iter().copied().flatten().all(|v| Some(v) == first)
+}
+
+/// Whether a word stands although rounds were left out: not in favour of the side that this flatters.
+fn stands(word: Word, left_out: [usize; 2]) -> bool {
+    match word {
+        Word::Worse => left_out[0] == 0,
+        Word::Better => left_out[1] == 0,
+        Word::Differs | Word::Same => left_out == [0, 0],
+        Word::Unclear => true,
+    }
+}
+
+/// What an interval says.
+fn word(low: f64, high: f64, noise_ratio: f64, better: Better) -> Word {
     let (risen, fallen) = (low > noise_ratio, high < -noise_ratio);
     if low >= -noise_ratio && high <= noise_ratio {
         return Word::Same;
     }
-    if !confident || !(risen || fallen) {
+    if !(risen || fallen) {
         return Word::Unclear;
     }
     match better {

@@ -30,6 +30,8 @@ pub enum Unit {
     Points,
     /// Events per second.
     PerSecond,
+    /// Mebibytes per second.
+    MebibytesPerSecond,
     /// Events per hour.
     PerHour,
     /// Processor cores.
@@ -45,6 +47,7 @@ impl Unit {
         match word.trim() {
             "bytes" | "byte" | "B" => Self::Bytes,
             "MiB" => Self::Mebibytes,
+            "MiB/s" => Self::MebibytesPerSecond,
             "1/h" | "/h" | "per hour" => Self::PerHour,
             "s" | "seconds" => Self::Seconds,
             "ms" | "milliseconds" => Self::Millis,
@@ -64,8 +67,9 @@ impl Unit {
     /// `switch_p99_ms.pressed`.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
-        const ENDINGS: [(&str, Unit); 14] = [
+        const ENDINGS: [(&str, Unit); 15] = [
             ("_mib", Unit::Mebibytes),
+            ("_mib_s", Unit::MebibytesPerSecond),
             ("_per_hour", Unit::PerHour),
             ("_per_s", Unit::PerSecond),
             ("per_session", Unit::Bytes),
@@ -90,6 +94,59 @@ impl Unit {
         } else {
             Self::Count
         })
+    }
+
+    /// Of a value that is stated with a unit word; without one (schema version 1 has some) the figure's name says.
+    #[must_use]
+    pub fn stated(word: &str, name: &str) -> Self {
+        if word.trim().is_empty() {
+            Self::of_name(name)
+        } else {
+            Self::of_word(word)
+        }
+    }
+
+    /// Whether it is a length of time.
+    #[must_use]
+    pub fn is_time(self) -> bool {
+        matches!(self, Self::Seconds | Self::Millis | Self::Micros)
+    }
+
+    /// Whether it is something per time.
+    #[must_use]
+    pub fn is_rate(self) -> bool {
+        matches!(
+            self,
+            Self::PerSecond | Self::PerHour | Self::MebibytesPerSecond | Self::Cores
+        )
+    }
+}
+
+/// `value` as an expectation states it, with what a plain count counts: `1.46 ms`, `203.4 MiB`, `3 kills`.
+#[must_use]
+pub fn stated(value: f64, word: &str, name: &str) -> String {
+    let unit = Unit::stated(word, name);
+    show(value, unit).short + &counted(unit, word)
+}
+
+/// What was seen and its bound as an expectation states them; with every digit where they would read alike without being so.
+#[must_use]
+pub fn stated_against(seen: f64, bound: f64, word: &str, name: &str) -> [String; 2] {
+    let short = [seen, bound].map(|value| stated(value, word, name));
+    if short[0] != short[1] || seen == bound {
+        return short;
+    }
+    let unit = Unit::stated(word, name);
+    [seen, bound].map(|value| show(value, unit).exact + &counted(unit, word))
+}
+
+/// What a plain count counts, behind a blank; nothing where its unit is a word of no use such as `count`.
+#[must_use]
+pub fn counted(unit: Unit, word: &str) -> String {
+    if unit == Unit::Count && !matches!(word, "" | "1" | "count") {
+        format!(" {word}")
+    } else {
+        String::new()
     }
 }
 
@@ -118,6 +175,10 @@ pub fn show(value: f64, unit: Unit) -> Shown {
         Unit::PerSecond => (
             format!("{}/s", rounded(value)),
             format!("{number} per second"),
+        ),
+        Unit::MebibytesPerSecond => (
+            format!("{}/s", bytes(value * 1_048_576.0)),
+            format!("{number} MiB per second"),
         ),
         Unit::PerHour => (
             format!("{} per hour", rounded(value)),
@@ -291,6 +352,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stated_unit_goes_before_the_name() {
+        assert_eq!(stated(3.0, "kills", "service_oom_kills"), "3 kills");
+        assert_eq!(stated(12.345, "ms", "odd_s"), "12.3 ms");
+        assert_eq!(stated(2.0, "", "recovery_s"), "2 s");
+        assert_eq!(stated(2.0, "count", "evictions"), "2");
+        let alike = stated_against(0.89996, 0.9, "ratio", "hit_ratio");
+        assert_eq!(alike, ["0.89996", "0.9"]);
+        assert_eq!(stated_against(0.5, 0.9, "ratio", ""), ["50 %", "90 %"]);
+        assert_eq!(stated_against(0.9, 0.9, "ratio", ""), ["90 %", "90 %"]);
+    }
+
+    #[test]
     fn exact_keeps_every_digit() {
         assert_eq!(show(213_278_720.0, Unit::Bytes).exact, "213,278,720 bytes");
         assert_eq!(show(0.992_137, Unit::Ratio).exact, "0.992137");
@@ -323,6 +396,8 @@ mod tests {
         assert_eq!(Unit::of_name("evictions"), Unit::Count);
         assert_eq!(Unit::of_name("switch_p99_ms.pressed"), Unit::Millis);
         assert_eq!(short(320.0, Unit::of_name("service_peak_mib")), "320 MiB");
+        assert_eq!(short(800.0, Unit::of_name("burst_rate_mib_s")), "800 MiB/s");
+        assert_eq!(short(800.0, Unit::of_word("MiB/s")), "800 MiB/s");
         assert_eq!(Unit::of_word("µs"), Unit::Micros);
         assert_eq!(Unit::of_word("kills"), Unit::Count);
     }

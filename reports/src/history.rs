@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::alike::{Circumstances, Spoils, spoilt};
 use crate::error::ReportError;
+use crate::format::Unit;
 use crate::read::{RECORD_FILE, read_record};
 use crate::record::{Better, MUTANTS_SUITE, RunRecord, ScenarioRecord, Verdict};
 use crate::statistics::median;
@@ -24,8 +26,17 @@ pub struct Trend {
     pub unread: Vec<(PathBuf, String)>,
     /// Older runs that were not looked at.
     pub older: usize,
-    /// Figures of any of the runs, by name with the window: which way each is better.
-    pub figures: BTreeMap<String, Better>,
+    /// Figures of any of the runs, by name with the window.
+    pub figures: BTreeMap<String, Facts>,
+}
+
+/// What a figure is, as far as the runs say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Which way it is better.
+    pub better: Better,
+    /// What it counts.
+    pub unit: Unit,
 }
 
 /// The scenario in one run.
@@ -41,11 +52,15 @@ pub struct Point {
     pub verdict: Verdict,
     /// Times that the scenario was run.
     pub repeats: usize,
-    /// Something else was planned than in the run before; false where a record does not say.
+    /// Something else was planned than in the newest run before it whose record says; false where its own does not.
     pub redefined: bool,
     /// It ran on another host than the run before.
     pub moved: bool,
-    /// Figures by name, the median of the repeats.
+    /// Its service was built with other features than in the newest run before it whose record says.
+    pub rebuilt: bool,
+    /// What of its repeats does not count.
+    pub spoils: Spoils,
+    /// Figures by name, the median of the repeats that count.
     pub values: BTreeMap<String, f64>,
 }
 
@@ -55,6 +70,13 @@ impl Trend {
     pub fn column(&self, figure: &str) -> Vec<Option<f64>> {
         let value = |run: &Point| run.values.get(figure).copied();
         self.runs.iter().map(value).collect()
+    }
+
+    /// What of all runs' repeats does not count.
+    #[must_use]
+    pub fn spoils(&self) -> Spoils {
+        let each = self.runs.iter().map(|run| run.spoils);
+        each.fold(Spoils::default(), Spoils::and)
     }
 }
 
@@ -73,7 +95,7 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
         older,
         figures: BTreeMap::new(),
     };
-    let mut before: Option<Fingerprint> = None;
+    let mut before: Option<Circumstances> = None;
     let mut others = BTreeSet::new();
     for folder in folders {
         // One at a time: together they may not fit into memory.
@@ -97,20 +119,26 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
             others.extend(run.scenarios.iter().map(|s| s.name.clone()));
             continue;
         };
-        let now = Fingerprint::of(&run, first);
+        let now = Circumstances::of(&run, first);
         let mut point = point(&run, &trials, before.as_ref(), &now);
         point
             .values
             .retain(|name, _| figure.is_none_or(|figure| figure == name));
         for name in point.values.keys() {
-            let better = run.facts_of(name).map_or(Better::Neither, |f| f.better);
-            let known = trend.figures.entry(name.clone()).or_insert(better);
-            if better != Better::Neither {
-                *known = better;
+            let facts = Facts {
+                better: run.facts_of(name).map_or(Better::Neither, |f| f.better),
+                unit: run.unit_of(name),
+            };
+            let known = trend.figures.entry(name.clone()).or_insert(facts);
+            if run.facts_of(name).is_some() {
+                *known = facts;
             }
         }
         trend.runs.push(point);
-        before = Some(now);
+        before = Some(match &before {
+            Some(before) => now.or_as(before),
+            None => now,
+        });
     }
     let what = match figure {
         _ if trend.runs.is_empty() => format!("scenario `{scenario}`"),
@@ -140,47 +168,32 @@ fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
     Ok(folders)
 }
 
-/// What must be the same for two runs to have measured the same.
-struct Fingerprint {
-    steps: Vec<String>,
-    host: (String, u32, String),
-}
-
-impl Fingerprint {
-    fn of(run: &RunRecord, trial: &ScenarioRecord) -> Self {
-        let host = &run.host;
-        Self {
-            steps: trial.plan.steps.clone(),
-            host: (host.cpu.clone(), host.cpus, host.cgroup.clone()),
-        }
-    }
-}
-
 fn point(
     run: &RunRecord,
     trials: &[&ScenarioRecord],
-    before: Option<&Fingerprint>,
-    now: &Fingerprint,
+    before: Option<&Circumstances>,
+    now: &Circumstances,
 ) -> Point {
     let names: BTreeSet<&String> = trials.iter().flat_map(|t| t.figures.keys()).collect();
     let value = |name: &String| {
+        let counts = |t: &&&ScenarioRecord| spoilt(t, name, run.facts_of(name)).is_none();
         let values: Vec<f64> = trials
             .iter()
+            .filter(counts)
             .filter_map(|t| t.figures.get(name).copied())
             .collect();
         Some((name.clone(), median(&values)?))
     };
-    // A record that does not say what was planned is no change.
-    let told = |steps: &[String]| !steps.is_empty();
     Point {
         id: run.id.clone(),
         started_at: run.started_at.clone(),
         commit: run.build.commit.clone(),
         verdict: Verdict::worst(trials.iter().map(|t| t.verdict)).unwrap_or(run.verdict),
         repeats: trials.len(),
-        redefined: before
-            .is_some_and(|b| told(&b.steps) && told(&now.steps) && b.steps != now.steps),
-        moved: before.is_some_and(|b| b.host != now.host),
+        redefined: before.is_some_and(|b| now.other_definition(b).is_some()),
+        moved: before.is_some_and(|b| !now.other_host(b).is_empty()),
+        rebuilt: before.is_some_and(|b| now.other_features(b).is_some()),
+        spoils: Spoils::of(trials),
         values: names.into_iter().filter_map(value).collect(),
     }
 }

@@ -7,6 +7,7 @@
 //! [`steal`] measures the one figure that both programs write, [`scrape`] answers the Prometheus of either. Nothing here judges:
 //! verdicts are the runner's, and every rendering repeats the record's own.
 
+pub mod alike;
 pub mod command;
 pub mod compare;
 pub mod error;

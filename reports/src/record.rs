@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format::Unit;
 use crate::load::LoadReport;
 
 /// Version of [`RunRecord`]'s JSON; a reader refuses a newer one. Version 2 says what was planned (`plan`, `definitions`, `options`),
@@ -92,13 +93,13 @@ pub struct RunRecord {
     pub host: Host,
     /// What was run.
     pub build: Build,
-    /// What it was asked for beside scenarios and seed.
+    /// What it was asked for beside its seed.
     #[serde(default)]
     pub options: RunOptions,
     /// The run that this one replays, if it does.
     #[serde(default)]
     pub replay_of: Option<ReplayOf>,
-    /// Scenario files as they were run, by name; those whose controls others count for their own are among them.
+    /// Scenario files as they were run, by name; those whose controls others count for their own as `controls_of` names them.
     #[serde(default)]
     pub definitions: BTreeMap<String, Definition>,
     /// What the figures of the scenarios are, by name without a window.
@@ -106,9 +107,12 @@ pub struct RunRecord {
     pub figures: BTreeMap<String, FigureFacts>,
 }
 
-/// What a run was asked for beside scenarios and seed.
+/// What a run was asked for beside its seed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunOptions {
+    /// Scenarios in order, by name; of an interrupted run not all of them began. Empty in older records.
+    #[serde(default)]
+    pub scenarios: Vec<String>,
     /// Times that the scenarios were to be run.
     pub repeat: u32,
     /// Folder of photographs instead of drawn backgrounds.
@@ -120,6 +124,7 @@ pub struct RunOptions {
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
+            scenarios: Vec::new(),
             repeat: 1,
             backgrounds: None,
             allow_emulated: false,
@@ -132,8 +137,11 @@ impl Default for RunOptions {
 pub struct ReplayOf {
     /// Its id.
     pub id: String,
-    /// What was not as in that run, in words: plan or schedule. Empty if both are the same.
+    /// What was not as in that run, in words: plan, schedule, or scenarios that never began there. Empty if all are the same.
     pub differences: Vec<String>,
+    /// What was built otherwise, in words: commit and binaries.
+    #[serde(default)]
+    pub other_build: Vec<String>,
 }
 
 /// A scenario file.
@@ -175,6 +183,13 @@ impl RunRecord {
         let base = figure.split_once('.').map_or(figure, |(base, _)| base);
         self.figures.get(base)
     }
+
+    /// Unit of a figure: as the record says, or by its name where it says nothing.
+    #[must_use]
+    pub fn unit_of(&self, figure: &str) -> Unit {
+        let facts = self.facts_of(figure);
+        Unit::stated(facts.map_or("", |f| &f.unit), figure)
+    }
 }
 
 /// One scenario of a run.
@@ -206,7 +221,7 @@ pub struct ScenarioRecord {
     /// The run itself: faults, samples, load.
     pub trial: Trial,
     /// Control runs: the same with a protection off, each with its exact expected outcome. With repeats they are run and
-    /// recorded once, in the first; the verdicts of all count them.
+    /// recorded once, in the first that could run them; the verdicts of those after it count them.
     pub controls: Vec<Control>,
     /// What the verdict rests on.
     pub evidence: Evidence,
@@ -311,6 +326,7 @@ pub struct Timeline {
     pub t_s: Vec<f64>,
     /// Columns by name, unit last in the name; a sample that could not be read is null. Known names:
     /// `limit_bytes`, `usage_bytes`, `anon_bytes`, `kernel_bytes`, `sockets_bytes`, `file_bytes`, `hog_bytes`,
+    /// `held_max_bytes` (the service's highest anon + kernel + sockets since the row before),
     /// `pressure_bytes`, `elevated_bytes`, `critical_bytes`, `budget_ceiling_bytes`, `budget_used_bytes`,
     /// `allocator_resident_bytes`, `textures_bytes`, `governor_state`, `evictions_total`, `hits_total`,
     /// `misses_total`, `degraded_total`, `accesses_total` (hits, misses, degraded, shed and failed ones: what hits are a share

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Time for a client to send its request, and again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Time before the next try where nothing can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// The one type of an answer that is none of an error.
@@ -43,13 +45,21 @@ impl Endpoint {
         let address = listener.local_addr()?;
         let ended = Arc::new(AtomicBool::new(false));
         let stop = ended.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing tells when a descriptor is free again"
+        )]
         let serve = move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::Acquire) {
                     break;
                 }
-                // A client that broke off is nobody's error, and the next one is served all the same.
-                let _ = stream.and_then(|stream| answer(stream, &text));
+                match stream {
+                    // A client that broke off is nobody's error, and the next one is served all the same.
+                    Ok(stream) => drop(answer(stream, &text)),
+                    // Without a free descriptor accepting fails at once, again and again: not at the cost of a CPU.
+                    Err(_) => std::thread::sleep(ACCEPT_PAUSE),
+                }
             }
         };
         let thread = std::thread::Builder::new()

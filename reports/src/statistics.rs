@@ -41,6 +41,38 @@ pub fn shift(a: &[f64], b: &[f64]) -> Option<Shift> {
     })
 }
 
+/// How likely it is at most that values of `b` lie by more than `by` above those of `a` as these do, if in truth they lie no
+/// further above: the exact one-sided test of Mann–Whitney. None if either is empty.
+#[must_use]
+pub fn chance_of_rise(a: &[f64], b: &[f64], by: f64) -> Option<f64> {
+    let (a, b) = (first(a), first(b));
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let pairs = b.iter().flat_map(|b| a.iter().map(move |a| b - a));
+    let against = pairs.filter(|difference| *difference <= by).count();
+    let ways = ways(a.len(), b.len());
+    let all: u128 = ways.iter().sum();
+    let as_far: u128 = ways[..=against].iter().sum();
+    Some(as_far as f64 / all as f64)
+}
+
+/// Which of several tests stand at [`LEVEL`] for all of them together: Holm, "A Simple Sequentially Rejective Multiple Test
+/// Procedure", 1979. In the order of `chances`.
+#[must_use]
+pub fn stand_together(chances: &[f64]) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..chances.len()).collect();
+    order.sort_by(|i, j| chances[*i].total_cmp(&chances[*j]));
+    let mut stands = vec![false; chances.len()];
+    for (before, i) in order.into_iter().enumerate() {
+        if chances[i] > (1.0 - LEVEL) / (chances.len() - before) as f64 {
+            break;
+        }
+        stands[i] = true;
+    }
+    stands
+}
+
 /// The middle of sorted or unsorted values; none without one.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -167,6 +199,26 @@ mod tests {
         }
         let share = held as f64 / f64::from(rounds);
         assert!((share - sum).abs() < 0.015, "{share} instead of {sum}");
+    }
+
+    #[test]
+    fn chances_are_those_of_the_exact_test() {
+        let (low, high) = ([1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.0]);
+        assert_eq!(chance_of_rise(&low, &high, 5.0), Some(1.0 / 70.0));
+        assert_eq!(chance_of_rise(&high, &low, 0.0), Some(1.0));
+        // One of sixteen differences, 11 - 4, is not above seven: one inversion.
+        assert_eq!(chance_of_rise(&low, &high, 7.0), Some(2.0 / 70.0));
+        assert_eq!(chance_of_rise(&[], &high, 0.0), None);
+    }
+
+    #[test]
+    fn of_many_tests_fewer_stand() {
+        assert_eq!(stand_together(&[0.04]), [true]);
+        assert_eq!(stand_together(&[0.04, 0.04]), [false, false]);
+        assert_eq!(stand_together(&[0.04, 0.02]), [true, true]);
+        assert_eq!(stand_together(&[0.03, 0.001, 0.02]), [true, true, true]);
+        assert_eq!(stand_together(&[0.03, 0.001, 0.03]), [false, true, false]);
+        assert!(stand_together(&[]).is_empty());
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use backdrop_reports::history::{RUNS_MAX, Trend, trend};
+use backdrop_reports::load::LoadReport;
 use backdrop_reports::read::read_record;
-use backdrop_reports::record::{Better, MUTANTS_SUITE, RunRecord, Verdict};
+use backdrop_reports::record::{Better, MUTANTS_SUITE, RunRecord, Trial, Verdict};
 use backdrop_reports::render::{self, terminal, write_all};
 
 /// A record as a build of schema version 1 wrote it.
@@ -21,7 +22,11 @@ fn run(second: usize, p99_us: f64) -> RunRecord {
     run.scenarios.truncate(1);
     let scenario = &mut run.scenarios[0];
     scenario.controls.clear();
-    scenario.trial = Default::default();
+    scenario.trial = Trial {
+        load: Some(LoadReport::default()),
+        service_command: scenario.trial.service_command.clone(),
+        ..Trial::default()
+    };
     scenario.figures.insert("switch_p99_us".into(), p99_us);
     run
 }
@@ -57,7 +62,7 @@ fn runs_are_in_order_and_the_oldest_are_left_out() {
         .flatten()
         .collect();
     assert!(column.is_sorted() && column[0] == 5.0, "{column:?}");
-    assert_eq!(trend.figures["switch_p99_us"], Better::Lower);
+    assert_eq!(trend.figures["switch_p99_us"].better, Better::Lower);
     let text = terminal::trend(&trend);
     assert!(text.contains("5 older runs are not looked at"), "{text}");
     assert!(text.lines().all(|l| l.chars().count() < 180), "{text}");
@@ -179,6 +184,55 @@ fn a_run_of_schema_version_1_opens_and_is_part_of_the_trend() {
         "an old record does not say what was planned"
     );
     assert!(trend.runs[0].values.contains_key("service_oom_kills"));
+}
+
+#[test]
+fn what_does_not_count_in_a_comparison_does_not_in_a_trend() {
+    let out = tempfile::tempdir().expect("a folder");
+    keep(out.path(), &run(0, 1.0));
+    let mut busy = run(1, 90.0);
+    busy.scenarios[0].evidence.busy_host = true;
+    keep(out.path(), &busy);
+    let mut early = run(2, 80.0);
+    early.scenarios[0].trial.load = None;
+    keep(out.path(), &early);
+    let mut failed = run(3, 70.0);
+    failed.scenarios[0].verdict = Verdict::Error;
+    keep(out.path(), &failed);
+    let trend = of(out.path(), None);
+    assert_eq!(trend.column("switch_p99_us"), [Some(1.0), None, None, None]);
+    let kills = trend.column("service_oom_kills");
+    assert_eq!(kills, [Some(0.0), Some(0.0), Some(0.0), None]);
+    let text = terminal::trend(&trend);
+    for what in ["busy host", "ended before their load's time", "failed"] {
+        let told = text.lines().find(|l| l.contains(what)).expect("told");
+        assert!(told.starts_with("left out: 1 of 4 rounds"), "{told}");
+    }
+    let page = render::trend::render(&trend).expect("renders");
+    assert!(page.contains("1 of 1 rounds had a busy host"));
+}
+
+#[test]
+fn a_silent_record_in_between_hides_no_change_and_alike_means_the_same_as_in_a_comparison() {
+    let out = tempfile::tempdir().expect("a folder");
+    keep(out.path(), &run(0, 1.0));
+    let mut silent = run(1, 1.0);
+    silent.scenarios[0].plan = Default::default();
+    silent.scenarios[0].trial.service_command.clear();
+    keep(out.path(), &silent);
+    let mut other = run(2, 1.0);
+    other.scenarios[0].plan.steps.push("load longer".into());
+    other.build.binaries[0].features = vec!["failpoints".into()];
+    other.host.memory_bytes /= 2;
+    keep(out.path(), &other);
+    let trend = of(out.path(), None);
+    let marks = |i: usize| {
+        let run = &trend.runs[i];
+        (run.redefined, run.moved, run.rebuilt)
+    };
+    assert_eq!([marks(0), marks(1)], [(false, false, false); 2]);
+    assert_eq!(marks(2), (true, true, true));
+    assert!(terminal::trend(&trend).contains("another build since 20261122T190002Z-42"));
 }
 
 fn report(arguments: &[&str]) -> Output {

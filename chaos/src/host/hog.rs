@@ -59,8 +59,6 @@ pub struct HogReport {
     pub rate_bytes_per_s: Option<f64>,
     /// It was killed by somebody else than us.
     pub killed: bool,
-    /// In words.
-    pub words: String,
 }
 
 /// What the reading thread learns.
@@ -187,16 +185,10 @@ impl MemoryHog {
         let (achieved, ratio) = (self.achieved_bytes(), self.achieved_ratio());
         let rate_bytes_per_s = self.rate_bytes_per_s();
         let end = self.process.stop(ANSWER_WITHIN)?;
-        let end = end.ok_or_else(|| HostError::NotUndone {
+        end.ok_or_else(|| HostError::NotUndone {
             what: "memory hog".to_owned(),
             why: "SIGKILL had no effect".to_owned(),
         })?;
-        let words = report_words(
-            &self.process,
-            killed,
-            end,
-            format!("{achieved} of {} bytes", self.spec.bytes),
-        );
         Ok(HogReport {
             process: self.id(),
             requested: self.spec.bytes,
@@ -204,7 +196,6 @@ impl MemoryHog {
             achieved_ratio: ratio,
             rate_bytes_per_s,
             killed,
-            words,
         })
     }
 }
@@ -249,18 +240,6 @@ fn unheard(process: &ServiceProcess) -> String {
         || "it runs but says nothing".to_owned(),
         |end| format!("it {end} without a word"),
     )
-}
-
-fn report_words(process: &ServiceProcess, killed: bool, end: End, reached: String) -> String {
-    let how = process
-        .ending()
-        .map_or_else(|| end.to_string(), |ending| ending.words());
-    let fate = if killed {
-        "ended without being told to"
-    } else {
-        "released"
-    };
-    format!("reached {reached}, {fate} ({how})")
 }
 
 impl Heard {
@@ -464,14 +443,12 @@ impl CpuHog {
     /// Ends it and checks that it is gone.
     pub fn stop(self) -> Result<HogReport, HostError> {
         let killed = self.killed();
-        let (share, achieved_ratio, figures) =
-            (self.share(), self.achieved_ratio(), self.figures());
+        let (achieved_ratio, figures) = (self.achieved_ratio(), self.figures());
         let end = self.process.stop(ANSWER_WITHIN)?;
-        let end = end.ok_or_else(|| HostError::NotUndone {
+        end.ok_or_else(|| HostError::NotUndone {
             what: "CPU hog".to_owned(),
             why: "SIGKILL had no effect".to_owned(),
         })?;
-        let reached = format!("{:.0} % of the CPU time it could have had", share * 100.0);
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         Ok(HogReport {
             process: self.id(),
@@ -481,7 +458,6 @@ impl CpuHog {
             achieved_ratio,
             rate_bytes_per_s: None,
             killed,
-            words: report_words(&self.process, killed, end, reached),
         })
     }
 }

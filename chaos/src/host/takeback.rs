@@ -38,8 +38,24 @@ pub fn take_back(undo: &Undo) -> Result<String, HostError> {
         }),
         Undo::Process { process, what } => end_process(*process, what),
         Undo::Failpoint { admin, name } => failpoint_off(admin, name),
+        Undo::Targets { path, address } => forget_targets(path, address),
         Undo::Folder { path } => remove_folder(path),
     }
+}
+
+/// Empties the list of targets of a runner at this address. A list that does not name it is another runner's, or nobody's.
+fn forget_targets(path: &Path, address: &str) -> Result<String, HostError> {
+    let (what, quoted) = (path.display(), format!("\"{address}\""));
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(HostError::io("reading", path))?,
+    };
+    // Nothing but such a list is ever overwritten.
+    if !text.starts_with('[') || !text.contains(&quoted) {
+        return Ok(format!("{what} names no {address}"));
+    }
+    std::fs::write(path, "[]").map_err(HostError::io("emptying", path))?;
+    Ok(format!("{what} emptied"))
 }
 
 /// Kills this very process, whoever else may have its pid by now.
@@ -217,6 +233,24 @@ mod tests {
             assert!(remove_folder(Path::new(path)).is_err(), "{path}");
         }
         assert!(remove_folder(Path::new("/tmp/backdrop-never/made")).is_ok());
+    }
+
+    #[test]
+    fn targets_go_where_they_still_name_the_runner() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("targets.json");
+        let undo = Undo::Targets {
+            path: path.clone(),
+            address: "127.0.0.1:4100".to_owned(),
+        };
+        take_back(&undo).expect("a file that is gone names nobody");
+        let others = r#"[{"targets":["127.0.0.1:41002"]}]"#;
+        std::fs::write(&path, others).expect("written");
+        take_back(&undo).expect("left alone");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), others);
+        std::fs::write(&path, r#"[{"targets":["127.0.0.1:4100"]}]"#).expect("written");
+        take_back(&undo).expect("emptied");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "[]");
     }
 
     #[test]

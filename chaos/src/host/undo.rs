@@ -52,6 +52,13 @@ pub enum Undo {
         /// Name.
         name: String,
     },
+    /// Empty this file of targets for a Prometheus, if it still names this address.
+    Targets {
+        /// Which.
+        path: PathBuf,
+        /// What the runner answers at.
+        address: String,
+    },
     /// Remove this folder with all that is in it; the folder around it must carry our mark ([`super::mark`]).
     Folder {
         /// Which.
@@ -73,6 +80,7 @@ impl std::fmt::Display for Undo {
             Self::Undelegate { at } => write!(f, "memory controller at {}", at.display()),
             Self::Process { process, what } => write!(f, "{what} (pid {})", process.pid),
             Self::Failpoint { admin, name } => write!(f, "failpoint {name} at {admin}"),
+            Self::Targets { path, address } => write!(f, "{address} in {}", path.display()),
             Self::Folder { path } => write!(f, "folder {}", path.display()),
         }
     }

@@ -43,7 +43,8 @@ pub(super) struct Judge<'a> {
     pub(super) request: &'a Request,
     /// What each scenario's trial is to be, by name.
     pub(super) plans: &'a BTreeMap<String, Plan>,
-    pub(super) controls: BTreeMap<(String, String), Control>,
+    /// Each with the round that ran it.
+    pub(super) controls: BTreeMap<(String, String), (u32, Control)>,
 }
 
 impl Judge<'_> {
@@ -68,11 +69,11 @@ impl Judge<'_> {
         let mut controls = Vec::new();
         if seen.observed.failure.is_none() {
             for control in &scenario.controls {
-                controls.extend(self.control(scenario, control, &mut set_aside).await);
+                controls.extend(self.control(scenario, control, round, &mut set_aside).await);
             }
             if let Some(other) = self.request.lender(scenario) {
                 for control in &other.controls {
-                    controls.extend(self.control(other, control, &mut set_aside).await);
+                    controls.extend(self.control(other, control, round, &mut set_aside).await);
                 }
             }
         }
@@ -92,7 +93,8 @@ impl Judge<'_> {
         let (planned, (seen, mut set_aside, outvoted)) = self.trial(name, &intact).await;
         let mut controls = Vec::new();
         if seen.observed.failure.is_none() {
-            controls.extend(self.control(scenario, mutant, &mut set_aside).await);
+            let control = self.control(scenario, mutant, 1, &mut set_aside).await;
+            controls.extend(control.map(|(control, _)| control));
         }
         let attempts = (set_aside, outvoted.as_deref());
         let mut record = self.judge(&intact, (planned, 1), &seen, Vec::new(), attempts);
@@ -212,16 +214,17 @@ impl Judge<'_> {
         }
     }
 
-    /// None if a person interrupted before it began.
+    /// With whether an earlier round ran it, whose record has it. None if a person interrupted before it began.
     async fn control(
         &mut self,
         scenario: &Scenario,
         control: &ControlPlan,
+        round: u32,
         set_aside: &mut Vec<SetAside>,
-    ) -> Option<Control> {
+    ) -> Option<(Control, bool)> {
         let key = (scenario.name.clone(), control.name.clone());
-        if let Some(known) = self.controls.get(&key) {
-            return Some(known.clone());
+        if let Some((of, known)) = self.controls.get(&key) {
+            return Some((known.clone(), *of < round));
         }
         if self.context.stop.raised() {
             return None;
@@ -256,9 +259,9 @@ impl Judge<'_> {
             plan.name, record.observed, record.reason
         ));
         if !self.context.stop.raised() {
-            self.controls.insert(key, record.clone());
+            self.controls.insert(key, (round, record.clone()));
         }
-        Some(record)
+        Some((record, false))
     }
 
     fn judge(
@@ -266,11 +269,11 @@ impl Judge<'_> {
         scenario: &Scenario,
         (plan, repeat): (Plan, u32),
         seen: &TrialSeen,
-        mut controls: Vec<Control>,
+        controls: Vec<(Control, bool)>,
         (set_aside, outvoted): (Vec<SetAside>, Option<&str>),
     ) -> ScenarioRecord {
         let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
-        let control_facts: Vec<_> = controls.iter().map(control_facts).collect();
+        let control_facts: Vec<_> = controls.iter().map(|(c, _)| control_facts(c)).collect();
         let facts = Facts {
             outvoted,
             ..weighed.facts(&seen.observed, &control_facts, self.context)
@@ -279,10 +282,7 @@ impl Judge<'_> {
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
         evidence.busy_host = weighed.busy_host || weighed.stood_still;
-        if repeat > 1 {
-            // They are those of the first round, which has them.
-            controls.clear();
-        }
+        let of_this_round = controls.into_iter().filter(|(_, earlier)| !earlier);
         ScenarioRecord {
             name: scenario.name.clone(),
             repeat,
@@ -295,7 +295,7 @@ impl Judge<'_> {
             plan,
             expectations: weighed.expectations,
             trial: record::trial(seen),
-            controls,
+            controls: of_this_round.map(|(control, _)| control).collect(),
             evidence,
             figures: record::values(&weighed.figures),
         }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use backdrop_reports::read::{locate, read_record};
 use backdrop_reports::record::{
-    Definition, MUTANTS_SUITE, Plan, ReplayOf, RunOptions, RunRecord, ScenarioRecord,
+    Build, Definition, MUTANTS_SUITE, Plan, ReplayOf, RunOptions, RunRecord, ScenarioRecord,
 };
+use sha2::{Digest, Sha256};
 
 use super::{RunError, io};
 use crate::cli::{PlaceArgs, ReplayArgs, RunArgs, ScenarioArgs};
@@ -19,11 +20,14 @@ use crate::scenario::{self, ControlPlan, Scenario, library};
 /// Suite of a run whose scenarios were named.
 const NAMED: &str = "named";
 
+/// Trials of scenarios that a run has at most, controls and further attempts apart: each adds a megabyte or so to record and report.
+const TRIALS_MAX: usize = 60;
+
 /// See the module.
 pub(super) struct Request {
     /// In the order they run.
     pub(super) scenarios: Vec<Scenario>,
-    /// Scenarios whose controls count for another one's own, by name.
+    /// Scenarios whose controls count for another one's own, as `controls_of` names them: by name, or by file.
     lenders: BTreeMap<String, Scenario>,
     /// Whether they were named one by one.
     named: bool,
@@ -35,6 +39,8 @@ pub(super) struct Request {
     pub(super) options: RunOptions,
     /// Where everything is and goes.
     pub(super) place: PlaceArgs,
+    /// What decides the pictures: sum of the photographs, if there are any.
+    photographs: Option<String>,
     /// What is replayed, if anything.
     earlier: Option<RunRecord>,
 }
@@ -69,7 +75,16 @@ impl Request {
         repeat: u32,
         (scenarios, lenders): (Vec<Scenario>, BTreeMap<String, Scenario>),
     ) -> Result<Self, RunError> {
-        let backgrounds = args.backgrounds.as_deref().map(pictures).transpose()?;
+        if scenarios.len() * repeat as usize > TRIALS_MAX {
+            return Err(RunError::TooMany {
+                scenarios: scenarios.len(),
+                repeat,
+                most: TRIALS_MAX / scenarios.len(),
+            });
+        }
+        let backgrounds = args.backgrounds.as_deref().map(absolute).transpose()?;
+        let photographs = backgrounds.as_deref().map(sum_of).transpose()?;
+        let asked = scenarios.iter().map(|s| s.name.clone()).collect();
         let drawn = || u64::from(rand::random::<u32>());
         Ok(Self {
             scenarios,
@@ -78,11 +93,13 @@ impl Request {
             suite: suite.to_owned(),
             seed: args.seed.unwrap_or_else(drawn),
             options: RunOptions {
+                scenarios: asked,
                 repeat,
-                backgrounds,
+                backgrounds: backgrounds.map(|dir| dir.display().to_string()),
                 allow_emulated: args.allow_emulated,
             },
             place: args.place.clone(),
+            photographs,
             earlier: None,
         })
     }
@@ -109,7 +126,7 @@ impl Request {
                 .definitions
                 .get(name)
                 .ok_or_else(|| lacking(&format!("does not hold the file of `{name}`")))?;
-            let parsed = scenario::parse(origin, text);
+            let parsed = scenario::parse_recorded(origin, text);
             Ok(parsed.map_err(scenario::ScenarioError::from)?)
         };
         let mut scenarios: Vec<Scenario> = Vec::new();
@@ -125,17 +142,21 @@ impl Request {
             true => all_have_mutants(&scenarios).map(|()| BTreeMap::new())?,
             false => lenders(&scenarios, defined)?,
         };
-        if let Some(dir) = &earlier.options.backgrounds {
-            pictures(Path::new(dir))?;
-        }
+        let backgrounds = earlier.options.backgrounds.as_deref().map(Path::new);
+        let photographs = backgrounds.map(sum_of).transpose()?;
+        let asked = scenarios.iter().map(|s| s.name.clone()).collect();
         Ok(Self {
             scenarios,
             lenders,
             named: earlier.suite == NAMED,
             suite: earlier.suite.clone(),
             seed: earlier.seed,
-            options: earlier.options.clone(),
+            options: RunOptions {
+                scenarios: asked,
+                ..earlier.options.clone()
+            },
             place: args.place.clone(),
+            photographs,
             earlier: Some(earlier),
         })
     }
@@ -165,19 +186,23 @@ impl Request {
         }
     }
 
-    /// Every scenario file that decides what is run, by name.
+    /// Every scenario file that decides what is run: what runs by its name, what lends controls as `controls_of` names it.
     pub(super) fn definitions(&self) -> BTreeMap<String, Definition> {
-        let all = self.scenarios.iter().chain(self.lenders.values());
         let definition = |s: &Scenario| Definition {
             origin: s.origin.clone(),
             text: s.text.clone(),
         };
-        all.map(|s| (s.name.clone(), definition(s))).collect()
+        let lenders = self.lenders.iter();
+        let lenders = lenders.map(|(key, s)| (key.clone(), definition(s)));
+        let run = self.scenarios.iter();
+        lenders
+            .chain(run.map(|s| (s.name.clone(), definition(s))))
+            .collect()
     }
 
     /// The plan of this scenario, as the simulator's schedule makes it.
     pub(super) fn plan(&self, scenario: &Scenario, schedule_hash: String) -> Plan {
-        let photographs = self.options.backgrounds.is_some();
+        let photographs = self.photographs.as_deref();
         plan::of(scenario, self.seed, schedule_hash, photographs)
     }
 
@@ -207,9 +232,23 @@ impl Request {
     }
 
     /// Which run is replayed, and what was not as in it.
-    pub(super) fn replay_of(&self, plans: &BTreeMap<String, Plan>) -> Option<ReplayOf> {
+    pub(super) fn replay_of(
+        &self,
+        plans: &BTreeMap<String, Plan>,
+        build: &Build,
+    ) -> Option<ReplayOf> {
         let earlier = self.earlier.as_ref()?;
         let mut differences = Vec::new();
+        let began = |name: &String| earlier.scenarios.iter().any(|s| s.name == *name);
+        let asked = earlier.options.scenarios.iter();
+        let never: Vec<&str> = asked.filter(|n| !began(n)).map(String::as_str).collect();
+        if !never.is_empty() {
+            differences.push(format!(
+                "{} scenarios of that run never began: {}",
+                never.len(),
+                never.join(", ")
+            ));
+        }
         for (name, now) in plans {
             let then = self.replayed(name).map(|s| plan::differences(&s.plan, now));
             differences.extend(then.into_iter().flatten().map(|d| format!("{name}: {d}")));
@@ -217,6 +256,7 @@ impl Request {
         Some(ReplayOf {
             id: earlier.id.clone(),
             differences,
+            other_build: other_build(&earlier.build, build),
         })
     }
 
@@ -305,15 +345,51 @@ fn lenders(
     names.map(lender).collect()
 }
 
-/// The folder, absolute, if it can be read and is not empty. Which of its files are pictures is for the simulator to say.
-fn pictures(dir: &Path) -> Result<String, RunError> {
+/// What was built otherwise, in words: the commit, and each binary that both runs had.
+fn other_build(then: &Build, now: &Build) -> Vec<String> {
+    let mut out = Vec::new();
+    if then.commit != now.commit {
+        let named = |commit: &str| match commit {
+            "" => "none".to_owned(),
+            known => known.to_owned(),
+        };
+        let (then, now) = (named(&then.commit), named(&now.commit));
+        out.push(format!("commit {then} then, {now} now"));
+    }
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    for binary in &now.binaries {
+        let name = file(&binary.path);
+        let mut before = then.binaries.iter().filter(|b| file(&b.path) == name);
+        if before.next().is_some_and(|b| b.sha256 != binary.sha256) {
+            out.push(format!("another {name}"));
+        }
+    }
+    out
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, RunError> {
+    std::fs::canonicalize(dir).map_err(io(dir))
+}
+
+/// One sum over names and contents of a folder's files, which must not be empty. Which of them are pictures is for the simulator to
+/// say.
+fn sum_of(dir: impl AsRef<Path>) -> Result<String, RunError> {
+    let dir = dir.as_ref();
     let entries = std::fs::read_dir(dir).map_err(io(dir))?;
-    let mut files = entries.flatten().filter(|entry| entry.path().is_file());
-    if files.next().is_none() {
+    let files = entries.flatten().map(|entry| entry.path());
+    let files: BTreeSet<PathBuf> = files.filter(|path| path.is_file()).collect();
+    if files.is_empty() {
         return Err(RunError::NoPictures {
             path: dir.to_owned(),
         });
     }
-    let absolute: PathBuf = std::fs::canonicalize(dir).map_err(io(dir))?;
-    Ok(absolute.display().to_string())
+    let mut sum = Sha256::new();
+    for path in &files {
+        let name = path.file_name().unwrap_or_default();
+        let content = std::fs::read(path).map_err(io(path))?;
+        sum.update(name.as_encoded_bytes());
+        sum.update([0]);
+        sum.update(Sha256::digest(&content));
+    }
+    Ok(plan::hex(&sum.finalize()))
 }

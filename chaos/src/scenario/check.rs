@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::library;
 use super::raw::{
     Number, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
 };
 use super::{
-    BuildKind, ControlPlan, Expect, FaultPlan, Load, Recovery, Relation, Scenario, SchemaError,
-    Steady, Target, Window,
+    BuildKind, ControlPlan, Expect, FaultPlan, Load, Recovery, Relation, Scenario, ScenarioError,
+    SchemaError, Steady, Target, Window,
 };
 use crate::catalogue;
 use crate::units;
@@ -54,9 +53,17 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) type Checked<T> = Result<T, SchemaError>;
 
+/// How many controls the scenario of this name has of its own.
+type OwnControls<'a> = &'a dyn Fn(&str) -> Result<usize, ScenarioError>;
+
 /// Parses and checks.
-pub fn parse(file: &str, text: &str) -> Checked<Scenario> {
-    Source { file, text }.scenario(raw(file, text)?)
+pub fn parse(file: &str, text: &str, own_controls: OwnControls<'_>) -> Checked<Scenario> {
+    let source = Source {
+        file,
+        text,
+        own_controls,
+    };
+    source.scenario(raw(file, text)?)
 }
 
 /// Parses alone.
@@ -71,6 +78,7 @@ pub(super) fn raw(file: &str, text: &str) -> Checked<RawScenario> {
 pub(super) struct Source<'a> {
     file: &'a str,
     text: &'a str,
+    own_controls: OwnControls<'a>,
 }
 
 impl Source<'_> {
@@ -163,7 +171,7 @@ impl Source<'_> {
     /// A scenario that leans on another one's controls needs some there.
     fn has_controls(&self, other: &Text) -> Checked<()> {
         let name = other.get_ref();
-        match library::own_controls(name) {
+        match (self.own_controls)(name) {
             Ok(0) => self.wrong(
                 other.span(),
                 format!("`{name}` has no controls of its own"),

@@ -21,12 +21,22 @@ pub use error::SchemaError;
 /// Figure of the expectation that a kill fails.
 pub const KILLS_FIGURE: &str = "service_oom_kills";
 
-/// Parses and checks one scenario. `file` is the name that errors carry.
+/// Parses and checks one scenario. `file` is the name that errors carry. The one whose controls it counts for its own must be
+/// embedded, or a file.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place and what would be right.
 pub fn parse(file: &str, text: &str) -> Result<Scenario, SchemaError> {
-    check::parse(file, text)
+    check::parse(file, text, &library::own_controls)
+}
+
+/// The same for a scenario that a record holds: it was checked when it was run, and what it leans on is in the record, too. No
+/// other file is looked at.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_recorded(file: &str, text: &str) -> Result<Scenario, SchemaError> {
+    check::parse(file, text, &|_| Ok(1))
 }
 
 /// One scenario, checked.

@@ -235,7 +235,7 @@ impl Service {
             let triggers = failpoints.triggers;
             format!(r#"{{"name":"{name}","action":"{action}","triggers":{triggers}}}"#)
         });
-        let list = format!("[{}]", listed.unwrap_or_default());
+        let list = format!(r#"{{"failpoints":[{}]}}"#, listed.unwrap_or_default());
         ("200 OK", "application/json", list)
     }
 }

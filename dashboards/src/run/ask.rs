@@ -3,7 +3,7 @@
 
 use super::RunError;
 use super::prometheus::{Prometheus, Series};
-use crate::grafana::{Dashboard, Panel};
+use crate::grafana::{Dashboard, Panel, Quiet};
 
 /// Points of an answer, about as many as a panel has pixels.
 const POINTS_MAX: u64 = 1000;
@@ -98,18 +98,45 @@ pub fn dashboard<'a>(
             if let Some(quiet) = panel.quiet
                 && asked.empty().next().is_some()
             {
-                let events = server.range(quiet.event, variables.step_s)?;
-                let samples = events.iter().flat_map(|series| &series.samples);
-                asked.excused = !samples.into_iter().any(|(_, value)| *value > 0.0);
+                asked.excused = excuses(quiet, &server.range(quiet.event, variables.step_s)?);
             }
             Ok(asked)
         })
         .collect()
 }
 
+/// Whether the event is known not to have happened.
+fn excuses(quiet: Quiet, found: &[Series]) -> bool {
+    let mut samples = found.iter().flat_map(|series| &series.samples).peekable();
+    let asked = samples.peek().is_some() || quiet.may_be_missing;
+    asked && samples.all(|(_, value)| *value == 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_finds_nothing_excuses_nothing() {
+        let series = |values: &[f64]| Series {
+            labels: Vec::new(),
+            samples: values.iter().map(|value| (1.0, *value)).collect(),
+        };
+        let quiet = |may_be_missing| Quiet {
+            why: "",
+            event: "",
+            may_be_missing,
+        };
+        for (found, strictly, missing) in [
+            (vec![], false, true),
+            (vec![series(&[])], false, true),
+            (vec![series(&[0.0, 0.0])], true, true),
+            (vec![series(&[0.0]), series(&[0.0, 1.0])], false, false),
+        ] {
+            assert_eq!(excuses(quiet(false), &found), strictly, "{found:?}");
+            assert_eq!(excuses(quiet(true), &found), missing, "{found:?}");
+        }
+    }
 
     #[test]
     fn variables_are_filled_in_as_grafana_does() {

@@ -102,7 +102,22 @@ pub fn rules() -> Vec<(String, String)> {
     found
 }
 
-/// All of them, dashboards' and rules'.
+/// What panels ask when they find nothing: whether their event happened.
+fn events() -> Vec<Query> {
+    let mut all = Vec::new();
+    for (name, dashboard) in backdrop_dashboards::all() {
+        for panel in &dashboard.panels {
+            all.extend(panel.quiet.map(|quiet| Query {
+                place: format!("event of {name}: {}", panel.title),
+                expr: quiet.event.to_owned(),
+            }));
+        }
+    }
+    assert!(!all.is_empty());
+    all
+}
+
+/// All of them: dashboards', their events' and rules'.
 pub fn queries() -> Vec<Query> {
     let mut all: Vec<Query> = dashboards()
         .iter()
@@ -112,6 +127,7 @@ pub fn queries() -> Vec<Query> {
         place: format!("rule {name}"),
         expr,
     }));
+    all.extend(events());
     all
 }
 
@@ -172,9 +188,19 @@ pub fn exposed() -> Exposed {
     exposed
 }
 
+/// Set where Prometheus is known to be there: what cannot be seen is a failure then.
+const NEEDED: &str = "BACKDROP_NEEDS_PROMETHEUS";
+
 /// Tells a person what a test could not see here; past the harness, which would swallow it.
+///
+/// # Panics
+/// If the environment says that Prometheus is needed.
 pub fn skipped(test: &str, why: &str) {
     use std::io::Write;
     let install = backdrop_dashboards::run::prometheus::INSTALL;
+    assert!(
+        std::env::var_os(NEEDED).is_none(),
+        "{test}: {why}, and {NEEDED} is set; {install}"
+    );
     let _ = writeln!(std::io::stderr().lock(), "SKIPPED {test}: {why}; {install}");
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::format::{Unit, show};
+use crate::format::{stated, stated_against};
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
 
 /// Name of the case that stands for the run as a whole.
@@ -66,10 +66,10 @@ fn time(scenario: &ScenarioRecord) -> Duration {
 fn details(scenario: &ScenarioRecord) -> String {
     let mut text = String::new();
     for e in &scenario.expectations {
-        let unit = Unit::of_word(&e.unit);
-        let observed = e
-            .observed
-            .map_or_else(|| "no sample".into(), |v| show(v, unit).short);
+        let [observed, bound] = match e.observed {
+            Some(seen) => stated_against(seen, e.bound, &e.unit, &e.figure),
+            None => ["no sample".into(), stated(e.bound, &e.unit, &e.figure)],
+        };
         let mark = match e.met {
             Met::Yes => "met",
             Met::No => "NOT MET",
@@ -77,10 +77,8 @@ fn details(scenario: &ScenarioRecord) -> String {
         };
         let _ = writeln!(
             text,
-            "{mark}: {}: {observed} {} {}",
-            e.name,
-            e.relation,
-            show(e.bound, unit).short
+            "{mark}: {}: {observed} {} {bound}",
+            e.name, e.relation
         );
     }
     for c in &scenario.controls {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::format::{Unit, bytes, show};
+use crate::format::{bytes, show, stated, stated_against};
 use crate::record::{Met, RunRecord, ScenarioRecord, Verdict};
 use crate::render::mutants;
 
@@ -16,7 +16,7 @@ pub fn render(record: &RunRecord) -> String {
     let mut text = head(record);
     let mut left_out = 0;
     for scenario in &record.scenarios {
-        let section = section(scenario);
+        let section = section(record, scenario);
         if text.len() + section.len() > SIZE_MAX {
             left_out += 1;
         } else {
@@ -134,7 +134,7 @@ fn mutants(record: &RunRecord) -> String {
     text
 }
 
-fn section(s: &ScenarioRecord) -> String {
+fn section(record: &RunRecord, s: &ScenarioRecord) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -151,21 +151,22 @@ fn section(s: &ScenarioRecord) -> String {
         );
     }
     for e in &s.expectations {
-        let unit = Unit::of_word(&e.unit);
-        let observed = e
-            .observed
-            .map_or_else(|| "no sample".into(), |v| show(v, unit).short);
+        let [observed, bound] = match e.observed {
+            Some(seen) => stated_against(seen, e.bound, &e.unit, &e.figure),
+            None => ["no sample".into(), stated(e.bound, &e.unit, &e.figure)],
+        };
         let met = match e.met {
             Met::Yes => "yes",
             Met::No => "**no**",
             Met::Unknown => "unknown",
         };
-        let bound = show(e.bound, unit).short;
         let _ = writeln!(
             text,
-            "| {} | {observed} | {} {bound} | {met} |",
+            "| {} | {} | {} {} | {met} |",
             cell(&e.text),
-            cell(&e.relation)
+            cell(&observed),
+            cell(&e.relation),
+            cell(&bound)
         );
     }
     for c in &s.controls {
@@ -196,12 +197,12 @@ fn section(s: &ScenarioRecord) -> String {
     for doubt in &s.evidence.doubts {
         let _ = writeln!(text, "\n- Doubt: {}", cell(doubt));
     }
-    text.push_str(&figures(s));
+    text.push_str(&figures(record, s));
     let _ = writeln!(text, "\nReplay: {}", code(&s.replay));
     text
 }
 
-fn figures(s: &ScenarioRecord) -> String {
+fn figures(record: &RunRecord, s: &ScenarioRecord) -> String {
     if s.figures.is_empty() {
         return String::new();
     }
@@ -209,7 +210,7 @@ fn figures(s: &ScenarioRecord) -> String {
         "\n<details><summary>Figures</summary>\n\n| Figure | Value | Exact |\n|---|---:|---:|\n",
     );
     for (name, value) in &s.figures {
-        let shown = show(*value, Unit::of_name(name));
+        let shown = show(*value, record.unit_of(name));
         let _ = writeln!(
             text,
             "| {} | {} | {} |",

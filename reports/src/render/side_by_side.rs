@@ -9,7 +9,7 @@ use crate::render::chart::Chart;
 use crate::render::charts;
 use crate::render::page::Shell;
 use crate::render::view::VerdictView;
-use crate::render::words::{better, exact, percent, tone, value};
+use crate::render::words::{better, caution, exact, percent, tone, value};
 
 #[derive(Template)]
 #[template(path = "compare.html")]
@@ -19,7 +19,7 @@ struct Page<'a> {
     class: &'static str,
     mark: &'static str,
     title: &'static str,
-    noise: String,
+    caution: String,
     sides: [Side<'a>; 2],
     scenarios: Vec<PairView<'a>>,
     shell: Shell,
@@ -77,7 +77,7 @@ pub fn render<'a>(
         class,
         mark,
         title,
-        noise: format!("{:.1} %", comparison.noise_ratio * 100.0),
+        caution: caution(comparison),
         sides: [
             side("First run", &comparison.a),
             side("Second run", &comparison.b),
@@ -119,10 +119,10 @@ fn change(change: &Change) -> ChangeView<'_> {
         class: tone.class(),
         mark: tone.mark(),
         better: better(change.better),
-        before: value(&change.name, before),
-        before_exact: exact(&change.name, before),
-        after: value(&change.name, after),
-        after_exact: exact(&change.name, after),
+        before: value(change.unit, before),
+        before_exact: exact(change.unit, before),
+        after: value(change.unit, after),
+        after_exact: exact(change.unit, after),
         percent: percent(change),
         change,
     }

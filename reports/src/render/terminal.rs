@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::compare::{Comparison, Pair};
+use crate::format::Unit;
 use crate::history::{Point, Trend};
 use crate::record::Verdict;
-use crate::render::words::{NOTHING, better, exact, percent, sparkline, value};
+use crate::render::words::{NOTHING, better, caution, exact, percent, sparkline, value};
 use crate::statistics::median;
 
 /// Runs that a sparkline has at most, the newest ones: a terminal's line.
@@ -33,8 +34,8 @@ pub fn comparison(c: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "\nNoise: changes up to {:.1} %. Confidence is each figure's own: of many, a few differ by chance.\n{}: {}",
-        c.noise_ratio * 100.0,
+        "\n{}\n{}: {}",
+        caution(c),
         c.outcome.word().to_uppercase(),
         c.reason
     );
@@ -51,21 +52,25 @@ fn scenario(pair: &Pair) -> String {
     for note in &pair.notes {
         let _ = writeln!(out, "  note: {note}");
     }
-    let rows: Vec<[String; 6]> = pair
+    let rows: Vec<[String; 7]> = pair
         .figures
         .iter()
         .map(|f| {
             [
                 f.word.word().to_owned(),
+                if f.decides { "decides" } else { "hint" }.to_owned(),
                 f.name.clone(),
-                value(&f.name, f.values[0]),
-                value(&f.name, f.values[1]),
+                value(f.unit, f.values[0]),
+                value(f.unit, f.values[1]),
                 percent(f),
                 f.why.clone(),
             ]
         })
         .collect();
-    out.push_str(&table(&rows, [false, false, true, true, true, false]));
+    out.push_str(&table(
+        &rows,
+        [false, false, false, true, true, true, false],
+    ));
     out
 }
 
@@ -122,6 +127,10 @@ pub fn trend(t: &Trend) -> String {
     };
     breaks("another definition", |r| r.redefined, &mut out);
     breaks("another host", |r| r.moved, &mut out);
+    breaks("another build", |r| r.rebuilt, &mut out);
+    for words in t.spoils().words() {
+        let _ = writeln!(out, "left out: {words}");
+    }
     if t.older > 0 {
         let _ = writeln!(out, "{} older runs are not looked at", t.older);
     }
@@ -131,14 +140,14 @@ pub fn trend(t: &Trend) -> String {
     out.push('\n');
     let figures: Vec<_> = t.figures.iter().collect();
     match figures.as_slice() {
-        [(name, which)] => {
+        [(name, facts)] => {
             let _ = writeln!(
                 out,
                 "  {name} ({}) {}",
-                better(**which),
+                better(facts.better),
                 sparks(&t.column(name))
             );
-            out.push_str(&per_run(t, name));
+            out.push_str(&per_run(t, name, facts.unit));
         }
         _ => out.push_str(&per_figure(t)),
     }
@@ -151,7 +160,8 @@ fn sparks(column: &[Option<f64>]) -> String {
 
 fn per_figure(t: &Trend) -> String {
     let mut rows = vec![["figure", "least", "median", "most", "newest", "", ""].map(str::to_owned)];
-    for (name, which) in &t.figures {
+    for (name, facts) in &t.figures {
+        let unit = facts.unit;
         let column = t.column(name);
         let known: Vec<f64> = column.iter().flatten().copied().collect();
         let least = known.iter().copied().reduce(f64::min);
@@ -159,18 +169,18 @@ fn per_figure(t: &Trend) -> String {
         let newest = column.last().copied().flatten();
         rows.push([
             name.clone(),
-            value(name, least),
-            value(name, median(&known)),
-            value(name, most),
-            value(name, newest),
+            value(unit, least),
+            value(unit, median(&known)),
+            value(unit, most),
+            value(unit, newest),
             sparks(&column),
-            better(*which).to_owned(),
+            better(facts.better).to_owned(),
         ]);
     }
     table(&rows, [false, true, true, true, true, false, false])
 }
 
-fn per_run(t: &Trend, name: &str) -> String {
+fn per_run(t: &Trend, name: &str, unit: Unit) -> String {
     let row = |run: &Point| {
         let of = run.values.get(name).copied();
         let repeats = if run.repeats > 1 {
@@ -181,12 +191,13 @@ fn per_run(t: &Trend, name: &str) -> String {
         [
             run.id.clone(),
             run.verdict.word().to_owned(),
-            value(name, of),
-            exact(name, of),
+            value(unit, of),
+            exact(unit, of),
             repeats,
             run.commit.chars().take(12).collect(),
+            run.spoils.words().join("; "),
         ]
     };
     let rows: Vec<_> = t.runs.iter().map(row).collect();
-    table(&rows, [false, false, true, true, false, false])
+    table(&rows, [false, false, true, true, false, false, false])
 }

@@ -4,8 +4,7 @@ use askama::Template;
 
 use crate::error::ReportError;
 use crate::format::Unit;
-use crate::history::{Point, Trend};
-use crate::record::Better;
+use crate::history::{Facts, Point, Trend};
 use crate::render::chart::{Chart, Mark, Role, Series, YAxis};
 use crate::render::page::Shell;
 use crate::render::series::Column;
@@ -27,7 +26,9 @@ struct RunView<'a> {
     run: &'a Point,
     verdict: VerdictView,
     /// What is not as in the run before.
-    news: &'static str,
+    news: String,
+    /// What of it does not count.
+    left_out: String,
 }
 
 /// The whole page.
@@ -42,7 +43,7 @@ pub fn render(trend: &Trend) -> Result<String, ReportError> {
         .figures
         .iter()
         .enumerate()
-        .map(|(i, (name, which))| chart(i, name, *which, trend))
+        .map(|(i, (name, facts))| chart(i, name, facts, trend))
         .collect();
     let newest = trend.runs.last().expect("a trend has a run");
     let page = Page {
@@ -59,22 +60,24 @@ pub fn render(trend: &Trend) -> Result<String, ReportError> {
 fn view(run: &Point) -> RunView<'_> {
     RunView {
         verdict: run.verdict.into(),
-        news: news(run).unwrap_or(""),
+        news: news(run).unwrap_or_default(),
+        left_out: run.spoils.words().join("; "),
         run,
     }
 }
 
-fn news(run: &Point) -> Option<&'static str> {
-    match (run.redefined, run.moved) {
-        (true, true) => Some("another definition, another host"),
-        (true, false) => Some("another definition"),
-        (false, true) => Some("another host"),
-        (false, false) => None,
-    }
+fn news(run: &Point) -> Option<String> {
+    let news = [
+        (run.redefined, "another definition"),
+        (run.moved, "another host"),
+        (run.rebuilt, "another build"),
+    ];
+    let words: Vec<_> = news.iter().filter(|(is, _)| *is).map(|(_, w)| *w).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
-fn chart(number: usize, name: &str, which: Better, trend: &Trend) -> Chart {
-    let (y_axis, scale) = axis(Unit::of_name(name), &trend.column(name));
+fn chart(number: usize, name: &str, facts: &Facts, trend: &Trend) -> Chart {
+    let (y_axis, scale) = axis(facts.unit, &trend.column(name));
     let values: Column = trend
         .column(name)
         .iter()
@@ -92,12 +95,12 @@ fn chart(number: usize, name: &str, which: Better, trend: &Trend) -> Chart {
     let mark = |(place, run): (usize, &Point)| {
         news(run).map(|label| Mark {
             at: place as f64 - 0.5,
-            label: label.to_owned(),
+            label,
             kill: false,
         })
     };
     chart.marks = trend.runs.iter().enumerate().filter_map(mark).collect();
-    chart.titled(name, better(which))
+    chart.titled(name, better(facts.better))
 }
 
 /// The axis for a unit, and what a value is multiplied with for it.
@@ -114,8 +117,11 @@ fn axis(unit: Unit, column: &[Option<f64>]) -> (YAxis, f64) {
         Unit::Ratio if most <= 1.0 => (YAxis::Ratio, 1.0),
         Unit::PerSecond => (YAxis::PerSecond, 1.0),
         Unit::Cores => (YAxis::Cores, 1.0),
-        Unit::Ratio | Unit::Percent | Unit::Points | Unit::PerHour | Unit::Count => {
-            (YAxis::Count, 1.0)
-        }
+        Unit::Ratio
+        | Unit::Percent
+        | Unit::Points
+        | Unit::PerHour
+        | Unit::MebibytesPerSecond
+        | Unit::Count => (YAxis::Count, 1.0),
     }
 }

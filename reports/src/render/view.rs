@@ -1,7 +1,7 @@
 //! What the templates print: the record's facts as text, formatted for people. No HTML here, no numbers in the
 //! templates.
 
-use crate::format::{Unit, seconds, show};
+use crate::format::{Unit, counted, seconds, show};
 use crate::record::{
     Control, Event, Evidence, Expectation, Fault, Met, RunRecord, ScenarioRecord, Trial, Verdict,
 };
@@ -64,22 +64,14 @@ pub struct ExpectationView {
 
 impl ExpectationView {
     fn of(e: &Expectation) -> Self {
-        let unit = match Unit::of_word(&e.unit) {
-            Unit::Count => Unit::of_name(&e.figure),
-            known => known,
-        };
+        let unit = Unit::stated(&e.unit, &e.figure);
         let observed = e.observed.map(|v| show(v, unit));
         let (observed, observed_exact) = observed.map_or_else(
             || ("no sample".into(), String::new()),
             |shown| (shown.short, shown.exact),
         );
         let bound = show(e.bound, unit);
-        // A plain count says what it counts, unless its unit is a word of no use such as `count`.
-        let counted = if unit == Unit::Count && !matches!(e.unit.as_str(), "" | "1" | "count") {
-            format!(" {}", e.unit)
-        } else {
-            String::new()
-        };
+        let counted = counted(unit, &e.unit);
         let relation = match e.relation.as_str() {
             "<=" => "≤",
             ">=" => "≥",
@@ -195,12 +187,13 @@ pub struct TrialView {
 
 impl TrialView {
     fn of(
+        record: &RunRecord,
         trial: &Trial,
         evidence: &Evidence,
         figures: &std::collections::BTreeMap<String, f64>,
     ) -> Self {
         let figure = |(name, value): (&String, &f64)| {
-            let shown = show(*value, Unit::of_name(name));
+            let shown = show(*value, record.unit_of(name));
             FigureView {
                 name: name.clone(),
                 short: shown.short,
@@ -289,7 +282,7 @@ pub struct ControlView {
 }
 
 impl ControlView {
-    fn of(prefix: &str, scenario: &ScenarioRecord, control: &Control) -> Self {
+    fn of(record: &RunRecord, prefix: &str, scenario: &ScenarioRecord, control: &Control) -> Self {
         Self {
             name: control.name.clone(),
             story: control.story.clone(),
@@ -298,7 +291,7 @@ impl ControlView {
             reason: control.reason.clone(),
             tone: Tone::good_if(control.as_expected),
             charts: charts::side_by_side(prefix, &scenario.trial, &control.trial),
-            trial: TrialView::of(&control.trial, &control.evidence, &control.figures),
+            trial: TrialView::of(record, &control.trial, &control.evidence, &control.figures),
         }
     }
 }
@@ -340,13 +333,13 @@ pub struct ScenarioView {
 const KEY_FIGURES: usize = 5;
 
 impl ScenarioView {
-    fn of(number: usize, s: &ScenarioRecord) -> Self {
+    fn of(record: &RunRecord, number: usize, s: &ScenarioRecord) -> Self {
         let prefix = format!("s{number}");
         let expectations: Vec<_> = s.expectations.iter().map(ExpectationView::of).collect();
         let mut key = expectations.clone();
         key.sort_by_key(|e| e.tone == Tone::Good);
         key.truncate(KEY_FIGURES);
-        let control = |(i, c)| ControlView::of(&format!("{prefix}-c{i}"), s, c);
+        let control = |(i, c)| ControlView::of(record, &format!("{prefix}-c{i}"), s, c);
         Self {
             anchor: anchor(&s.label()),
             name: s.label(),
@@ -364,7 +357,7 @@ impl ScenarioView {
                 .iter()
                 .map(|a| format!("{}: {}: {}", a.trial, a.outcome, a.reason))
                 .collect(),
-            trial: TrialView::of(&s.trial, &s.evidence, &s.figures),
+            trial: TrialView::of(record, &s.trial, &s.evidence, &s.figures),
             charts: charts::of_trial(&prefix, &s.trial),
         }
     }
@@ -377,7 +370,7 @@ pub fn scenarios(record: &RunRecord) -> Vec<ScenarioView> {
         .scenarios
         .iter()
         .enumerate()
-        .map(|(i, s)| ScenarioView::of(i, s))
+        .map(|(i, s)| ScenarioView::of(record, i, s))
         .collect()
 }
 

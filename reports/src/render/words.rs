@@ -1,6 +1,6 @@
 //! How a change and a value read, in a terminal and in a page alike.
 
-use crate::compare::{Change, Word};
+use crate::compare::{Change, Comparison, Word};
 use crate::format::{Unit, show};
 use crate::record::Better;
 use crate::render::facts::Tone;
@@ -10,14 +10,14 @@ pub const NOTHING: &str = "–";
 
 /// A figure's value, short; a dash without one.
 #[must_use]
-pub fn value(name: &str, value: Option<f64>) -> String {
-    value.map_or_else(|| NOTHING.into(), |v| show(v, Unit::of_name(name)).short)
+pub fn value(unit: Unit, value: Option<f64>) -> String {
+    value.map_or_else(|| NOTHING.into(), |v| show(v, unit).short)
 }
 
 /// The same with every digit.
 #[must_use]
-pub fn exact(name: &str, value: Option<f64>) -> String {
-    value.map_or_else(String::new, |v| show(v, Unit::of_name(name)).exact)
+pub fn exact(unit: Unit, value: Option<f64>) -> String {
+    value.map_or_else(String::new, |v| show(v, unit).exact)
 }
 
 /// The change in percent, signed; a dash where there is none to tell.
@@ -41,6 +41,18 @@ pub fn better(better: Better) -> &'static str {
         Better::Higher => "higher is better",
         Better::Neither => "neither is better",
     }
+}
+
+/// What there is to know before a comparison's words are believed.
+#[must_use]
+pub fn caution(comparison: &Comparison) -> String {
+    format!(
+        "Noise: changes up to {:.1} % of the first run's value. Figures with an expectation decide, corrected for their number (Holm):\n\
+         of runs that are alike at most {:.0} in 100 comparisons call one worse. The others are hints: each confidence is the figure's\n\
+         own, and of many a few differ by chance.",
+        comparison.noise_ratio * 100.0,
+        (1.0 - comparison.confidence) * 100.0
+    )
 }
 
 /// How good what became of a figure is.

@@ -15,7 +15,7 @@ use super::super::error::HostError;
 use super::super::process::{CommandSpec, ProcessId, ServiceProcess};
 use super::super::sys;
 use super::child::HogState;
-use super::{ANSWER_WITHIN, HogReport, listen, report_words};
+use super::{ANSWER_WITHIN, HogReport, listen};
 
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -118,7 +118,7 @@ impl CacheHog {
             why,
         };
         let end = self.process.stop(ANSWER_WITHIN)?;
-        let end = end.ok_or_else(|| not_undone("cache hog", "SIGKILL had no effect".to_owned()))?;
+        end.ok_or_else(|| not_undone("cache hog", "SIGKILL had no effect".to_owned()))?;
         let path = &self.spec.file;
         File::open(path)
             .and_then(|file| sys::drop_cache(&file))
@@ -131,10 +131,6 @@ impl CacheHog {
                 format!("{left} bytes are still active"),
             ));
         }
-        let reached = format!(
-            "{achieved} of {} bytes of active page cache",
-            self.spec.bytes
-        );
         Ok(HogReport {
             process: self.id(),
             requested: self.spec.bytes,
@@ -142,7 +138,6 @@ impl CacheHog {
             achieved_ratio: achieved as f64 / self.spec.bytes.max(1) as f64,
             rate_bytes_per_s: None,
             killed,
-            words: report_words(&self.process, killed, end, reached),
         })
     }
 }
