@@ -1,41 +1,59 @@
-//! The kernel that every machine runs: vertical pass into one row, horizontal pass out of it.
+//! The kernel that every machine runs.
 //!
 //! Safe code, shaped so that the compiler vectorises it: eight-bit weights keep every sum within sixteen bits, row loops
-//! have a fixed number of taps. Longer filters take a slower path with wider sums. No table is made here.
+//! have a fixed number of taps. Longer filters take a slower path with wider sums. No table is made here. Its parts are inlined
+//! wherever they are called, so that another kernel can have them compiled for its own instructions.
+
+use std::ops::Range;
 
 use super::axis::{Axis, SHIFT};
-use crate::codec::pixels::{PixelsMut, PixelsRef};
+use super::rows::{Rows, Store};
 
-/// Draws `src` through the two tables into `out`. `row` and `sums` are buffers to reuse.
-pub fn resample(
-    src: PixelsRef<'_>,
-    x: &Axis,
-    y: &Axis,
-    row: &mut Vec<u8>,
-    sums: &mut Vec<u32>,
-    out: &mut PixelsMut<'_>,
-) {
-    let span = x.span();
-    let bytes = span.start * 4..span.end * 4;
-    row.clear();
-    row.resize(bytes.len(), 0);
-    for i in 0..y.len() {
-        let (first, weights) = y.at(i);
-        let line = |tap: usize| &src.row((first + tap) as u32)[bytes.clone()];
-        let target = out.row(i as u32);
-        match weights.iter().position(|&w| u32::from(w) == 1 << y.shift()) {
-            // One row alone: nothing to mix.
-            Some(tap) => horizontal(line(tap), span.start, x, target),
-            None => {
-                vertical(&line, weights, y.shift(), row, sums);
-                horizontal(row, span.start, x, target);
-            }
-        }
+/// The kernel; see the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+impl Rows for Portable {
+    fn vertical<'a>(
+        self,
+        line: &impl Fn(usize) -> &'a [u8],
+        weights: &[u16],
+        shift: u32,
+        row: &mut [u8],
+        sums: &mut Vec<u32>,
+    ) {
+        vertical(line, weights, shift, row, sums);
     }
+
+    fn horizontal(
+        self,
+        row: &[u8],
+        origin: usize,
+        x: &Axis,
+        pixels: Range<usize>,
+        target: &mut [u8],
+    ) {
+        horizontal(row, origin, x, pixels, target);
+    }
+
+    fn fade(self, pixels: &mut [u8], alpha: u8) {
+        fade(pixels, alpha);
+    }
+
+    fn copy(self, from: &[u8], to: &mut [u8], _: Store) {
+        to.copy_from_slice(from);
+    }
+
+    fn blend(self, background: &[u8], over: &[u8], mask: &[u8], to: &mut [u8], _: Store) {
+        blend(background, over, mask, to);
+    }
+
+    fn finish(self) {}
 }
 
 /// Weighs the rows that `line` returns into `row`.
-fn vertical<'a>(
+#[inline(always)]
+pub fn vertical<'a>(
     line: &impl Fn(usize) -> &'a [u8],
     weights: &[u16],
     shift: u32,
@@ -66,6 +84,7 @@ fn mix<const N: usize>(lines: [&[u8]; N], weights: [u16; N], row: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn mix_many<'a>(
     line: &impl Fn(usize) -> &'a [u8],
     weights: &[u16],
@@ -90,20 +109,31 @@ fn mix_many<'a>(
 }
 
 /// Weighs the pixels of `row`, whose first is source pixel `origin`, into `target`.
-fn horizontal(row: &[u8], origin: usize, x: &Axis, target: &mut [u8]) {
+#[inline(always)]
+pub fn horizontal(row: &[u8], origin: usize, x: &Axis, pixels: Range<usize>, target: &mut [u8]) {
     match (x.taps(), x.shift() == SHIFT) {
-        (1, true) => gather::<1>(row, origin, x, target),
-        (2, true) => gather::<2>(row, origin, x, target),
-        (3, true) => gather::<3>(row, origin, x, target),
-        (4, true) => gather::<4>(row, origin, x, target),
-        (5, true) => gather::<5>(row, origin, x, target),
-        (6, true) => gather::<6>(row, origin, x, target),
-        _ => gather_many(row, origin, x, target),
+        (1, true) => gather::<1>(row, origin, x, pixels, target),
+        (2, true) => gather::<2>(row, origin, x, pixels, target),
+        (3, true) => gather::<3>(row, origin, x, pixels, target),
+        (4, true) => gather::<4>(row, origin, x, pixels, target),
+        (5, true) => gather::<5>(row, origin, x, pixels, target),
+        (6, true) => gather::<6>(row, origin, x, pixels, target),
+        _ => gather_many(row, origin, x, pixels, target),
     }
 }
 
-fn gather<const N: usize>(row: &[u8], origin: usize, x: &Axis, target: &mut [u8]) {
-    let taps = x.firsts().iter().zip(x.weights().as_chunks::<N>().0);
+#[inline(always)]
+fn gather<const N: usize>(
+    row: &[u8],
+    origin: usize,
+    x: &Axis,
+    pixels: Range<usize>,
+    target: &mut [u8],
+) {
+    let weights = x.weights()[pixels.start * N..pixels.end * N]
+        .as_chunks::<N>()
+        .0;
+    let taps = x.firsts()[pixels].iter().zip(weights);
     let (row, _) = row.as_chunks::<4>();
     for (pixel, (&first, weights)) in target.as_chunks_mut::<4>().0.iter_mut().zip(taps) {
         let first = first as usize - origin;
@@ -118,9 +148,10 @@ fn gather<const N: usize>(row: &[u8], origin: usize, x: &Axis, target: &mut [u8]
     }
 }
 
-fn gather_many(row: &[u8], origin: usize, x: &Axis, target: &mut [u8]) {
+#[inline(always)]
+fn gather_many(row: &[u8], origin: usize, x: &Axis, pixels: Range<usize>, target: &mut [u8]) {
     let (row, _) = row.as_chunks::<4>();
-    for (i, pixel) in target.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+    for (i, pixel) in pixels.zip(target.as_chunks_mut::<4>().0) {
         let (first, weights) = x.at(i);
         let mut sums = [1u32 << (x.shift() - 1); 4];
         for (sample, &weight) in row[first - origin..].iter().zip(weights) {
@@ -132,7 +163,41 @@ fn gather_many(row: &[u8], origin: usize, x: &Axis, target: &mut [u8]) {
     }
 }
 
+/// Pixels whose masks are looked at together.
+const BLOCK: usize = 16;
+
+/// Composites a row of `mask.len()` pixels.
+#[inline(always)]
+pub fn blend(background: &[u8], over: &[u8], mask: &[u8], to: &mut [u8]) {
+    let (masks, mask) = mask.as_chunks::<BLOCK>();
+    let (backgrounds, background) = background.as_chunks::<{ BLOCK * 4 }>();
+    let (overs, over) = over.as_chunks::<{ BLOCK * 4 }>();
+    let (blocks, to) = to.as_chunks_mut::<{ BLOCK * 4 }>();
+    for (((background, over), mask), to) in backgrounds.iter().zip(overs).zip(masks).zip(blocks) {
+        match u128::from_ne_bytes(*mask) {
+            0 => *to = *background,
+            u128::MAX => *to = *over,
+            _ => {
+                for (at, to) in to.iter_mut().enumerate() {
+                    *to = lerp(background[at], over[at], mask[at / 4]);
+                }
+            }
+        }
+    }
+    for (at, to) in to.iter_mut().enumerate() {
+        *to = lerp(background[at], over[at], mask[at / 4]);
+    }
+}
+
+/// Within sixteen bits; see the specification.
+#[inline(always)]
+fn lerp(a: u8, b: u8, at: u8) -> u8 {
+    let t = u16::from(a) * u16::from(255 - at) + u16::from(b) * u16::from(at) + 128;
+    ((t + (t >> 8)) >> 8) as u8
+}
+
 /// Multiplies every alpha by `alpha` / 255.
+#[inline(always)]
 pub fn fade(pixels: &mut [u8], alpha: u8) {
     for pixel in pixels.as_chunks_mut::<4>().0 {
         pixel[3] = ((u32::from(pixel[3]) * u32::from(alpha) + 127) / 255) as u8;

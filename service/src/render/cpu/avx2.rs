@@ -1,0 +1,321 @@
+//! The kernel for x86-64 CPUs with AVX2: 32 bytes at once, and stores that go past the cache.
+//!
+//! All unsafe code of `render` is here: loads and stores of vectors, and the steps from code for any CPU into code for this one.
+//! What has no vectors of its own (short rests, area averages) is the portable kernel's code, compiled for AVX2.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::axis::{Axis, SHIFT};
+use super::portable;
+use super::rows::{Rows, Store};
+
+/// The kernel. One exists only where the CPU has AVX2.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The kernel, where the CPU (and the system) can run it.
+    pub fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+impl Rows for Avx2 {
+    fn vertical<'a>(
+        self,
+        line: &impl Fn(usize) -> &'a [u8],
+        weights: &[u16],
+        shift: u32,
+        row: &mut [u8],
+        sums: &mut Vec<u32>,
+    ) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe {
+            match *weights {
+                [_, weight] if shift == SHIFT => mix_lines(line(0), line(1), weight, row),
+                _ => vertical(line, weights, shift, row, sums),
+            }
+        }
+    }
+
+    fn horizontal(
+        self,
+        row: &[u8],
+        origin: usize,
+        x: &Axis,
+        pixels: Range<usize>,
+        target: &mut [u8],
+    ) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe {
+            match x.bilinear() && x.taps() == 2 && x.shift() == SHIFT {
+                true => bilinear(row, origin, x, pixels, target),
+                false => horizontal(row, origin, x, pixels, target),
+            }
+        }
+    }
+
+    fn fade(self, pixels: &mut [u8], alpha: u8) {
+        // SAFETY: `self` exists, so the CPU has AVX2.
+        unsafe { fade(pixels, alpha) }
+    }
+
+    fn copy(self, from: &[u8], to: &mut [u8], store: Store) {
+        let Some(head) = streamed(to, store) else {
+            return to.copy_from_slice(from);
+        };
+        let (from_head, from) = from.split_at(head);
+        let (to_head, to) = to.split_at_mut(head);
+        to_head.copy_from_slice(from_head);
+        // SAFETY: `self` exists, so the CPU has AVX2, and `to` begins where `streamed` said.
+        unsafe { copy::<true>(from, to) }
+    }
+
+    fn blend(self, background: &[u8], over: &[u8], mask: &[u8], to: &mut [u8], store: Store) {
+        let head = streamed(to, store);
+        let (background_head, background) = background.split_at(head.unwrap_or(0));
+        let (over_head, over) = over.split_at(head.unwrap_or(0));
+        let (mask_head, mask) = mask.split_at(head.unwrap_or(0) / 4);
+        let (to_head, to) = to.split_at_mut(head.unwrap_or(0));
+        portable::blend(background_head, over_head, mask_head, to_head);
+        // SAFETY: `self` exists, so the CPU has AVX2, and with a head `to` begins where `streamed` said.
+        unsafe {
+            match head {
+                Some(_) => blend::<true>(background, over, mask, to),
+                None => blend::<false>(background, over, mask, to),
+            }
+        }
+    }
+
+    fn finish(self) {
+        // SAFETY: every x86-64 CPU has the instruction; it only orders stores.
+        unsafe { _mm_sfence() }
+    }
+}
+
+/// Bytes before the first address in `to` that can be streamed to; none if `to` shall not be streamed to, or has no such address
+/// between two pixels.
+fn streamed(to: &[u8], store: Store) -> Option<usize> {
+    let head = to.as_ptr().align_offset(size_of::<__m256i>());
+    (store == Store::Streamed && head % 4 == 0 && head <= to.len()).then_some(head)
+}
+
+#[target_feature(enable = "avx2")]
+fn vertical<'a>(
+    line: &impl Fn(usize) -> &'a [u8],
+    weights: &[u16],
+    shift: u32,
+    row: &mut [u8],
+    sums: &mut Vec<u32>,
+) {
+    portable::vertical(line, weights, shift, row, sums);
+}
+
+#[target_feature(enable = "avx2")]
+fn horizontal(row: &[u8], origin: usize, x: &Axis, pixels: Range<usize>, target: &mut [u8]) {
+    portable::horizontal(row, origin, x, pixels, target);
+}
+
+#[target_feature(enable = "avx2")]
+fn fade(pixels: &mut [u8], alpha: u8) {
+    portable::fade(pixels, alpha);
+}
+
+/// Two rows into `row`, of which `b` has `weight` and `a` what is left.
+#[target_feature(enable = "avx2")]
+fn mix_lines(a: &[u8], b: &[u8], weight: u16, row: &mut [u8]) {
+    let factor = _mm256_mullo_epi16(_mm256_set1_epi16(weight as i16), _mm256_set1_epi16(-128));
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    let (row, rest) = row.as_chunks_mut();
+    for ((row, a), b) in row.iter_mut().zip(a).zip(b) {
+        let mixed = mix(load(a), load(b), factor, factor);
+        // SAFETY: this store has no condition.
+        unsafe { store::<false>(row, mixed) };
+    }
+    let weights = [(1 << SHIFT) - weight, weight];
+    let lines = [a_rest, b_rest];
+    portable::vertical(&|tap| lines[tap], &weights, SHIFT, rest, &mut Vec::new());
+}
+
+/// Output `pixels` of a magnifying axis into `target`.
+///
+/// Eight output pixels span nine source pixels at most: they are picked out of two vectors, one pixel apart.
+#[target_feature(enable = "avx2")]
+fn bilinear(row: &[u8], origin: usize, x: &Axis, pixels: Range<usize>, target: &mut [u8]) {
+    // Of each pixel's pair of weights the second one, four times.
+    let low = [2, 3, 2, 3, 2, 3, 2, 3, 6, 7, 6, 7, 6, 7, 6, 7];
+    let high = low.map(|at| at + 8);
+    let (low, high) = (both_lanes(&low), both_lanes(&high));
+    let (firsts, _) = x.firsts()[pixels.clone()].as_chunks::<8>();
+    let (weights, _) = x.weights()[pixels.start * 2..pixels.end * 2].as_chunks::<16>();
+    let (targets, rest) = target.as_chunks_mut();
+    for ((target, firsts), weights) in targets.iter_mut().zip(firsts).zip(weights) {
+        let near = &row[(firsts[0] as usize - origin) * 4..][..36];
+        let (a, _) = near.as_chunks();
+        let (b, _) = near[4..].as_chunks();
+        let steps = _mm256_sub_epi32(load(firsts), _mm256_set1_epi32(firsts[0] as i32));
+        let a = _mm256_permutevar8x32_epi32(load(&a[0]), steps);
+        let b = _mm256_permutevar8x32_epi32(load(&b[0]), steps);
+        let factors = _mm256_mullo_epi16(load(weights), _mm256_set1_epi16(-128));
+        let (low, high) = (
+            _mm256_shuffle_epi8(factors, low),
+            _mm256_shuffle_epi8(factors, high),
+        );
+        // SAFETY: this store has no condition.
+        unsafe { store::<false>(target, mix(a, b, low, high)) };
+    }
+    let rest_pixels = pixels.end - rest.len() / 4..pixels.end;
+    portable::horizontal(row, origin, x, rest_pixels, rest);
+}
+
+/// `(a·(256 − w) + b·w + 128) >> 8` of bytes. The factors are `-128·w` for the bytes that `unpacklo` and `unpackhi` take.
+///
+/// It is `a + (((b − a)·w + 128) >> 8)`, and `mulhrs(x, y)` is `(x·y + 2¹⁴) >> 15`. With the signs turned `w` may be 256.
+#[target_feature(enable = "avx2")]
+fn mix(a: __m256i, b: __m256i, low: __m256i, high: __m256i) -> __m256i {
+    let zero = _mm256_setzero_si256();
+    let half = |a, b, factor| {
+        let moved = _mm256_mulhrs_epi16(_mm256_sub_epi16(a, b), factor);
+        _mm256_add_epi16(a, moved)
+    };
+    _mm256_packus_epi16(
+        half(
+            _mm256_unpacklo_epi8(a, zero),
+            _mm256_unpacklo_epi8(b, zero),
+            low,
+        ),
+        half(
+            _mm256_unpackhi_epi8(a, zero),
+            _mm256_unpackhi_epi8(b, zero),
+            high,
+        ),
+    )
+}
+
+/// Copies as many bytes as there are.
+///
+/// # Safety
+/// Where `STREAM`, the address of `to` must be a multiple of 32.
+#[target_feature(enable = "avx2")]
+unsafe fn copy<const STREAM: bool>(from: &[u8], to: &mut [u8]) {
+    let (from, from_rest) = from.as_chunks();
+    let (to, to_rest) = to.as_chunks_mut();
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: `to` is a whole number of steps of 32 bytes away from its beginning, for which the caller vouches.
+        unsafe { store::<STREAM>(to, load(from)) };
+    }
+    to_rest.copy_from_slice(from_rest);
+}
+
+/// Composites a row.
+///
+/// # Safety
+/// Where `STREAM`, the address of `to` must be a multiple of 32.
+#[target_feature(enable = "avx2")]
+unsafe fn blend<const STREAM: bool>(background: &[u8], over: &[u8], mask: &[u8], to: &mut [u8]) {
+    let (masks, mask) = mask.as_chunks::<32>();
+    let (backgrounds, background) = background.as_chunks::<128>();
+    let (overs, over) = over.as_chunks::<128>();
+    let (blocks, to) = to.as_chunks_mut::<128>();
+    for (((background, over), mask), to) in backgrounds.iter().zip(overs).zip(masks).zip(blocks) {
+        let all = load(mask);
+        // SAFETY: `to` is a whole number of steps of 128 bytes away from its beginning, for which the caller vouches.
+        unsafe {
+            if _mm256_testz_si256(all, all) != 0 {
+                copy::<STREAM>(background, to);
+            } else if _mm256_testc_si256(all, _mm256_set1_epi8(-1)) != 0 {
+                copy::<STREAM>(over, to);
+            } else {
+                blend_block::<STREAM>(background, over, mask, to);
+            }
+        }
+    }
+    portable::blend(background, over, mask, to);
+}
+
+/// Composites 32 pixels.
+///
+/// `maddubs` takes bytes with and without a sign: of the samples 128 is taken away, and with `m + (255 − m) = 255` no sum
+/// leaves sixteen bits. Adding 2¹⁵ gives `t` of the specification, and `(t·257) >> 16` is its `(t + (t >> 8)) >> 8`.
+///
+/// # Safety
+/// Where `STREAM`, the address of `to` must be a multiple of 32.
+#[target_feature(enable = "avx2")]
+unsafe fn blend_block<const STREAM: bool>(
+    background: &[u8; 128],
+    over: &[u8; 128],
+    mask: &[u8; 32],
+    to: &mut [u8; 128],
+) {
+    let repeat = _mm256_setr_epi8(
+        0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7,
+        7, 7,
+    );
+    let middle = _mm256_set1_epi8(-128);
+    let half = |weights, samples| {
+        let sum = _mm256_maddubs_epi16(weights, samples);
+        let t = _mm256_add_epi16(sum, _mm256_set1_epi16(i16::MIN));
+        _mm256_mulhi_epu16(t, _mm256_set1_epi16(257))
+    };
+    let (backgrounds, _) = background.as_chunks();
+    let (overs, _) = over.as_chunks();
+    let (masks, _) = mask.as_chunks();
+    let (blocks, _) = to.as_chunks_mut();
+    for (((background, over), mask), to) in backgrounds.iter().zip(overs).zip(masks).zip(blocks) {
+        let background = _mm256_xor_si256(load(background), middle);
+        let over = _mm256_xor_si256(load(over), middle);
+        let mask = _mm256_set1_epi64x(i64::from_le_bytes(*mask));
+        let mask = _mm256_shuffle_epi8(mask, repeat);
+        let rest = _mm256_xor_si256(mask, _mm256_set1_epi8(-1));
+        let low = half(
+            _mm256_unpacklo_epi8(mask, rest),
+            _mm256_unpacklo_epi8(over, background),
+        );
+        let high = half(
+            _mm256_unpackhi_epi8(mask, rest),
+            _mm256_unpackhi_epi8(over, background),
+        );
+        // SAFETY: `to` is a whole number of steps of 32 bytes away from its beginning, for which the caller vouches.
+        unsafe { store::<STREAM>(to, _mm256_packus_epi16(low, high)) };
+    }
+}
+
+/// The same sixteen bytes in both halves.
+#[target_feature(enable = "avx2")]
+fn both_lanes(bytes: &[u8; 16]) -> __m256i {
+    let [low, high] = [0, 8].map(|at| {
+        let half: &[u8; 8] = bytes[at..].first_chunk().expect("eight bytes");
+        i64::from_le_bytes(*half)
+    });
+    _mm256_setr_epi64x(low, high, low, high)
+}
+
+/// 32 bytes without padding, of which any are valid.
+trait Vector {}
+impl Vector for [u8; 32] {}
+impl Vector for [u16; 16] {}
+impl Vector for [u32; 8] {}
+
+#[target_feature(enable = "avx2")]
+fn load<T: Vector>(from: &T) -> __m256i {
+    const { assert!(size_of::<T>() == size_of::<__m256i>()) };
+    // SAFETY: a reference is readable, this one for 32 bytes, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
+}
+
+/// Stores 32 bytes. This thread sees what it streamed in order with all else; others do after [`Avx2::finish`].
+///
+/// # Safety
+/// Where `STREAM`, the address of `to` must be a multiple of 32.
+#[target_feature(enable = "avx2")]
+unsafe fn store<const STREAM: bool>(to: &mut [u8; 32], value: __m256i) {
+    let to: *mut __m256i = to.as_mut_ptr().cast();
+    // SAFETY: what the pointer comes from is writable for 32 bytes. Only streaming needs an alignment, for which the caller vouches.
+    unsafe {
+        match STREAM {
+            true => _mm256_stream_si256(to, value),
+            false => _mm256_storeu_si256(to, value),
+        }
+    }
+}
