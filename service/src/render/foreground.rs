@@ -9,23 +9,28 @@ use crate::codec::pixels::Size;
 #[derive(Debug, Clone, Copy)]
 pub struct Foreground<'a> {
     size: Size,
-    pixels: Rows<'a>,
-    mask: Rows<'a>,
+    pixels: Plane<'a>,
+    mask: Plane<'a>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Rows<'a> {
+struct Plane<'a> {
     data: &'a [u8],
     stride: usize,
     len: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Plane<'a> {
     fn new(data: &'a [u8], stride: usize, len: u64, rows: u32) -> Option<Self> {
         let len = usize::try_from(len).ok()?;
         let before_last = stride.checked_mul((rows as usize).saturating_sub(1))?;
         let fits = stride >= len && data.len() >= before_last.checked_add(len)?;
         fits.then_some(Self { data, stride, len })
+    }
+
+    /// All rows as one, where nothing lies between them.
+    fn joined(&self, rows: u32) -> Option<&'a [u8]> {
+        (self.stride == self.len).then(|| &self.data[..self.len * rows as usize])
     }
 
     fn row(&self, y: u32) -> &'a [u8] {
@@ -53,14 +58,20 @@ impl<'a> Foreground<'a> {
         let width = u64::from(size.width);
         Some(Self {
             size,
-            pixels: Rows::new(pixels, pixels_stride, width * 4, size.height)?,
-            mask: Rows::new(mask, mask_stride, width, size.height)?,
+            pixels: Plane::new(pixels, pixels_stride, width * 4, size.height)?,
+            mask: Plane::new(mask, mask_stride, width, size.height)?,
         })
     }
 
     /// Width and height.
     pub const fn size(&self) -> Size {
         self.size
+    }
+
+    /// All pixels and all masks, where no row is padded.
+    pub fn joined(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let rows = self.size.height;
+        Some((self.pixels.joined(rows)?, self.mask.joined(rows)?))
     }
 
     /// Pixels of row `y`, four bytes each. Panics when `y` is not below the height.
@@ -101,5 +112,8 @@ mod tests {
         let foreground = Foreground::with_strides(size, &pixels, 16, &pixels, 5).unwrap();
         assert_eq!(foreground.pixels_row(1), &pixels[16..28]);
         assert_eq!(foreground.mask_row(1), [5, 6, 7]);
+        assert_eq!(foreground.joined(), None);
+        let foreground = Foreground::with_strides(size, &pixels, 12, &pixels, 3).unwrap();
+        assert_eq!(foreground.joined(), Some((&pixels[..24], &pixels[..6])));
     }
 }

@@ -49,9 +49,11 @@ impl Rows for Avx2 {
     ) {
         // SAFETY: `self` exists, so the CPU has AVX2.
         unsafe {
-            match x.bilinear() && x.taps() == 2 && x.shift() == SHIFT {
-                true => bilinear(row, origin, x, pixels, target),
-                false => horizontal(row, origin, x, pixels, target),
+            match (x.taps(), x.shift()) {
+                (2, SHIFT) if x.bilinear() => bilinear(row, origin, x, pixels, target),
+                (..=4, _) => weighted::<1>(row, origin, x, pixels, target),
+                (5..=8, _) => weighted::<2>(row, origin, x, pixels, target),
+                _ => weighted::<0>(row, origin, x, pixels, target),
             }
         }
     }
@@ -110,11 +112,6 @@ fn vertical<'a>(
     sums: &mut Vec<u32>,
 ) {
     portable::vertical(line, weights, shift, row, sums);
-}
-
-#[target_feature(enable = "avx2")]
-fn horizontal(row: &[u8], origin: usize, x: &Axis, pixels: Range<usize>, target: &mut [u8]) {
-    portable::horizontal(row, origin, x, pixels, target);
 }
 
 #[target_feature(enable = "avx2")]
@@ -193,6 +190,79 @@ fn mix(a: __m256i, b: __m256i, low: __m256i, high: __m256i) -> __m256i {
     )
 }
 
+/// Output `pixels` of any axis into `target`, four pixels after each other, four taps at once: in so many `GROUPS`, or as many as
+/// are needed where it is 0.
+#[target_feature(enable = "avx2")]
+fn weighted<const GROUPS: usize>(
+    row: &[u8],
+    origin: usize,
+    x: &Axis,
+    pixels: Range<usize>,
+    target: &mut [u8],
+) {
+    let (taps, weights, shift) = (x.taps(), x.weights(), x.shift());
+    let groups = match GROUPS {
+        0 => taps.div_ceil(4),
+        groups => groups,
+    };
+    // Behind the weights of an output pixel are those of the next one.
+    let own: [u16; 4] = std::array::from_fn(|tap| match groups * 4 - 4 + tap < taps {
+        true => u16::MAX,
+        false => 0,
+    });
+    let own = four(&own);
+    // Red and green of four pixels to the lower half, blue and alpha to the upper one, each as a word.
+    let red = [0, -1, 4, -1, 8, -1, 12, -1];
+    let channel = |at: i8| red.map(|from: i8| if from < 0 { from } else { from + at });
+    let order: [[i8; 8]; 4] = [channel(0), channel(1), channel(2), channel(3)];
+    let [r, g, b, a] = order.map(|channel| i64::from_le_bytes(channel.map(|at| at as u8)));
+    let order = _mm256_setr_epi64x(r, g, b, a);
+    let sums = |pixel: usize| {
+        let weights = &weights[pixel * taps..][..groups * 4];
+        let samples = &row[(x.firsts()[pixel] as usize - origin) * 4..][..groups * 16];
+        let (weights, _) = weights.as_chunks();
+        let (samples, _) = samples.as_chunks();
+        let mut sum = _mm256_setzero_si256();
+        for (group, (samples, weights)) in samples.iter().zip(weights).enumerate() {
+            let samples = _mm256_shuffle_epi8(both_lanes(samples), order);
+            let weights = match group + 1 == groups {
+                true => _mm256_and_si256(four(weights), own),
+                false => four(weights),
+            };
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(samples, weights));
+        }
+        sum
+    };
+    let half = _mm256_set1_epi32(1 << (shift - 1));
+    let shift = _mm_cvtsi32_si128(shift as i32);
+    let rounded = |a, b| {
+        let sum = _mm256_add_epi32(_mm256_hadd_epi32(a, b), half);
+        _mm256_srl_epi32(sum, shift)
+    };
+    let (targets, _) = target.as_chunks_mut::<16>();
+    let mut pixel = pixels.start;
+    for target in targets {
+        if (pixel + 3) * taps + groups * 4 > weights.len() {
+            break;
+        }
+        let words = _mm256_packus_epi32(
+            rounded(sums(pixel), sums(pixel + 1)),
+            rounded(sums(pixel + 2), sums(pixel + 3)),
+        );
+        let bytes = _mm256_packus_epi16(words, words);
+        let (low, high) = (
+            _mm256_castsi256_si128(bytes),
+            _mm256_extracti128_si256::<1>(bytes),
+        );
+        let four = _mm_unpacklo_epi16(low, high);
+        // SAFETY: the reference that the pointer comes from is writable for 16 bytes, and the store needs no alignment.
+        unsafe { _mm_storeu_si128(target.as_mut_ptr().cast(), four) };
+        pixel += 4;
+    }
+    let rest = &mut target[(pixel - pixels.start) * 4..];
+    portable::horizontal(row, origin, x, pixel..pixels.end, rest);
+}
+
 /// Copies as many bytes as there are.
 ///
 /// # Safety
@@ -218,13 +288,24 @@ unsafe fn blend<const STREAM: bool>(background: &[u8], over: &[u8], mask: &[u8],
     let (backgrounds, background) = background.as_chunks::<128>();
     let (overs, over) = over.as_chunks::<128>();
     let (blocks, to) = to.as_chunks_mut::<128>();
-    for (((background, over), mask), to) in backgrounds.iter().zip(overs).zip(masks).zip(blocks) {
+    let ones = _mm256_set1_epi8(-1);
+    for (at, to) in blocks.iter_mut().enumerate() {
+        if let Some(mask) = masks.get(at + AHEAD) {
+            let all = load(mask);
+            if _mm256_testc_si256(all, ones) == 0 {
+                prefetch(&backgrounds[at + AHEAD]);
+            }
+            if _mm256_testz_si256(all, all) == 0 {
+                prefetch(&overs[at + AHEAD]);
+            }
+        }
+        let (background, over, mask) = (&backgrounds[at], &overs[at], &masks[at]);
         let all = load(mask);
         // SAFETY: `to` is a whole number of steps of 128 bytes away from its beginning, for which the caller vouches.
         unsafe {
             if _mm256_testz_si256(all, all) != 0 {
                 copy::<STREAM>(background, to);
-            } else if _mm256_testc_si256(all, _mm256_set1_epi8(-1)) != 0 {
+            } else if _mm256_testc_si256(all, ones) != 0 {
                 copy::<STREAM>(over, to);
             } else {
                 blend_block::<STREAM>(background, over, mask, to);
@@ -281,14 +362,32 @@ unsafe fn blend_block<const STREAM: bool>(
     }
 }
 
+/// Blocks of 32 pixels that are asked for before they are needed.
+const AHEAD: usize = 8;
+
+/// Asks for a block of pixels to be brought near.
+#[target_feature(enable = "avx2")]
+fn prefetch(block: &[u8; 128]) {
+    let block: *const i8 = block.as_ptr().cast();
+    // SAFETY: a prefetch may name any address; this one is within the block.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(block);
+        _mm_prefetch::<_MM_HINT_T0>(block.add(64));
+    }
+}
+
 /// The same sixteen bytes in both halves.
 #[target_feature(enable = "avx2")]
 fn both_lanes(bytes: &[u8; 16]) -> __m256i {
-    let [low, high] = [0, 8].map(|at| {
-        let half: &[u8; 8] = bytes[at..].first_chunk().expect("eight bytes");
-        i64::from_le_bytes(*half)
-    });
-    _mm256_setr_epi64x(low, high, low, high)
+    // SAFETY: a reference is readable, this one for 16 bytes, and the load needs no alignment.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+/// The same four words in all quarters.
+#[target_feature(enable = "avx2")]
+fn four(words: &[u16; 4]) -> __m256i {
+    // SAFETY: a reference is readable, this one for 8 bytes, and the read needs no alignment.
+    _mm256_set1_epi64x(unsafe { words.as_ptr().cast::<i64>().read_unaligned() })
 }
 
 /// 32 bytes without padding, of which any are valid.

@@ -60,21 +60,22 @@ pub fn vertical<'a>(
     row: &mut [u8],
     sums: &mut Vec<u32>,
 ) {
-    match *weights {
-        [a, b] if shift == SHIFT => mix([line(0), line(1)], [a, b], row),
-        [a, b, c] if shift == SHIFT => mix([line(0), line(1), line(2)], [a, b, c], row),
-        [a, b, c, d] if shift == SHIFT => {
-            mix([line(0), line(1), line(2), line(3)], [a, b, c, d], row)
-        }
+    match (weights.len(), shift == SHIFT) {
+        (2, true) => mix::<2>(line, weights, row),
+        (3, true) => mix::<3>(line, weights, row),
+        (4, true) => mix::<4>(line, weights, row),
+        (5, true) => mix::<5>(line, weights, row),
+        (6, true) => mix::<6>(line, weights, row),
         _ => mix_many(line, weights, shift, row, sums),
     }
 }
 
 /// `N` rows at once. 255 · 256 + 128 fits sixteen bits, which is what makes eight samples a register.
 #[inline(always)]
-fn mix<const N: usize>(lines: [&[u8]; N], weights: [u16; N], row: &mut [u8]) {
+fn mix<'a, const N: usize>(line: &impl Fn(usize) -> &'a [u8], weights: &[u16], row: &mut [u8]) {
     let len = row.len();
-    let lines = lines.map(|line| &line[..len]);
+    let lines: [&[u8]; N] = std::array::from_fn(|tap| &line(tap)[..len]);
+    let weights: [u16; N] = std::array::from_fn(|tap| weights[tap]);
     for at in 0..len {
         let mut sum = 1 << (SHIFT - 1);
         for tap in 0..N {
@@ -137,15 +138,32 @@ fn gather<const N: usize>(
     let (row, _) = row.as_chunks::<4>();
     for (pixel, (&first, weights)) in target.as_chunks_mut::<4>().0.iter_mut().zip(taps) {
         let first = first as usize - origin;
-        let samples = &row[first..first + N];
-        let mut sums = [1u16 << (SHIFT - 1); 4];
-        for tap in 0..N {
-            for channel in 0..4 {
-                sums[channel] += u16::from(samples[tap][channel]) * weights[tap];
-            }
-        }
-        *pixel = sums.map(|sum| (sum >> SHIFT) as u8);
+        let samples = row[first..first + N].iter().map(|&pixel| spread(pixel));
+        let sum: u64 = samples
+            .zip(weights)
+            .map(|(lanes, &w)| lanes * u64::from(w))
+            .sum();
+        *pixel = gathered(sum + ROUND);
     }
+}
+
+/// The lowest bit of eight in each of four lanes of sixteen bits.
+const LANES: u64 = 0x0001_0001_0001_0001;
+/// Half of what a shift by eight bits cuts off.
+const ROUND: u64 = LANES << 7;
+
+/// A pixel's channels in lanes of sixteen bits, in some order: what is done to all four needs one instruction and no vectors.
+#[inline(always)]
+fn spread(pixel: [u8; 4]) -> u64 {
+    let pixel = u64::from(u32::from_le_bytes(pixel));
+    (pixel | pixel << 24) & (LANES * 0xFF)
+}
+
+/// The upper eight bits of each lane as a pixel again.
+#[inline(always)]
+fn gathered(lanes: u64) -> [u8; 4] {
+    let lanes = (lanes >> 8) & (LANES * 0xFF);
+    ((lanes | lanes >> 24) as u32).to_le_bytes()
 }
 
 #[inline(always)]
@@ -169,31 +187,36 @@ const BLOCK: usize = 16;
 /// Composites a row of `mask.len()` pixels.
 #[inline(always)]
 pub fn blend(background: &[u8], over: &[u8], mask: &[u8], to: &mut [u8]) {
-    let (masks, mask) = mask.as_chunks::<BLOCK>();
-    let (backgrounds, background) = background.as_chunks::<{ BLOCK * 4 }>();
-    let (overs, over) = over.as_chunks::<{ BLOCK * 4 }>();
-    let (blocks, to) = to.as_chunks_mut::<{ BLOCK * 4 }>();
-    for (((background, over), mask), to) in backgrounds.iter().zip(overs).zip(masks).zip(blocks) {
-        match u128::from_ne_bytes(*mask) {
-            0 => *to = *background,
-            u128::MAX => *to = *over,
+    let (background, _) = background.as_chunks::<4>();
+    let (over, _) = over.as_chunks::<4>();
+    let (to, _) = to.as_chunks_mut::<4>();
+    for (number, to) in to.chunks_mut(BLOCK).enumerate() {
+        let block = number * BLOCK..number * BLOCK + to.len();
+        let (background, over, mask) = (
+            &background[block.clone()],
+            &over[block.clone()],
+            &mask[block],
+        );
+        let all = mask.iter().fold(255, |all, &mask| all & mask);
+        let any = mask.iter().fold(0, |any, &mask| any | mask);
+        match (any, all) {
+            (0, _) => to.copy_from_slice(background),
+            (_, 255) => to.copy_from_slice(over),
             _ => {
                 for (at, to) in to.iter_mut().enumerate() {
-                    *to = lerp(background[at], over[at], mask[at / 4]);
+                    *to = lerp(background[at], over[at], mask[at]);
                 }
             }
         }
     }
-    for (at, to) in to.iter_mut().enumerate() {
-        *to = lerp(background[at], over[at], mask[at / 4]);
-    }
 }
 
-/// Within sixteen bits; see the specification.
+/// In lanes of sixteen bits; see the specification.
 #[inline(always)]
-fn lerp(a: u8, b: u8, at: u8) -> u8 {
-    let t = u16::from(a) * u16::from(255 - at) + u16::from(b) * u16::from(at) + 128;
-    ((t + (t >> 8)) >> 8) as u8
+fn lerp(a: [u8; 4], b: [u8; 4], at: u8) -> [u8; 4] {
+    let at = u64::from(at);
+    let t = spread(a) * (255 - at) + spread(b) * at + ROUND;
+    gathered(t + ((t >> 8) & (LANES * 0xFF)))
 }
 
 /// Multiplies every alpha by `alpha` / 255.
