@@ -1,4 +1,4 @@
-//! How fast frames are composited on one thread, against the least that their bytes could cost.
+//! How fast frames are composited and pictures blurred on one thread; composites against the least that their bytes could cost.
 //!
 //! Every call takes another set of buffers, more of them than a cache holds, as frames of many sessions do.
 
@@ -16,7 +16,7 @@ use backdrop_service::memory::Arena;
 use backdrop_service::memory::arena::{Block, HUGE_PAGE};
 use backdrop_service::render::cpu::Kernel;
 use backdrop_service::render::view::{Fractions, View};
-use backdrop_service::render::{CpuRenderer, Foreground, Renderer, ViewTransform};
+use backdrop_service::render::{Blur, CpuRenderer, Foreground, Radius, Renderer, ViewTransform};
 use support::{Figure, measure};
 
 const FULL: Size = Size::new(1920, 1080);
@@ -182,11 +182,29 @@ fn kernels() -> io::Result<Vec<Figure>> {
     Ok(figures)
 }
 
+fn blurring() -> io::Result<Vec<Figure>> {
+    let mut sets = sets(smooth)?;
+    let mut figure = |pixels: u8| {
+        let radius = Radius::new(pixels).expect("a radius");
+        let mut blur = Blur::default();
+        let mut ours = rotating(&mut sets, |set| {
+            let src = PixelsRef::new(bytes(&set.background), FULL).expect("made for this size");
+            let out = black_box(&mut set.out.as_mut_slice()[..FULL.bytes() as usize]);
+            let out = PixelsMut::new(out, FULL).expect("made for this size");
+            blur.draw(src, radius, out);
+        });
+        let (ours, _) = measure(&mut ours, None);
+        Figure::new(format!("blur 1080p, radius {pixels}"), "ms", ours).goal(7.0)
+    };
+    Ok(vec![figure(5), figure(40), figure(127)])
+}
+
 fn main() -> io::Result<()> {
     support::run(&[
         ("composite", whole),
         ("bilinear", bilinear),
         ("copy", copying),
         ("kernel", kernels),
+        ("blur", blurring),
     ])
 }

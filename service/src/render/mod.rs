@@ -28,17 +28,24 @@
 //! `⌊(background·(255 − mask) + foreground·mask + 127) / 255⌋`: the nearest integer. So a mask of 0 is the background and 255 the
 //! foreground, bit for bit, and a kernel need not look at the other one. Without a foreground every mask is 0.
 //!
+//! ## Blur
+//! A blur of radius `r` averages `2r + 1` pixels with equal weights, three times along each row and then three times along each
+//! column; outside of the picture its edge pixel counts. After every time a sample is `⌊(Σ sample + r) / (2r + 1)⌋`, the nearest
+//! integer, eight bits; all four channels alike.
+//!
 //! ## What a device needs
 //! Weights are whole numbers up to `2ᵇ` and sums stay below `2²³`: 32 bits without sign will do for whatever happens to a pixel.
 //! More is needed for edges and centres only, which are two tables per frame ([`cpu::axis`]) and made on the CPU for every device.
 //! A kernel is free in its order of work wherever the integers come out the same; `⌊(v + 127) / 255⌋` of such a product sum, for
 //! one, is `(t + (t >> 8)) >> 8` with `t = v + 128`.
 
+pub mod blur;
 pub mod cpu;
 pub mod foreground;
 pub mod view;
 
-pub use cpu::CpuRenderer;
+pub use blur::Radius;
+pub use cpu::{Blur, CpuRenderer};
 pub use foreground::Foreground;
 pub use view::ViewTransform;
 

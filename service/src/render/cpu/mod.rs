@@ -10,6 +10,7 @@
 )]
 mod avx2;
 pub mod axis;
+pub mod blur;
 mod frame;
 mod portable;
 pub mod reference;
@@ -18,6 +19,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use blur::Blur;
 pub use portable::flatten_over_black;
 
 use super::view::ViewTransform;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::axis::{Axis, SHIFT};
+use super::blur::{ACROSS, BoxFilter, Line};
 use super::rows::{Rows, Store};
 
 /// The kernel; see the module.
@@ -217,6 +218,60 @@ fn lerp(a: [u8; 4], b: [u8; 4], at: u8) -> [u8; 4] {
     let at = u64::from(at);
     let t = spread(a) * (255 - at) + spread(b) * at + ROUND;
     gathered(t + ((t >> 8) & (LANES * 0xFF)))
+}
+
+/// Averages along a strip.
+#[inline(always)]
+pub fn average(from: &[Line], filter: &BoxFilter, to: &mut [Line]) {
+    let reach = filter.reach;
+    let last = from.len() - 1;
+    // The box of the first step, of which all that lies before the strip is its first line.
+    let mut sums = from[0].map(|sample| u16::from(sample) * (reach as u16 + 1) + filter.bias);
+    for at in 1..=reach {
+        for (sum, &sample) in sums.iter_mut().zip(&from[at.min(last)]) {
+            *sum += u16::from(sample);
+        }
+    }
+    for (at, to) in to.iter_mut().enumerate() {
+        let enters = &from[last.min(at + reach + 1)];
+        let leaves = &from[at.saturating_sub(reach)];
+        for (channel, sum) in sums.iter_mut().enumerate() {
+            let mean = (u32::from(*sum) * u32::from(filter.factor)) >> 16;
+            to[channel] = (mean as u16 >> filter.shift) as u8;
+            *sum = sum
+                .wrapping_add(u16::from(enters[channel]))
+                .wrapping_sub(u16::from(leaves[channel]));
+        }
+    }
+}
+
+/// Rows of `width` bytes into a strip.
+#[inline(always)]
+pub fn turn_in(rows: &[u8], width: usize, strip: &mut [Line]) {
+    // A few steps of all rows at a time: the strip as a whole is larger than the nearest cache.
+    for (number, lines) in strip.chunks_mut(ACROSS).enumerate() {
+        let from = number * ACROSS * 4;
+        for (at, row) in rows.chunks(width).enumerate() {
+            let (pixels, _) = row[from..from + lines.len() * 4].as_chunks::<4>();
+            for (line, pixel) in lines.iter_mut().zip(pixels) {
+                line.as_chunks_mut::<4>().0[at] = *pixel;
+            }
+        }
+    }
+}
+
+/// A strip into rows of `width` bytes.
+#[inline(always)]
+pub fn turn_out(strip: &[Line], rows: &mut [u8], width: usize) {
+    for (number, lines) in strip.chunks(ACROSS).enumerate() {
+        let from = number * ACROSS * 4;
+        for (at, row) in rows.chunks_mut(width).enumerate() {
+            let (pixels, _) = row[from..from + lines.len() * 4].as_chunks_mut::<4>();
+            for (line, pixel) in lines.iter().zip(pixels) {
+                *pixel = line.as_chunks::<4>().0[at];
+            }
+        }
+    }
 }
 
 /// Multiplies every alpha by `alpha` / 255.

@@ -3,8 +3,8 @@
 //! Slow on purpose. Kernels must agree with it bit for bit.
 
 use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
-use crate::render::Foreground;
 use crate::render::view::{ViewTransform, Window};
+use crate::render::{Foreground, Radius};
 
 /// Draws like [`crate::render::Renderer::composite`].
 pub fn composite(
@@ -34,6 +34,31 @@ pub fn composite(
 pub fn lerp(a: u8, b: u8, at: u8) -> u8 {
     let [a, b, at] = [a, b, at].map(u32::from);
     ((a * (255 - at) + b * at + 127) / 255) as u8
+}
+
+/// Blurs like [`crate::render::Blur::draw`].
+pub fn blur(src: PixelsRef<'_>, radius: Radius, mut out: PixelsMut<'_>) {
+    let Size { width, height } = src.size();
+    out.data().copy_from_slice(src.data());
+    for (dx, dy) in [[(1, 0); 3], [(0, 1); 3]].concat() {
+        let before = out.data().to_vec();
+        let before = PixelsRef::new(&before, src.size()).expect("a copy of the same size");
+        let reach = i64::from(radius.get());
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let mut sums = [0; 4];
+            for step in -reach..=reach {
+                let column = (i64::from(x) + step * dx).clamp(0, i64::from(width) - 1);
+                let row = (i64::from(y) + step * dy).clamp(0, i64::from(height) - 1);
+                let pixel = before.pixel(column as u32, row as u32);
+                for (sum, sample) in sums.iter_mut().zip(pixel) {
+                    *sum += u32::from(sample);
+                }
+            }
+            let reach = u32::from(radius.get());
+            let pixel = sums.map(|sum| ((sum + reach) / (2 * reach + 1)) as u8);
+            out.row(y)[x as usize * 4..][..4].copy_from_slice(&pixel);
+        }
+    }
 }
 
 /// Pixel (`x`, `y`) of the background as a frame of `size` sees it.

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::frame::{self, Scene, Scratch};
 use super::rows::Store;
-use super::{CpuRenderer, Kernel, Kind, portable, reference};
+use super::{Blur, CpuRenderer, Kernel, Kind, portable, reference};
 use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
 use crate::render::view::{ONE, View};
-use crate::render::{Foreground, Renderer, ViewTransform};
+use crate::render::{Foreground, Radius, Renderer, ViewTransform};
 
 fn picture(size: Size, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
@@ -187,6 +187,20 @@ proptest! {
         let (data, to) = (picture(from, seed), Size::new(width, height));
         let view = view.transform(from);
         prop_assert_eq!(draw(&data, from, &view, to), draw_by_reference(&data, from, &view, to));
+    }
+
+    #[test]
+    fn any_blur_equals_the_reference(size in sizes(40), radius in 1..=Radius::MAX, seed in any::<u32>()) {
+        let (data, radius) = (picture(size, seed), Radius::new(radius).unwrap());
+        let mut expected = vec![0x55; data.len()];
+        let src = PixelsRef::new(&data, size).unwrap();
+        reference::blur(src, radius, PixelsMut::new(&mut expected, size).unwrap());
+        for kernel in Kernel::available() {
+            let mut out = vec![0xAA; data.len()];
+            let mut blur = Blur::with_kernel(kernel);
+            blur.draw(src, radius, PixelsMut::new(&mut out, size).unwrap());
+            prop_assert_eq!(&out, &expected, "{}", kernel.name());
+        }
     }
 
     #[test]
@@ -389,4 +403,44 @@ fn opacity_scales_alpha_only() {
         draw(&data, size, &view.transform(size), size),
         [10, 20, 30, 100]
     );
+}
+
+/// Signal to noise in decibels of a blurred row against three boxes without any rounding.
+fn blur_decibels(samples: &[u8], radius: Radius) -> f64 {
+    let size = Size::new(samples.len() as u32, 1);
+    let data: Vec<u8> = samples.iter().flat_map(|&sample| [sample; 4]).collect();
+    let mut out = vec![0; data.len()];
+    let src = PixelsRef::new(&data, size).unwrap();
+    Blur::default().draw(src, radius, PixelsMut::new(&mut out, size).unwrap());
+    let mut exact: Vec<f64> = samples.iter().map(|&sample| f64::from(sample)).collect();
+    let (reach, last) = (i64::from(radius.get()), samples.len() as i64 - 1);
+    for _ in 0..3 {
+        let before = exact.clone();
+        for (at, mean) in (0..).zip(&mut exact) {
+            let near = (at - reach..=at + reach).map(|k: i64| before[k.clamp(0, last) as usize]);
+            *mean = near.sum::<f64>() / (2 * reach + 1) as f64;
+        }
+    }
+    let errors = out
+        .iter()
+        .step_by(4)
+        .zip(&exact)
+        .map(|(&ours, exact)| (f64::from(ours) - exact).powi(2));
+    10.0 * (255.0f64.powi(2) / (errors.sum::<f64>() / samples.len() as f64)).log10()
+}
+
+#[test]
+fn a_blur_is_close_to_one_without_rounding() {
+    let noise = picture(Size::new(3000, 1), 21);
+    let ramp: Vec<u8> = (0..3000).map(|at| (at / 13) as u8).collect();
+    let bars: Vec<u8> = (0..3000)
+        .map(|at| if at / 70 % 2 == 0 { 20 } else { 240 })
+        .collect();
+    for radius in [1, 2, 5, 12, 40, 127] {
+        let radius = Radius::new(radius).unwrap();
+        for samples in [&noise[..3000], &ramp, &bars] {
+            let decibels = blur_decibels(samples, radius);
+            assert!(decibels >= 50.0, "{decibels} at {radius:?}");
+        }
+    }
 }
