@@ -176,7 +176,7 @@ fn kernels() -> io::Result<Vec<Figure>> {
         let mut peer = drawn(&mut b, Kernel::PORTABLE, view, true);
         let (ours, peer) = measure(&mut ours, Some(&mut peer));
         let name = format!("composite 1080p {name}, {}", Kernel::best().name());
-        let figure = Figure::new(name, "ms", ours).goal(1.0);
+        let figure = Figure::new(name, "ms", ours);
         figures.push(figure.peer("portable", peer.unwrap_or(f64::NAN)));
     }
     Ok(figures)

@@ -34,7 +34,7 @@
 //! integer, eight bits; all four channels alike.
 //!
 //! ## What a device needs
-//! Weights are whole numbers up to `2ᵇ` and sums stay below `2²³`: 32 bits without sign will do for whatever happens to a pixel.
+//! Weights are whole numbers up to `2ᵇ` and sums stay below `2²²`: 32 bits without sign will do for whatever happens to a pixel.
 //! More is needed for edges and centres only, which are two tables per frame ([`cpu::axis`]) and made on the CPU for every device.
 //! A kernel is free in its order of work wherever the integers come out the same; `⌊(v + 127) / 255⌋` of such a product sum, for
 //! one, is `(t + (t >> 8)) >> 8` with `t = v + 128`.
