@@ -2,6 +2,8 @@
 //!
 //! Every call takes another set of buffers, more of them than a cache holds, as frames of many sessions do.
 
+#![expect(clippy::print_stdout, reason = "the table is the output")]
+
 mod support;
 #[path = "support/traffic.rs"]
 #[expect(unsafe_code, reason = "the bound stores past the cache")]

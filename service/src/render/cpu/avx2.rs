@@ -130,7 +130,7 @@ impl Rows for Avx2 {
 /// between two pixels.
 fn streamed(to: &[u8], store: Store) -> Option<usize> {
     let head = to.as_ptr().align_offset(size_of::<__m256i>());
-    (store == Store::Streamed && head % 4 == 0 && head <= to.len()).then_some(head)
+    (store == Store::Streamed && head.is_multiple_of(4) && head <= to.len()).then_some(head)
 }
 
 #[target_feature(enable = "avx2")]
