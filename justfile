@@ -78,7 +78,7 @@ bench *args:
     set -euo pipefail
     # The figures of a whole run are of that run alone; a part of it replaces its own.
     [[ $# -gt 0 ]] || rm -f reports/out/bench/figures.json
-    cargo bench -p backdrop-service --locked --bench pixels -- "$@"
+    cargo bench -p backdrop-service --locked --bench pixels --bench composite -- "$@"
     # A workspace of its own, since nothing else shall compile the peers; what both need is compiled once.
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"

@@ -59,18 +59,6 @@ fn block(data: &mut [u8], size: Size) -> PixelsMut<'_> {
     PixelsMut::new(data, size).expect("made for this size")
 }
 
-fn copying() -> io::Result<Vec<Figure>> {
-    let full = picture(FULL);
-    let mut renderer = CpuRenderer::default();
-    let (mut a, mut b) = (full.clone(), full.clone());
-    let all = ViewTransform::full(FULL);
-    let mut ours = || renderer.resample(view(&full, FULL), &all, block(black_box(&mut a), FULL));
-    let mut peer = || black_box(&mut b).copy_from_slice(black_box(&full));
-    let (ours, peer) = measure(&mut ours, Some(&mut peer));
-    let figure = Figure::new("resample 1080p 1:1", "ms", ours).goal(1.1);
-    Ok(vec![figure.peer("memcpy", peer.unwrap_or(f64::NAN))])
-}
-
 fn resampling() -> io::Result<Vec<Figure>> {
     let full = picture(FULL);
     let sizes = [
@@ -227,7 +215,6 @@ fn archiving() -> io::Result<Vec<Figure>> {
 
 fn main() -> io::Result<()> {
     support::run(&[
-        ("copy", copying),
         ("resample", resampling),
         ("encode", encoding),
         ("preview", previewing),

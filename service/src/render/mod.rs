@@ -1,11 +1,13 @@
-//! Pixels in, pixels out: a view of a picture, resampled to the size that was asked for.
+//! Pixels in, pixels out: a view of a picture, and what is laid over it, drawn at the size that was asked for.
 //!
 //! No I/O, no budget, no metrics: the caller brings buffers that are already charged. Of ours only `codec`'s pixel types
 //! are known here.
 //!
-//! # What a resampled pixel is
-//! Everything is integer, so that every kernel can be compared bit for bit with [`cpu::reference`].
+//! # Specification
+//! `out = lerp(background(view), foreground, mask)`. Everything is integer, so that every kernel, on whatever device, can be
+//! compared bit for bit with [`cpu::reference`].
 //!
+//! ## Background
 //! A [`ViewTransform`] is, per axis, a window of the source: `start` and `length` in 1/65536 source pixels, pixel `k`
 //! covering `[k·2¹⁶, (k+1)·2¹⁶)`. For `n` output pixels the edges are `e(i) = start + ⌊i·length/n⌋`.
 //!
@@ -18,24 +20,60 @@
 //!
 //! The vertical axis goes first, then the horizontal one. After each, a sample is `(Σ weight·sample + 2ᵇ⁻¹) >> b`, eight
 //! bits. The four channels are filtered alike, alpha as well (straight, not premultiplied). At last
-//! alpha becomes `(alpha·view_alpha + 127) / 255`.
+//! alpha becomes `⌊(alpha·view_alpha + 127) / 255⌋`.
+//!
+//! ## Composite
+//! A [`Foreground`] is as large as the frame: RGBA8, straight alpha, and a mask of one byte per pixel, which says how much of it
+//! shows. Each of the four channels, alpha as well, is
+//! `⌊(background·(255 − mask) + foreground·mask + 127) / 255⌋`: the nearest integer. So a mask of 0 is the background and 255 the
+//! foreground, bit for bit, and a kernel need not look at the other one. Without a foreground every mask is 0.
+//!
+//! ## Blur
+//! A blur of radius `r` averages `2r + 1` pixels with equal weights, three times along each row and then three times along each
+//! column; outside of the picture its edge pixel counts. After every time a sample is `⌊(Σ sample + r) / (2r + 1)⌋`, the nearest
+//! integer, eight bits; all four channels alike.
+//!
+//! ## What a device needs
+//! Weights are whole numbers up to `2ᵇ` and sums stay below `2²²`: 32 bits without sign will do for whatever happens to a pixel.
+//! More is needed for edges and centres only, which are two tables per frame ([`cpu::axis`]) and made on the CPU for every device.
+//! A kernel is free in its order of work wherever the integers come out the same; `⌊(v + 127) / 255⌋` of such a product sum, for
+//! one, is `(t + (t >> 8)) >> 8` with `t = v + 128`.
 
+pub mod blur;
 pub mod cpu;
+pub mod foreground;
 pub mod view;
 
-pub use cpu::CpuRenderer;
+pub use blur::Radius;
+pub use cpu::{Blur, CpuRenderer};
+pub use foreground::Foreground;
 pub use view::ViewTransform;
 
 use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
 
-/// Something that can draw a view of a picture. The result is the specification's, bit for bit.
+/// Something that can draw frames. The result is the specification's, bit for bit.
 pub trait Renderer {
-    /// Draws the window of `src` that `view` names into all of `out`. `view` must have been made for `src`'s size.
+    /// Draws the window of `background` that `view` names into all of `out`, and `foreground` over it. `view` must have been made
+    /// for the background's size.
     ///
     /// # Panics
-    /// When `src` or `out` has no pixels.
-    fn resample(&mut self, src: PixelsRef<'_>, view: &ViewTransform, out: PixelsMut<'_>);
+    /// When `background` or `out` has no pixels, or the foreground has another size than `out`.
+    fn composite(
+        &mut self,
+        background: PixelsRef<'_>,
+        view: &ViewTransform,
+        foreground: Option<Foreground<'_>>,
+        out: PixelsMut<'_>,
+    );
 
-    /// Bytes that [`Renderer::resample`] will hold beside its buffers for these sizes.
-    fn scratch_bytes(&self, src: Size, view: &ViewTransform, out: Size) -> u64;
+    /// [`Renderer::composite`] without a foreground.
+    ///
+    /// # Panics
+    /// As that does.
+    fn resample(&mut self, background: PixelsRef<'_>, view: &ViewTransform, out: PixelsMut<'_>) {
+        self.composite(background, view, None, out);
+    }
+
+    /// Bytes that [`Renderer::composite`] will hold beside its buffers for these sizes, at most.
+    fn scratch_bytes(&self, background: Size, view: &ViewTransform, out: Size) -> u64;
 }

@@ -19,6 +19,7 @@ pub struct Axis {
     weights: Vec<u16>,
     taps: usize,
     shift: u32,
+    bilinear: bool,
 }
 
 impl Axis {
@@ -26,16 +27,18 @@ impl Axis {
     pub fn build(&mut self, window: Window, side: u32, n: u32) {
         self.taps = taps(window, side, n);
         self.shift = shift(window, n);
+        self.bilinear = window.length <= i64::from(n) << 16;
         self.first.clear();
+        self.first.reserve_exact(n as usize);
         self.weights.clear();
+        self.weights.reserve_exact(n as usize * self.taps);
         self.weights.resize(n as usize * self.taps, 0);
-        let box_filter = window.length > i64::from(n) << 16;
         for i in 0..n {
             let weights = &mut self.weights[i as usize * self.taps..][..self.taps];
-            let first = if box_filter {
-                average(window, side, n, i, self.shift, weights)
-            } else {
+            let first = if self.bilinear {
                 bilinear(window, side, n, i, self.shift, weights)
+            } else {
+                average(window, side, n, i, self.shift, weights)
             };
             self.first.push(first);
         }
@@ -49,6 +52,12 @@ impl Axis {
     /// Bits of a weight.
     pub fn shift(&self) -> u32 {
         self.shift
+    }
+
+    /// True where pixels are magnified, by a factor of one at least: of neighbouring output pixels the first source pixels are the
+    /// same or neighbours.
+    pub fn bilinear(&self) -> bool {
+        self.bilinear
     }
 
     /// Number of output pixels.
@@ -69,7 +78,7 @@ impl Axis {
         )
     }
 
-    /// First source pixels of all output pixels.
+    /// First source pixels of all output pixels; they never fall.
     pub fn firsts(&self) -> &[u32] {
         &self.first
     }
@@ -81,8 +90,8 @@ impl Axis {
 
     /// The source pixels that any output pixel reads.
     pub fn span(&self) -> std::ops::Range<usize> {
-        let low = self.first.iter().min().copied().unwrap_or(0) as usize;
-        let high = self.first.iter().max().copied().unwrap_or(0) as usize + self.taps;
+        let low = self.first.first().copied().unwrap_or(0) as usize;
+        let high = self.first.last().copied().unwrap_or(0) as usize + self.taps;
         low..high
     }
 

@@ -1,92 +1,132 @@
-//! Rendering on the CPU: axis tables, the kernels and the scalar reference they are checked against.
+//! Rendering on the CPU: axis tables, the frame's rows, the kernels that work on them, and the scalar reference that all are checked
+//! against.
 //!
 //! [`CpuRenderer`] owns the buffers that a thread reuses from frame to frame; it knows no threads and no queue.
 
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "vectors are loaded and stored through pointers, past the cache too"
+)]
+mod avx2;
 pub mod axis;
-pub mod portable;
+pub mod blur;
+mod frame;
+mod portable;
 pub mod reference;
+mod rows;
 
 #[cfg(test)]
 mod tests;
 
-use axis::Axis;
+pub use blur::Blur;
 pub use portable::flatten_over_black;
 
-use super::view::{ViewTransform, Window};
-use super::{PixelsMut, PixelsRef, Renderer, Size};
+use super::view::ViewTransform;
+use super::{Foreground, PixelsMut, PixelsRef, Renderer, Size};
+use frame::{Scene, Scratch};
 
-/// Draws with the portable kernel; keeps tables and a row between calls.
-#[derive(Debug, Default)]
+/// A way to work on rows. All give the same bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernel(Kind);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+}
+
+impl Kernel {
+    /// The kernel that every machine has.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
+    /// What this machine can run, the fastest one first.
+    pub fn available() -> Vec<Self> {
+        Self::wide().into_iter().chain([Self::PORTABLE]).collect()
+    }
+
+    /// The fastest one that this machine can run.
+    pub fn best() -> Self {
+        Self::wide().unwrap_or(Self::PORTABLE)
+    }
+
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "avx2",
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn wide() -> Option<Self> {
+        avx2::Avx2::detect().map(|avx2| Self(Kind::Avx2(avx2)))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn wide() -> Option<Self> {
+        None
+    }
+}
+
+/// Draws with one kernel, the machine's best by default; keeps tables and rows between calls.
+#[derive(Debug)]
 pub struct CpuRenderer {
-    x: Axis,
-    y: Axis,
-    row: Vec<u8>,
-    sums: Vec<u32>,
+    kernel: Kernel,
+    scratch: Scratch,
+}
+
+impl Default for CpuRenderer {
+    fn default() -> Self {
+        Self::with_kernel(Kernel::best())
+    }
 }
 
 impl CpuRenderer {
+    /// A renderer that uses `kernel`.
+    pub fn with_kernel(kernel: Kernel) -> Self {
+        let scratch = Scratch::default();
+        Self { kernel, scratch }
+    }
+
     /// Bytes of the buffers that are kept.
     pub fn held_bytes(&self) -> usize {
-        self.x.held_bytes() + self.y.held_bytes() + self.row.capacity() + self.sums.capacity() * 4
+        self.scratch.held_bytes()
     }
 }
 
 impl Renderer for CpuRenderer {
-    fn resample(&mut self, src: PixelsRef<'_>, view: &ViewTransform, mut out: PixelsMut<'_>) {
+    fn composite(
+        &mut self,
+        background: PixelsRef<'_>,
+        view: &ViewTransform,
+        foreground: Option<Foreground<'_>>,
+        mut out: PixelsMut<'_>,
+    ) {
         assert!(
-            !src.size().is_empty() && !out.size().is_empty(),
+            !background.size().is_empty() && !out.size().is_empty(),
             "pictures have pixels"
         );
-        if let Some(origin) = whole_pixels(src.size(), view, out.size()) {
-            copy(src, origin, &mut out);
-        } else {
-            self.x.build(view.x, src.size().width, out.size().width);
-            self.y.build(view.y, src.size().height, out.size().height);
-            portable::resample(
-                src,
-                &self.x,
-                &self.y,
-                &mut self.row,
-                &mut self.sums,
-                &mut out,
-            );
-        }
-        if view.alpha < 255 {
-            portable::fade(out.data(), view.alpha);
+        assert!(
+            foreground.is_none_or(|foreground| foreground.size() == out.size()),
+            "a foreground is as large as the frame"
+        );
+        let scene = Scene {
+            background,
+            view,
+            foreground,
+        };
+        let scratch = &mut self.scratch;
+        match self.kernel.0 {
+            Kind::Portable => frame::draw(portable::Portable, &scene, scratch, &mut out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(kernel) => frame::draw(kernel, &scene, scratch, &mut out),
         }
     }
 
-    fn scratch_bytes(&self, src: Size, view: &ViewTransform, out: Size) -> u64 {
-        if whole_pixels(src, view, out).is_some() {
-            return 0;
-        }
-        let axes =
-            Axis::bytes(view.x, src.width, out.width) + Axis::bytes(view.y, src.height, out.height);
-        axes + u64::from(src.width) * (4 + 16)
-    }
-}
-
-/// The top left pixel of a window that maps pixel to pixel and lies inside the source.
-fn whole_pixels(src: Size, view: &ViewTransform, out: Size) -> Option<(u32, u32)> {
-    let origin = |window: Window, side: u32, out: u32| {
-        let start = window.start >> 16;
-        let exact = window.start & 0xFFFF == 0 && window.length == i64::from(out) << 16;
-        (exact && start >= 0 && start + i64::from(out) <= i64::from(side)).then_some(start as u32)
-    };
-    Some((
-        origin(view.x, src.width, out.width)?,
-        origin(view.y, src.height, out.height)?,
-    ))
-}
-
-fn copy(src: PixelsRef<'_>, (x, y): (u32, u32), out: &mut PixelsMut<'_>) {
-    if src.size() == out.size() {
-        out.data().copy_from_slice(src.data());
-        return;
-    }
-    let (from, len) = (x as usize * 4, out.size().width as usize * 4);
-    for row in 0..out.size().height {
-        out.row(row)
-            .copy_from_slice(&src.row(y + row)[from..from + len]);
+    fn scratch_bytes(&self, background: Size, view: &ViewTransform, out: Size) -> u64 {
+        Scratch::bytes(background, view, out)
     }
 }
