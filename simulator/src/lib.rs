@@ -2,13 +2,15 @@
 //!
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
-//! one [`gateway`] per [`cohort`], the [`preview`] users and the [`herd`]s, [`record`] measures, [`truth`] judges, [`report`] tells.
+//! one [`gateway`] per [`cohort`], the [`preview`] users, the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
+//! [`truth`] judges, [`report`] tells. What gateways send can be kept as a [`recording`] and replayed.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
 pub mod admin;
 pub mod attack;
 pub mod catalogue;
+pub mod churn;
 pub mod cli;
 pub mod client;
 pub mod code;
@@ -24,12 +26,14 @@ pub mod herd;
 )]
 pub mod host;
 pub mod monitor;
+pub mod penetration;
 pub mod picture;
 pub mod population;
 pub mod preview;
 pub mod progress;
 pub mod reader;
 pub mod record;
+pub mod recording;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -25,7 +25,8 @@ use crate::population::{self, PopulationError};
 use crate::progress::{Progress, grouped};
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
-use crate::report::{self, Load};
+use crate::recording::{Header, Tape};
+use crate::report::{self, Beside, Load, Whole};
 use crate::schedule::{Popularity, Schedule, sizes};
 use crate::shared::{Census, Events, Gate, Shared, Stop, StopReason, micros};
 use crate::truth::{Evidence, Truth};
@@ -97,6 +98,8 @@ fn io_error(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> RunE
 pub struct Outcome {
     /// What was measured.
     pub report: LoadReport,
+    /// What was measured beside it.
+    pub beside: Beside,
     /// Exit code.
     pub exit: u8,
 }
@@ -106,26 +109,32 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     host::ensure_descriptors(plan.connections_max() as u64 + DESCRIPTORS_SPARE)?;
     let mut progress = Progress::new(plan.args.progress);
     let events = Events::new(event_sink(&plan)?);
-    let log = plan
-        .args
-        .hlog
-        .as_deref()
-        .map(LatencyLog::create)
-        .transpose()
-        .map_err(io_error("--hlog"))?;
+    let log = match plan.args.hlog.as_deref() {
+        Some(path) => {
+            Some(LatencyLog::create(path).map_err(io_error(format!("--hlog {}", path.display())))?)
+        }
+        None => None,
+    };
     events.phase("setup");
-    let shared = Arc::new(set_up(plan, stop, events, &mut progress).await?);
+    let tape = tape(&plan)?;
+    let shared = Arc::new(set_up(plan, stop, events, tape, &mut progress).await?);
     let measured = measure(&shared, log, &mut progress).await;
+    stop_recording(&shared, &mut progress).await;
     tidy(&shared, &mut progress).await;
     let mut load = measured?;
     load.connections = shared.target.connections();
     let report = report::build(&shared, load);
+    let beside = shared.beside.lock().clone();
     if let Some(path) = &shared.plan.args.json {
-        write_json(path, &report)?;
+        write_json(path, &Whole::of(&report, &beside))?;
     }
     shared.events.phase("done");
     let exit = report::exit_code(&report, shared.stop.reason());
-    Ok(Outcome { report, exit })
+    Ok(Outcome {
+        report,
+        beside,
+        exit,
+    })
 }
 
 /// Sessions, load, readback. Where the run was stopped meanwhile, what comes after is left out.
@@ -139,8 +148,12 @@ async fn measure(
         .iter()
         .map(|cohort| cohort.lock().len())
         .collect();
+    let schedule_hash = match &shared.plan.recording {
+        Some(recording) => recording.hash(),
+        None => schedule(&shared.plan).hash(&sizes),
+    };
     let mut load = Load {
-        schedule_hash: schedule(&shared.plan).hash(&sizes),
+        schedule_hash,
         ..Load::default()
     };
     populate(shared, progress).await?;
@@ -149,6 +162,35 @@ async fn measure(
     }
     conclude(shared, progress).await;
     Ok(load)
+}
+
+fn tape(plan: &Plan) -> Result<Option<Tape>, RunError> {
+    let Some(path) = &plan.args.record else {
+        return Ok(None);
+    };
+    let (warmup_us, duration_us) = (micros(plan.warmup), micros(plan.duration));
+    let header = Header::new(plan.sessions, plan.background_count, warmup_us, duration_us);
+    Tape::create(path, &header, plan.args.record_max)
+        .map(Some)
+        .map_err(io_error(format!("--record {}", path.display())))
+}
+
+/// What is not in the recording is said: its replay would be another load.
+async fn stop_recording(shared: &Arc<Shared>, progress: &mut Progress) {
+    let taping = shared.clone();
+    let finish = move || taping.tape.as_ref().map(Tape::finish);
+    // Waits for the disk; the runtime has a place for that.
+    let Ok(Some(figures)) = tokio::task::spawn_blocking(finish).await else {
+        return;
+    };
+    if let Some(words) = &figures.failure {
+        progress.warn(words);
+    }
+    if figures.left_out > 0 {
+        let left_out = grouped(figures.left_out);
+        progress.warn(&format!("{left_out} switches were sent and not recorded"));
+    }
+    shared.beside.lock().recording = Some(figures);
 }
 
 fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
@@ -163,7 +205,7 @@ fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
     }
 }
 
-fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
+fn write_json(path: &PathBuf, report: &Whole<'_>) -> Result<(), RunError> {
     let failed = || io_error(format!("--json {}", path.display()));
     if let Some(parent) = path
         .parent()
@@ -179,13 +221,13 @@ fn schedule(plan: &Plan) -> Schedule {
     Schedule {
         seed: plan.args.seed,
         period_us: micros(plan.args.period) as u32,
-        popularity: Popularity::new(plan.args.background_count, plan.zipf),
+        popularity: Popularity::new(plan.background_count, plan.zipf),
     }
 }
 
 fn spans(plan: &Plan) -> Spans {
-    let start = micros(plan.args.warmup);
-    let mut edges = vec![start, start + micros(plan.args.duration)];
+    let start = micros(plan.warmup);
+    let mut edges = vec![start, start + micros(plan.duration)];
     for window in &plan.args.windows {
         edges.extend([start + micros(window.from), start + micros(window.to)]);
     }
@@ -194,18 +236,26 @@ fn spans(plan: &Plan) -> Spans {
 
 fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
     let schedule = Arc::new(schedule(plan));
+    let sizes = sizes(plan.sessions, plan.gateways);
+    let mut recorded = plan
+        .recording
+        .as_ref()
+        .map(|recording| recording.parts(&sizes));
     let mut first_user = 0;
-    sizes(plan.sessions, plan.gateways)
+    sizes
         .into_iter()
         .enumerate()
         .map(|(gateway, size)| {
             let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size)
                 .with_singles(plan.singles_every);
             first_user += size as u64;
-            Mutex::new(if plan.scenario.rests() {
-                cohort.resting()
-            } else {
-                cohort
+            let recorded = recorded
+                .as_mut()
+                .map(|parts| std::mem::take(&mut parts[gateway]));
+            Mutex::new(match recorded {
+                Some(sent) => cohort.following(sent),
+                None if plan.scenario.rests() => cohort.resting(),
+                None => cohort,
             })
         })
         .collect()
@@ -216,6 +266,7 @@ async fn set_up(
     plan: Plan,
     stop: Stop,
     events: Events,
+    tape: Option<Tape>,
     progress: &mut Progress,
 ) -> Result<Shared, RunError> {
     let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
@@ -264,6 +315,8 @@ async fn set_up(
         herds: Mutex::new(Herds::default()),
         scanned: AtomicU64::new(0),
         updates: AtomicU64::new(0),
+        tape,
+        beside: Mutex::default(),
     })
 }
 
@@ -271,8 +324,8 @@ fn gallery(plan: &Plan, progress: &mut Progress) -> Result<Gallery, RunError> {
     let args = &plan.args;
     let started = Instant::now();
     let gallery = match &args.backgrounds {
-        Some(folder) => Gallery::photographs(folder, &args.cache_dir, args.background_count)?,
-        None => Gallery::drawn(&args.cache_dir, args.background_count)?,
+        Some(folder) => Gallery::photographs(folder, &args.cache_dir, plan.background_count)?,
+        None => Gallery::drawn(&args.cache_dir, plan.background_count)?,
     };
     for words in &gallery.skipped {
         progress.warn(&format!("skipped {words}"));
@@ -382,7 +435,7 @@ async fn attack(
         grouped(shared.census.holding()),
         grouped(plan.switches_per_second() as u64),
         plan.previews_per_second,
-        plan.args.duration.as_secs_f64(),
+        plan.duration.as_secs_f64(),
         plan.gateways,
         load.schedule_hash,
     ));
@@ -404,6 +457,10 @@ async fn attack(
     let before = shared.target.requests();
     let goose = attack::run(shared).await;
     done.send_replace(true);
+    shared
+        .cohorts
+        .iter()
+        .for_each(|cohort| cohort.lock().admit_all());
     load.cpus_awake = awake.is_some();
     drop(awake);
     load.requests = shared.target.requests() - before;
@@ -441,7 +498,13 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
 /// gone there is nobody to ask.
 async fn tidy(shared: &Shared, progress: &mut Progress) {
     if shared.stop.reason() != Some(StopReason::ServiceGone) {
-        population::delete_all(shared).await;
+        let left = population::delete_all(shared).await;
+        if left > 0 {
+            let left = grouped(left);
+            progress.warn(&format!(
+                "{left} of the sessions that this run created are still in the service"
+            ));
+        }
         let (librarian, gallery) = (&shared.librarian, &shared.gallery);
         take_back(
             &shared.plan,

@@ -18,6 +18,8 @@ use crate::gallery::Gallery;
 use crate::herd::Herds;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
+use crate::recording::Tape;
+use crate::report::Beside;
 use crate::truth::Truth;
 
 /// Why the load ended before its time.
@@ -285,6 +287,10 @@ pub struct Shared {
     pub scanned: AtomicU64,
     /// Hot updates that were acknowledged.
     pub updates: AtomicU64,
+    /// Where what is sent is recorded, if it is.
+    pub tape: Option<Tape>,
+    /// What single workers hand in for the report.
+    pub beside: Mutex<Beside>,
 }
 
 impl Shared {
@@ -302,8 +308,8 @@ impl Shared {
     pub fn start_clock(&self) -> Clock {
         Clock::starting_in(
             Duration::from_millis(100),
-            self.plan.args.warmup,
-            self.plan.args.duration,
+            self.plan.warmup,
+            self.plan.duration,
         )
     }
 }

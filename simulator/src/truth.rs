@@ -21,6 +21,11 @@ const SKIPPED_MAX: f64 = 0.1;
 /// sessions are made anew. An outage without one is settled by two acknowledged switches.
 const INDETERMINATE_MAX: f64 = 0.01;
 
+/// A value for messages.
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
 /// Counts of one run.
 #[derive(Debug, Default)]
 pub struct Truth {
@@ -150,12 +155,12 @@ impl Truth {
             self.violation(
                 violation,
                 &format!(
-                    "{who}: acknowledged {}, revision {} to {}, headers say background {:?} revision {:?}; the frame {seen}",
+                    "{who}: acknowledged {}, revision {} to {}, headers say background {} revision {}; the frame {seen}",
                     expected.allowed.words(),
                     expected.revision_min,
                     expected.revision_max,
-                    expected.header,
-                    expected.header_revision,
+                    or_none(expected.header),
+                    or_none(expected.header_revision),
                 ),
             );
         }

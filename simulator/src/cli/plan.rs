@@ -1,11 +1,13 @@
 //! Flags resolved: every default applied, every value checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::{LoadArgs, Scenario};
 use crate::cohort::BACKGROUNDS_MAX;
+use crate::recording::{Header, Recording, SWITCHES_MAX};
 
 /// Everything a load run needs, resolved and checked.
 #[derive(Debug, Clone)]
@@ -18,6 +20,12 @@ pub struct Plan {
     pub token: Option<String>,
     /// Sessions.
     pub sessions: u64,
+    /// Length of the load that is not measured.
+    pub warmup: Duration,
+    /// Length of the measured load.
+    pub duration: Duration,
+    /// Backgrounds.
+    pub background_count: u16,
     /// Gateways, at most one per session.
     pub gateways: usize,
     /// Connections per gateway.
@@ -34,6 +42,12 @@ pub struct Plan {
     pub herding: Option<Herding>,
     /// Passes over all backgrounds, if any.
     pub scanning: Option<Scanning>,
+    /// Sessions per second that leave and join, if any.
+    pub churn_per_second: Option<f64>,
+    /// Requests per second for what is not there, if any.
+    pub absent_per_second: Option<f64>,
+    /// Switches of another run, to be sent again.
+    pub recording: Option<Arc<Recording>>,
 }
 
 /// Herds on cold backgrounds.
@@ -56,20 +70,24 @@ pub struct Scanning {
     pub per_second: f64,
 }
 
+/// Longest time of any flag: what lies further ahead overflows clocks, and nobody waits for it.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Connections of the passes over all backgrounds.
 const SCAN_LANES: usize = 8;
+/// Connections of requests for what is not there.
+const PENETRATION_LANES: usize = 8;
 
 /// Flags that cannot be run.
 #[derive(Debug, Error, PartialEq)]
-#[error("--{flag}: {why}")]
+#[error("{what}: {why}")]
 pub struct UsageError {
-    flag: &'static str,
+    what: String,
     why: String,
 }
 
 fn usage(flag: &'static str, why: impl Into<String>) -> UsageError {
     UsageError {
-        flag,
+        what: format!("--{flag}"),
         why: why.into(),
     }
 }
@@ -77,15 +95,26 @@ fn usage(flag: &'static str, why: impl Into<String>) -> UsageError {
 impl Plan {
     /// Applies the scenario's defaults and checks every value.
     pub fn resolve(scenario: Scenario, args: LoadArgs) -> Result<Plan, UsageError> {
-        check(&args)?;
-        let sessions = args.sessions.unwrap_or(match scenario {
+        let recording = recording(&args)?;
+        let head = recording.as_ref().map(|recording| &recording.header);
+        let sessions = head.map(|head| head.sessions).or(args.sessions);
+        let sessions = sessions.unwrap_or(match scenario {
             Scenario::SwitchStorm => 1_200_000,
-            Scenario::Mixed => 100_000,
+            Scenario::Mixed | Scenario::Churn => 100_000,
             Scenario::SwitchSingle => 15_000,
             Scenario::Scan => 20_000,
-            Scenario::Preview | Scenario::HotUpdate => 10_000,
+            Scenario::Preview | Scenario::HotUpdate | Scenario::Penetration => 10_000,
             Scenario::ColdHerd => 4_096,
+            Scenario::Replay => 0,
         });
+        let recorded = |us: fn(&Header) -> u64| head.map(|head| Duration::from_micros(us(head)));
+        let warmup = recorded(|head| head.warmup_us).or(args.warmup);
+        let warmup = warmup.unwrap_or(Duration::from_secs(2));
+        let duration = args.duration.or(recorded(|head| head.duration_us));
+        let duration = duration.unwrap_or(Duration::from_secs(60));
+        let background_count = head.map(|head| head.backgrounds).or(args.background_count);
+        let background_count = background_count.unwrap_or(16);
+        check(&args, warmup, duration, background_count)?;
         if sessions == 0 || sessions > u64::from(u32::MAX) {
             return Err(usage(
                 "sessions",
@@ -96,8 +125,11 @@ impl Plan {
         let previews_per_second = args.previews_per_second.unwrap_or(match scenario {
             Scenario::HotUpdate => 100.0,
             Scenario::Preview | Scenario::Scan => 50.0,
-            Scenario::Mixed => 20.0,
-            Scenario::SwitchStorm | Scenario::SwitchSingle | Scenario::ColdHerd => 0.0,
+            Scenario::Mixed | Scenario::Churn | Scenario::Penetration => 20.0,
+            Scenario::SwitchStorm
+            | Scenario::SwitchSingle
+            | Scenario::ColdHerd
+            | Scenario::Replay => 0.0,
         });
         let looks = matches!(
             scenario,
@@ -116,6 +148,9 @@ impl Plan {
             scenario,
             token: token(&args)?,
             sessions,
+            warmup,
+            duration,
+            background_count,
             gateways,
             connections: connections(scenario, &args, gateways),
             previews_per_second,
@@ -125,15 +160,19 @@ impl Plan {
                 Scenario::Scan => 0.9,
                 _ => 0.0,
             }),
-            herding: herding(scenario, &args)?,
-            scanning: scanning(scenario, &args)?,
+            herding: herding(scenario, &args, background_count)?,
+            scanning: scanning(scenario, &args, background_count)?,
+            churn_per_second: (scenario == Scenario::Churn).then_some(args.churn_per_second),
+            absent_per_second: (scenario == Scenario::Penetration)
+                .then_some(args.absent_per_second),
+            recording,
             args,
         })
     }
 
     /// Frames are asked for: the truth checker must see some.
     pub fn looks(&self) -> bool {
-        let previews = self.previews_per_second * self.args.duration.as_secs_f64();
+        let previews = self.previews_per_second * self.duration.as_secs_f64();
         previews >= 1.0 || self.herding.is_some()
     }
 
@@ -141,7 +180,13 @@ impl Plan {
     pub fn connections_max(&self) -> usize {
         let herd = self.herding.map_or(0, |herding| usize::from(herding.size));
         let scan = self.scanning.map_or(0, |_| SCAN_LANES);
-        self.gateways * self.connections + self.preview_lanes() + herd + scan + 8
+        let gateways = self.gateways * self.connections;
+        gateways + self.preview_lanes() + herd + scan + self.penetration_lanes() + 8
+    }
+
+    /// Connections for what is not there.
+    pub fn penetration_lanes(&self) -> usize {
+        self.absent_per_second.map_or(0, |_| PENETRATION_LANES)
     }
 
     /// Connections for the passes over all backgrounds.
@@ -163,11 +208,49 @@ impl Plan {
         if self.scenario.rests() {
             return 0.0;
         }
+        if let Some(recording) = &self.recording {
+            let header = &recording.header;
+            let seconds = (header.warmup_us + header.duration_us) as f64 / 1e6;
+            return recording.switches.len() as f64 / seconds.max(1e-6);
+        }
         self.sessions as f64 / self.args.period.as_secs_f64()
     }
 }
 
-fn check(args: &LoadArgs) -> Result<(), UsageError> {
+/// Reads what `replay` is to send. What it says of the load is not to be said twice.
+fn recording(args: &LoadArgs) -> Result<Option<Arc<Recording>>, UsageError> {
+    let Some(path) = &args.recording else {
+        return Ok(None);
+    };
+    let given = [
+        ("sessions", args.sessions.is_some()),
+        ("warmup", args.warmup.is_some()),
+        ("background-count", args.background_count.is_some()),
+        ("record", args.record.is_some()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(usage(flag, "leave it away: the recording says it"));
+    }
+    let recording = Recording::read(path).map_err(|error| UsageError {
+        what: path.display().to_string(),
+        why: error.to_string(),
+    })?;
+    let longest = Duration::from_micros(recording.header.duration_us);
+    if args.duration.is_some_and(|duration| duration > longest) {
+        return Err(usage(
+            "duration",
+            format!("the recording ends after {longest:?}"),
+        ));
+    }
+    Ok(Some(Arc::new(recording)))
+}
+
+fn check(
+    args: &LoadArgs,
+    warmup: Duration,
+    duration: Duration,
+    background_count: u16,
+) -> Result<(), UsageError> {
     let at_least = |flag, value: Duration, least: Duration| {
         if value < least {
             Err(usage(flag, format!("{value:?} is less than {least:?}")))
@@ -176,9 +259,23 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
         }
     };
     at_least("period", args.period, Duration::from_millis(10))?;
-    at_least("duration", args.duration, Duration::from_millis(100))?;
+    at_least("duration", duration, Duration::from_millis(100))?;
     at_least("tick", args.tick, Duration::from_millis(1))?;
     at_least("timeout", args.timeout, Duration::from_millis(1))?;
+    for (flag, value) in [
+        ("duration", Some(duration)),
+        ("warmup", Some(warmup)),
+        ("hot-update-every", args.hot_update_every),
+        ("herd-every", Some(args.herd_every)),
+        ("scan-every", Some(args.scan_every)),
+        ("timeout", Some(args.timeout)),
+        ("setup-timeout", Some(args.setup_timeout)),
+        ("reconnect-for", Some(args.reconnect_for)),
+    ] {
+        if value.is_some_and(|value| value > TIME_MAX) {
+            return Err(usage(flag, "a day is the longest"));
+        }
+    }
     if args.period > Duration::from_secs(3600) {
         return Err(usage("period", "an hour is the longest"));
     }
@@ -197,7 +294,7 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
     if args.zipf.is_some_and(|zipf| !(0.0..=10.0).contains(&zipf)) {
         return Err(usage("zipf", "give an exponent from 0 to 10"));
     }
-    if args.background_count == 0 || args.background_count > BACKGROUNDS_MAX {
+    if background_count == 0 || background_count > BACKGROUNDS_MAX {
         return Err(usage(
             "background-count",
             format!("give 1 to {BACKGROUNDS_MAX}"),
@@ -209,11 +306,23 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
     {
         return Err(usage("previews-per-second", "give 0 to 1000000"));
     }
+    if !(0.1..=1_000_000.0).contains(&args.churn_per_second) {
+        return Err(usage("churn-per-second", "give 0.1 to 1000000"));
+    }
+    if !(0.1..=1_000_000.0).contains(&args.absent_per_second) {
+        return Err(usage("absent-per-second", "give 0.1 to 1000000"));
+    }
+    if args.record_max == 0 || args.record_max > SWITCHES_MAX {
+        return Err(usage(
+            "record-max",
+            format!("give 1 to {SWITCHES_MAX}: no more can be replayed"),
+        ));
+    }
     if !args.singles_per_second.is_finite() || args.singles_per_second < 0.0 {
         return Err(usage("singles-per-second", "give 0 or more"));
     }
     for window in &args.windows {
-        if window.to > args.duration {
+        if window.to > duration {
             return Err(usage(
                 "window",
                 format!("{} ends after --duration", window.name),
@@ -223,7 +332,11 @@ fn check(args: &LoadArgs) -> Result<(), UsageError> {
     Ok(())
 }
 
-fn herding(scenario: Scenario, args: &LoadArgs) -> Result<Option<Herding>, UsageError> {
+fn herding(
+    scenario: Scenario,
+    args: &LoadArgs,
+    background_count: u16,
+) -> Result<Option<Herding>, UsageError> {
     if scenario != Scenario::ColdHerd {
         return Ok(None);
     }
@@ -237,7 +350,7 @@ fn herding(scenario: Scenario, args: &LoadArgs) -> Result<Option<Herding>, Usage
     if args.herd_every < Duration::from_millis(100) {
         return Err(usage("herd-every", "100ms is the shortest"));
     }
-    if args.herd_keys == 0 || args.herd_keys > args.background_count.min(args.herd_size) {
+    if args.herd_keys == 0 || args.herd_keys > background_count.min(args.herd_size) {
         let why = "give 1 to the number of backgrounds, and no more than the herd has members";
         return Err(usage("herd-keys", why));
     }
@@ -248,14 +361,18 @@ fn herding(scenario: Scenario, args: &LoadArgs) -> Result<Option<Herding>, Usage
     }))
 }
 
-fn scanning(scenario: Scenario, args: &LoadArgs) -> Result<Option<Scanning>, UsageError> {
+fn scanning(
+    scenario: Scenario,
+    args: &LoadArgs,
+    background_count: u16,
+) -> Result<Option<Scanning>, UsageError> {
     if scenario != Scenario::Scan || args.scan_every.is_zero() {
         return Ok(None);
     }
     if !(0.1..=1_000_000.0).contains(&args.scan_per_second) {
         return Err(usage("scan-per-second", "give 0.1 to 1000000"));
     }
-    let pass = f64::from(args.background_count) / args.scan_per_second;
+    let pass = f64::from(background_count) / args.scan_per_second;
     if pass > args.scan_every.as_secs_f64() {
         let why = format!("a pass over all backgrounds takes {pass:.1} s, longer than that");
         return Err(usage("scan-every", why));

@@ -1,6 +1,7 @@
 //! Flags in, plans or complaints out.
 
 use super::*;
+use crate::recording::Header;
 
 fn plan(scenario: Scenario, flags: &[&str]) -> Result<Plan, String> {
     let words = [&["backdrop-simulator", scenario.name()], flags].concat();
@@ -57,11 +58,7 @@ fn flags_are_parsed() {
         ],
     )
     .unwrap();
-    assert_eq!(
-        plan.args.duration,
-        Duration::from_secs(1),
-        "the last one wins"
-    );
+    assert_eq!(plan.duration, Duration::from_secs(1), "the last one wins");
     assert_eq!(plan.args.windows.len(), 2);
     assert_eq!(plan.args.windows[0].to, Duration::from_millis(500));
     assert_eq!(plan.args.cpus, Some(CpuList(vec![0, 2, 3])));
@@ -81,9 +78,77 @@ fn what_cannot_be_run_says_so() {
         (&["--zipf", "-1"], "unexpected argument"),
         (&["--gateways", "0"], "gateways"),
         (&["--wire", "xml"], "binary"),
+        (&["--record-max", "0"], "record-max"),
+        (&["--record-max", "32000001"], "record-max"),
+        (&["--churn-per-second", "0"], "churn-per-second"),
+        (&["--absent-per-second", "nan"], "absent-per-second"),
         (&["--nonsense"], "nonsense"),
     ] {
         let error = plan(Scenario::Mixed, flags).unwrap_err();
+        assert!(error.contains(word), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn every_time_has_an_end() {
+    for flag in [
+        "--duration",
+        "--warmup",
+        "--timeout",
+        "--setup-timeout",
+        "--reconnect-for",
+        "--hot-update-every",
+        "--herd-every",
+        "--scan-every",
+        "--period",
+        "--tick",
+    ] {
+        assert!(
+            plan(Scenario::Mixed, &[flag, "86401s"])
+                .unwrap_err()
+                .contains(&format!("{flag}:")),
+            "{flag}"
+        );
+    }
+    assert!(plan(Scenario::Mixed, &["--duration", "24h", "--warmup", "24h"]).is_ok());
+}
+
+#[test]
+fn churn_penetration_and_replay_are_planned() {
+    let churn = plan(Scenario::Churn, &["--churn-per-second", "7"]).unwrap();
+    assert_eq!(
+        (churn.sessions, churn.churn_per_second),
+        (100_000, Some(7.0))
+    );
+    assert_eq!((churn.absent_per_second, churn.singles_every), (None, 0));
+    let absent = plan(Scenario::Penetration, &[]).unwrap();
+    assert_eq!(absent.absent_per_second, Some(500.0));
+    assert_eq!(
+        absent.connections_max(),
+        plan(Scenario::Churn, &[]).unwrap().connections_max() + absent.penetration_lanes()
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.switches");
+    let file = path.to_str().unwrap();
+    let header = Header::new(10, 3, 1_000_000, 5_000_000);
+    let tape = crate::recording::Tape::create(&path, &header, 10).unwrap();
+    assert_eq!(tape.finish().switches, 0);
+    let replay = plan(Scenario::Replay, &[file, "--gateways", "64"]).unwrap();
+    assert_eq!((replay.sessions, replay.gateways), (10, 10));
+    assert_eq!(replay.background_count, 3);
+    assert_eq!(replay.warmup, Duration::from_secs(1));
+    assert_eq!(replay.duration, Duration::from_secs(5));
+    let cut = plan(Scenario::Replay, &[file, "--duration", "2s"]).unwrap();
+    assert_eq!(cut.duration, Duration::from_secs(2));
+    for (flags, word) in [
+        (&[file, "--duration", "6s"][..], "ends after 5s"),
+        (&[file, "--sessions", "10"], "the recording says it"),
+        (&[file, "--warmup", "0s"], "the recording says it"),
+        (&["/nonexistent"], "/nonexistent: No such file"),
+        (&[], "FILE"),
+    ] {
+        let error = plan(Scenario::Replay, flags).unwrap_err();
         assert!(error.contains(word), "{flags:?}: {error}");
     }
 }

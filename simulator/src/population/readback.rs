@@ -9,7 +9,7 @@ use crate::client::{CallError, Lane};
 use crate::schedule::mix;
 use crate::shared::Shared;
 use crate::truth::{Shown, Tally};
-use crate::wire::{NO_FLYWEIGHT, Seen, code};
+use crate::wire::{Answer, NO_FLYWEIGHT, Seen, code};
 
 /// Sessions of one sample while the load runs.
 const SAMPLE: usize = 32;
@@ -43,6 +43,7 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
         }
         let ledger = shared.cohorts[gateway].lock().ledger();
         tally = tally.zip(counted).map(|(mut tally, counted)| {
+            let counted = counted + ledger.departed;
             tally.add(Tally::of(ledger.acknowledged, ledger.doubtful, counted));
             tally
         });
@@ -119,7 +120,8 @@ pub fn name(shared: &Shared, gateway: usize, index: usize) -> String {
     who(&shared.cohorts[gateway].lock(), index)
 }
 
-fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
+/// What a session showed, in this run's numbers.
+pub fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
     match entry {
         Seen {
             code: code::OK,
@@ -143,17 +145,30 @@ async fn read(
     lane: &mut Lane,
     gateway: usize,
     part: &[usize],
-) -> Result<crate::wire::Answer<Seen>, PopulationError> {
+) -> Result<Answer<Seen>, PopulationError> {
     let ids: Vec<u64> = {
         let cohort = shared.cohorts[gateway].lock();
         part.iter()
             .map(|index| cohort.id(*index).unwrap_or(0))
             .collect()
     };
+    read_ids(shared, lane, &ids).await
+}
+
+/// Reads some sessions.
+///
+/// # Errors
+/// The service is away, refuses, or answers something else.
+pub async fn read_ids(
+    shared: &Shared,
+    lane: &mut Lane,
+    ids: &[u64],
+) -> Result<Answer<Seen>, PopulationError> {
     let wire = shared.plan.args.wire;
     let mut body = BytesMut::with_capacity(16 + 8 * ids.len());
-    wire.read(shared.catalogue().epoch, &ids, &mut body);
-    let answer = lane.call(batch_call("batchRead", wire, body)).await?;
+    wire.read(shared.catalogue().epoch, ids, &mut body);
+    let call = batch_call("batchRead", wire, body, ids.len());
+    let answer = lane.call(call).await?;
     if answer.status != 200 {
         return Err(refused("reading sessions", &answer));
     }
