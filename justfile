@@ -10,13 +10,13 @@ bin_dir := "target/chaos"
 default:
     @just --list --unsorted
 
-# Chaos scenarios: `just chaos run`, `run NAME`, `list`, `explain NAME`, `doctor`
+# Chaos scenarios: `just chaos run`, `run NAME`, `replay RUN`, `compare A B`, `list`, `explain NAME`, `doctor`
 [group('run')]
 chaos *args:
     #!/usr/bin/env bash
     set -euo pipefail
     # Only a run needs the service and the simulator.
-    if [[ "${1:-}" == run && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
+    if [[ ( "${1:-}" == run || "${1:-}" == replay ) && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
         {{ just_executable() }} _binaries
     else
         cargo build --release --locked --workspace --quiet --bin backdrop-chaos
@@ -38,6 +38,11 @@ sim *args:
 [group('run')]
 report run="reports/out/latest" *args:
     cargo run --release --locked --bin report -- render "$@"
+
+# A scenario's figures over the kept runs: `just trend memory-hog --figure switch_p99_ms`
+[group('run')]
+trend *args:
+    cargo run --release --locked --quiet --bin report -- trend "$@"
 
 # The tests of the workspace, with and without the optional features; `just schedules` has those of interleavings
 [group('verify')]
@@ -78,10 +83,13 @@ bench *args:
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"
 
-# Write the committed Grafana dashboards again from their Rust source
+# Write the committed Grafana dashboards again; `check [RUN]` asks every panel about a run, `preview [RUN]` draws it, `schema`
 [group('verify')]
-dashboards:
-    cargo run --locked -p backdrop-dashboards
+dashboards *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [[ "${1:-}" != schema ]] || exec dashboards/schema/generate.sh
+    exec cargo run --locked --quiet -p backdrop-dashboards -- "$@"
 
 # Take the README's picture of the newest (or a named) run's report; needs Chromium
 [group('verify')]

@@ -282,7 +282,7 @@ impl Listener {
     pub async fn backgrounds(&self) -> Result<Vec<Background>, HttpError> {
         let mut all: Vec<Background> = Vec::new();
         let mut path = "/v1/backgrounds?limit=1000".to_owned();
-        loop {
+        for _ in 0..PAGES_MAX {
             let page: Page = self.json(&path).await?;
             all.extend(page.backgrounds);
             match page.next {
@@ -290,6 +290,11 @@ impl Listener {
                 None => return Ok(all),
             }
         }
+        Err(HttpError::Answer {
+            path,
+            status: 200,
+            what: format!("the listing has no end: {PAGES_MAX} pages were read"),
+        })
     }
 }
 
@@ -307,6 +312,9 @@ enum Failpoints {
     List(Vec<Failpoint>),
     Object { failpoints: Vec<Failpoint> },
 }
+
+/// Pages of the catalogue that are read: no catalogue has so many.
+const PAGES_MAX: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 struct Page {

@@ -2,6 +2,8 @@
 //!
 //! One table, so that schema errors, `explain` and the computation in `figures` agree.
 
+use backdrop_reports::record::{Better, FigureFacts};
+
 mod table;
 
 pub use table::FIGURES;
@@ -35,8 +37,54 @@ pub struct Spec {
     pub windowed: bool,
     /// Where it comes from.
     pub source: Source,
+    /// Which way it is better, the load being the same.
+    pub better: Better,
     /// What it means.
     pub meaning: &'static str,
+}
+
+/// A figure of the whole load.
+const fn figure(
+    name: &'static str,
+    unit: &'static str,
+    source: Source,
+    better: Better,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        name,
+        unit,
+        windowed: false,
+        source,
+        better,
+        meaning,
+    }
+}
+
+/// One that each window of the load has too.
+const fn windowed(
+    name: &'static str,
+    unit: &'static str,
+    source: Source,
+    better: Better,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        windowed: true,
+        ..figure(name, unit, source, better, meaning)
+    }
+}
+
+impl Spec {
+    /// What records say of it.
+    #[must_use]
+    pub fn facts(&self) -> FigureFacts {
+        FigureFacts {
+            unit: self.unit.to_owned(),
+            better: self.better,
+            timed: matches!(self.source, Source::Timing | Source::Answers),
+        }
+    }
 }
 
 /// Figures that have no sample where no fault acted.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use backdrop_reports::command::{COMPARE_HELP, CompareArgs};
 use clap::{Args, Parser, Subcommand};
 
 use crate::host::Subprocess;
@@ -12,6 +13,9 @@ Examples (`just chaos` builds what is missing and hands everything on):
   just chaos run                         the default suite, about six minutes
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
+  just chaos run memory-hog --repeat 4   often enough for a confidence when it is compared
+  just chaos compare RUN_A RUN_B         what became better or worse, and how sure that is
+  just chaos replay reports/out/latest   a run again, as it was recorded
   just chaos explain overflow            what one does, expects, and is controlled by
   just chaos doctor                      whether this host can do it, and what to mend";
 
@@ -22,7 +26,7 @@ Examples:
   just chaos run overflow --seed 7                   with the schedules of an earlier run
   just chaos run my.toml --backgrounds ~/Pictures    a scenario of yours; see chaos/scenarios
 
-A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, summary.md and logs;
+A run leaves OUT/<UTC time>-<seed>/ with index.html, run.json, junit.xml, ctrf.json, summary.md and logs;
 OUT/latest links to the newest.
 Exit code: 0 held, 1 deviated, 2 inconclusive or interrupted, 255 the run itself failed or was asked
 for wrongly.";
@@ -46,6 +50,14 @@ pub enum Command {
     /// inconclusive. Ctrl-C undoes everything and writes what there is.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.
+    ///
+    /// Says whether the plan (faults with times and amounts) and the request schedule are the same, and where a scenario file has
+    /// changed since. Exits like `run`.
+    Replay(ReplayArgs),
+    /// Hold two runs against each other: change per figure, with a confidence where runs were repeated.
+    #[command(after_help = COMPARE_HELP)]
+    Compare(CompareArgs),
     /// Name all scenarios and suites.
     List,
     /// Say in words what a scenario does, expects and is controlled by; `figures` names what an expectation may read.
@@ -76,9 +88,36 @@ pub struct RunArgs {
     /// Seed of every schedule; drawn if absent, and told in the report.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round.
+    ///
+    /// The verdict is the worst of all. `compare` takes each round for a sample: four make its least confidence.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub repeat: u32,
     /// Folder of photographs (JPEG, PNG, WebP) to use instead of drawn backgrounds; copies are stamped, originals left alone.
     #[arg(long, value_name = "DIR")]
     pub backgrounds: Option<PathBuf>,
+    /// Where no memory cgroup can be had: take kills by the emulating watchdog for the kernel's.
+    #[arg(long)]
+    pub allow_emulated: bool,
+    /// Where everything is and goes.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// What to replay and where.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Folder of the run, or its run.json.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Where everything is and goes.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Where everything is and goes, and how patient a run is.
+#[derive(Debug, Clone, Args)]
+pub struct PlaceArgs {
     /// Folder that run folders are made in.
     #[arg(long, value_name = "DIR", default_value = "reports/out")]
     pub out: PathBuf,
@@ -94,31 +133,7 @@ pub struct RunArgs {
     /// minute for quiet CPUs. Every attempt is in the record.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub attempts: u32,
-    /// Where no memory cgroup can be had: take kills by the emulating watchdog for the kernel's.
-    #[arg(long)]
-    pub allow_emulated: bool,
     /// Keep the service's data folders, below `data` in the run's folder.
     #[arg(long)]
     pub keep_data: bool,
-}
-
-impl RunArgs {
-    /// The command that replays this run, or one scenario of it.
-    #[must_use]
-    pub fn replay(&self, only: Option<&str>, seed: u64) -> String {
-        let mut words = vec!["just chaos run".to_owned()];
-        match only {
-            Some(name) => words.push(name.to_owned()),
-            None if self.names.is_empty() => words.push(format!("--suite {}", self.suite)),
-            None => words.extend(self.names.iter().cloned()),
-        }
-        words.push(format!("--seed {seed}"));
-        if let Some(dir) = &self.backgrounds {
-            words.push(format!("--backgrounds {}", dir.display()));
-        }
-        if self.allow_emulated {
-            words.push("--allow-emulated".to_owned());
-        }
-        words.join(" ")
-    }
 }

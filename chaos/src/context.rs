@@ -8,10 +8,12 @@ use backdrop_reports::record::Binary;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::exposed::Exposed;
 use crate::host::{Hierarchy, Placement, UndoLog};
 use crate::progress::Progress;
 use crate::rig::Stop;
 use crate::scenario::BuildKind;
+use crate::targets::Board;
 
 /// See the module.
 pub struct Context {
@@ -41,6 +43,10 @@ pub struct Context {
     pub allow_emulated: bool,
     /// Raised by SIGINT and SIGTERM.
     pub stop: Stop,
+    /// What a Prometheus is told of the run itself.
+    pub exposed: Arc<Exposed>,
+    /// Where it finds everybody.
+    pub board: Board,
     /// For people.
     pub progress: Arc<Progress>,
 }

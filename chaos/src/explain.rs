@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use backdrop_reports::record::Better;
+
 use crate::catalogue;
 use crate::scenario::{
     Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Place, Press, Rate, Recovery,
@@ -68,7 +70,12 @@ pub fn figures() -> String {
         String::from("Figures that an expectation may read (with .WINDOW where marked *):\n");
     for f in catalogue::FIGURES {
         let name = format!("{}{}", f.name, if f.windowed { "*" } else { "" });
-        let _ = writeln!(out, "  {name:<26} {:<12} {}", f.unit, f.meaning);
+        let better = match f.better {
+            Better::Lower => "; lower is better",
+            Better::Higher => "; higher is better",
+            Better::Neither => "",
+        };
+        let _ = writeln!(out, "  {name:<26} {:<12} {}{better}", f.unit, f.meaning);
     }
     out
 }

@@ -132,6 +132,7 @@ pub async fn run(
     }
     (fault.from_s, fault.began) = (clock.now_s(), true);
     rig.note("fault", format!("{}: {}", plan.name, fault.requested));
+    let standing = rig.exposed.fault(&plan.kind);
     let until = clock.start + plan.end();
     match &plan.kind {
         FaultKind::MemoryHog { amount, ramp } => {
@@ -164,6 +165,8 @@ pub async fn run(
     if !matches!(plan.kind, FaultKind::Kill { .. }) {
         fault.to_s = clock.now_s();
     }
+    drop(standing);
+    rig.exposed.fault_over(fault.acted);
     rig.note("fault", format!("{} over: {}", plan.name, fault.proof));
     fault
 }

@@ -345,7 +345,7 @@ fn failures(
         failed(previews),
         previews,
     );
-    // `ok` may or may not include degraded answers; whole ones are what is left after everything else.
+    // Whole ones are what is left after everything else.
     let short = previews.degraded + previews.shed + failed(previews);
     put(
         "preview_whole_ratio",
@@ -361,7 +361,7 @@ fn degraded_or_shed(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
     let (mut short, mut all) = (0, 0);
     for i in steady {
         short += i.previews_degraded + i.previews_shed;
-        all += i.previews_ok + i.previews_degraded + i.previews_shed + i.previews_failed;
+        all += i.previews_ok + i.previews_degraded + i.previews_shed;
     }
     if all > 0 {
         out.put("degraded_or_shed_ratio", short as f64 / all as f64, all);
@@ -369,65 +369,66 @@ fn degraded_or_shed(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
 }
 
 fn service(seen: &Observed, out: &mut Collected) {
+    type Field = fn(&Scrape) -> Option<f64>;
     let scrapes = &seen.scrapes;
-    let samples = scrapes.len() as u64;
-    let mut put = |name: &str, value: Option<f64>| out.maybe(name, value, samples);
-    put("evictions", increase(scrapes, |s| s.evictions));
-    put(
-        "evicted_mib",
-        increase(scrapes, |s| s.evicted_bytes).map(|b| b / MIB),
+    let samples = |field: Field| scrapes.iter().filter_map(field).count() as u64;
+    let rise = |field: Field| increase(scrapes, field);
+    let mut risen = |name: &str, field: Field| out.maybe(name, rise(field), samples(field));
+    risen("evictions", |s| s.evictions);
+    risen("evicted_mib", |s| s.evicted_bytes.map(|b| b / MIB));
+    risen("loads", |s| s.loads);
+    risen("loads_refused", |s| Some(s.degraded? + s.accesses_shed?));
+    risen("load_errors", |s| s.load_errors);
+    risen("archive_hits", |s| s.archive_hits);
+    risen("archive_damaged", |s| s.archive_damaged);
+    risen("archive_write_errors", |s| s.archive_write_errors);
+    risen("governor_transitions", |s| s.governor_transitions);
+    risen("shed_by_service", |s| s.shed);
+    risen("failpoint_triggers", |s| s.failpoint_triggers);
+    let mut highest = |name: &str, field: Field| {
+        let value = scrapes.iter().filter_map(field).reduce(f64::max);
+        out.maybe(name, value, samples(field));
+    };
+    highest("pinned_share_max", |s| {
+        Some(s.pinned_bytes? / s.textures_bytes.filter(|b| *b > 0.0)?)
+    });
+    highest("governor_worst_state", |s| s.governor_state);
+    highest("ledger_drift_max_mib", |s| {
+        s.drift_bytes.map(|b| b.abs() / MIB)
+    });
+    // Counted, as a share of what was injected; nothing was shown where nothing was.
+    let mut share = |name: &str, counted: Field, injected: Field| {
+        if let (Some(counted), Some(all)) = (rise(counted), rise(injected))
+            && all > 0.0
+        {
+            out.put(name, counted / all, samples(injected));
+        }
+    };
+    share(
+        "archive_errors_counted_ratio",
+        |s| s.archive_write_errors,
+        |s| s.archive_failures_injected,
     );
-    put("loads", increase(scrapes, |s| s.loads));
-    let pinned = |s: &Scrape| Some(s.pinned_bytes? / s.textures_bytes.filter(|b| *b > 0.0)?);
-    put("pinned_share_max", highest(scrapes, pinned));
-    let refused = |s: &Scrape| Some(s.degraded? + s.accesses_shed?);
-    put("loads_refused", increase(scrapes, refused));
-    put("load_errors", increase(scrapes, |s| s.load_errors));
-    put("archive_hits", increase(scrapes, |s| s.archive_hits));
-    put("archive_damaged", increase(scrapes, |s| s.archive_damaged));
-    let unwritten = increase(scrapes, |s| s.archive_write_errors);
-    put("archive_write_errors", unwritten);
-    let injected = increase(scrapes, |s| s.archive_failures_injected).filter(|n| *n > 0.0);
-    if let (Some(injected), Some(counted)) = (injected, unwritten) {
-        put("archive_errors_counted_ratio", Some(counted / injected));
-    }
-    put(
-        "governor_transitions",
-        increase(scrapes, |s| s.governor_transitions),
+    share(
+        "errors_counted_ratio",
+        |s| s.load_errors,
+        |s| s.load_failures_injected,
     );
-    put(
-        "governor_worst_state",
-        highest(scrapes, |s| s.governor_state),
-    );
-    put(
-        "ledger_drift_max_mib",
-        highest(scrapes, |s| s.drift_bytes.map(f64::abs)).map(|b| b / MIB),
-    );
-    put("shed_by_service", increase(scrapes, |s| s.shed));
-    put(
-        "failpoint_triggers",
-        increase(scrapes, |s| s.failpoint_triggers),
-    );
-    let evictions = increase(scrapes, |s| s.evictions);
-    if let (Some(evictions), Some(resident)) = (evictions, median_resident(scrapes))
+    if let (Some(evictions), Some(resident)) = (rise(|s| s.evictions), median_resident(scrapes))
         && resident > 0.0
     {
-        put("evicted_capacities", Some(evictions / resident));
+        let samples = samples(|s| s.evictions);
+        out.put("evicted_capacities", evictions / resident, samples);
     }
-    let injected = increase(scrapes, |s| s.load_failures_injected).filter(|n| *n > 0.0);
-    if let (Some(injected), Some(counted)) = (injected, increase(scrapes, |s| s.load_errors)) {
-        put("errors_counted_ratio", Some(counted / injected));
-    }
-    let (failed, all) = during_failpoints(seen);
-    if let (Some(failed), Some(all)) = (failed, all)
+    if let (Some(failed), Some(all), samples) = during_failpoints(seen)
         && all > 0.0
     {
-        put("load_error_ratio", Some(failed / all));
+        out.put("load_error_ratio", failed / all, samples);
     }
 }
 
-/// Failed and all loads from the first failpoint on until the last one is off.
-fn during_failpoints(seen: &Observed) -> (Option<f64>, Option<f64>) {
+/// Failed and all loads from the first failpoint on until the last one is off, and scrapes in between.
+fn during_failpoints(seen: &Observed) -> (Option<f64>, Option<f64>, u64) {
     let faults = || seen.faults.iter().filter(|f| f.kind == "failpoint");
     let from = faults().map(|f| f.from_s).fold(f64::MAX, f64::min);
     let to = faults().map(|f| f.to_s).fold(f64::MIN, f64::max);
@@ -439,11 +440,8 @@ fn during_failpoints(seen: &Observed) -> (Option<f64>, Option<f64>) {
     (
         increase(inside.iter().copied(), |s| s.load_errors),
         increase(inside.iter().copied(), |s| s.loads),
+        inside.len() as u64,
     )
-}
-
-fn highest(scrapes: &[Scrape], field: impl Fn(&Scrape) -> Option<f64>) -> Option<f64> {
-    scrapes.iter().filter_map(field).reduce(f64::max)
 }
 
 /// Median number of resident textures since the first eviction.
@@ -496,7 +494,10 @@ fn probes(seen: &Observed, out: &mut Collected) {
             out.put("uploads_missing", uploads.missing as f64, uploads.checked);
         }
     }
-    if let Some((asked, clean)) = probes.stale_ids.filter(|(asked, _)| *asked > 0) {
+    if let Some((asked, clean)) = probes
+        .stale_ids
+        .filter(|(asked, _)| *asked >= Uploads::STALE_IDS)
+    {
         out.put("stale_ids_not_found", clean as f64 / asked as f64, asked);
     }
     if let Some((seen, clean)) = probes.errors.filter(|(seen, _)| *seen > 0) {

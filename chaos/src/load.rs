@@ -1,7 +1,10 @@
 //! The simulator as a process: its command line, its live events, its report.
 
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ pub struct SimulatorSpec {
     pub url: String,
     /// Its admin listener.
     pub admin: String,
+    /// Where it tells a Prometheus.
+    pub metrics: SocketAddr,
     /// The load.
     pub load: Load,
     /// Seed.
@@ -57,21 +62,9 @@ impl SimulatorSpec {
 
     fn args(&self) -> Vec<String> {
         let load = &self.load;
-        let mut args = vec![load.scenario.clone()];
+        let mut args = load_args(load, self.seed);
         let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
         flag("--url", self.url.clone());
-        flag("--sessions", load.sessions.to_string());
-        flag("--period", show_duration(load.period));
-        flag("--duration", show_duration(load.duration));
-        flag("--gateways", load.gateways.to_string());
-        flag(
-            "--previews-per-second",
-            load.previews_per_second.to_string(),
-        );
-        flag("--preview-size", load.preview_size.clone());
-        flag("--background-count", load.background_count.to_string());
-        flag("--zipf", load.zipf.to_string());
-        flag("--seed", self.seed.to_string());
         flag("--cache-dir", self.cache_dir.display().to_string());
         flag("--cpus", self.cpus.to_string());
         flag("--setup-timeout", show_duration(SETUP_MAX));
@@ -79,6 +72,7 @@ impl SimulatorSpec {
         flag("--json", self.json().display().to_string());
         flag("--hlog", self.dir.join("load.hlog").display().to_string());
         flag("--events", self.events().display().to_string());
+        flag("--metrics-listen", self.metrics.to_string());
         flag("--progress", "none".into());
         // Only herds look at the service's own counters; no other load could.
         if load.scenario == "cold-herd" {
@@ -105,6 +99,49 @@ impl SimulatorSpec {
     }
 }
 
+/// The load and its schedule, wherever it is sent.
+fn load_args(load: &Load, seed: u64) -> Vec<String> {
+    let mut args = vec![load.scenario.clone()];
+    let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
+    flag("--sessions", load.sessions.to_string());
+    flag("--period", show_duration(load.period));
+    flag("--duration", show_duration(load.duration));
+    flag("--gateways", load.gateways.to_string());
+    flag(
+        "--previews-per-second",
+        load.previews_per_second.to_string(),
+    );
+    flag("--preview-size", load.preview_size.clone());
+    flag("--background-count", load.background_count.to_string());
+    flag("--zipf", load.zipf.to_string());
+    flag("--seed", seed.to_string());
+    args
+}
+
+/// Hash of the request schedule of a load, as the simulator tells it without sending anything. Blocks for some tenths of a
+/// second per million sessions.
+///
+/// # Errors
+/// The simulator could not be asked, or refused the load; in words.
+pub fn schedule_hash(simulator: &Path, load: &Load, seed: u64) -> Result<String, String> {
+    let output = Command::new(simulator)
+        .args(load_args(load, seed))
+        .args(&load.args)
+        .arg("--schedule-hash")
+        .output()
+        .map_err(|e| format!("{}: {e}", simulator.display()))?;
+    let words = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !words.is_empty() {
+        return Ok(words);
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(format!(
+        "{} --schedule-hash {}: {why}",
+        simulator.display(),
+        output.status
+    ))
+}
+
 /// What is known of a running simulator.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
@@ -125,6 +162,7 @@ pub struct Simulator {
     live: Arc<Mutex<Live>>,
     started: watch::Receiver<u64>,
     json: PathBuf,
+    log: PathBuf,
     /// Command line.
     pub command: Vec<String>,
 }
@@ -152,7 +190,7 @@ impl Simulator {
         }
         let log = spec.dir.join("simulator.log");
         command.stdout = Some(log.clone());
-        command.stderr = Some(log);
+        command.stderr = Some(log.clone());
         command.cpus = Some(spec.cpus.clone());
         let words = command.words();
         let process = ServiceProcess::spawn(&command)?;
@@ -169,6 +207,7 @@ impl Simulator {
             live,
             started,
             json: spec.json(),
+            log,
             command: words,
         })
     }
@@ -226,7 +265,10 @@ impl Simulator {
     /// # Errors
     /// In words.
     pub fn report(&self) -> Result<LoadReport, String> {
-        read_report(&self.json)
+        read_report(&self.json).map_err(|why| match last_line(&self.log) {
+            Some(last) => format!("{last} ({} has more; {why})", self.log.display()),
+            None => format!("{why}; {} is empty", self.log.display()),
+        })
     }
 }
 
@@ -238,6 +280,22 @@ impl Drop for Simulator {
             let _ = guard.settled();
         }
     }
+}
+
+/// Most of a log's end that is looked at for its last line, bytes.
+const LOG_TAIL: u64 = 4096;
+
+/// What a process said last, which is why it ended.
+fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))
+        .ok()?;
+    let mut tail = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
+    let said = |line: &&str| !line.trim().is_empty();
+    tail.lines().rfind(said).map(|line| line.trim().to_owned())
 }
 
 fn read_report(path: &Path) -> Result<LoadReport, String> {

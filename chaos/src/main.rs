@@ -10,17 +10,28 @@ use backdrop_chaos::explain;
 use backdrop_chaos::host::{self, CheckState, state_dir};
 use backdrop_chaos::runner;
 use backdrop_chaos::scenario::library;
+use backdrop_reports::command::{self, CompareArgs};
 use clap::Parser;
 
 /// Exit code of an error, as the verdict `error` has it.
 const ERROR: u8 = 255;
+/// Exit code of `compare` that was asked for wrongly.
+const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(told) => {
             // Help and version are no error; a wrong flag is, and must not read as the verdict 2, inconclusive.
-            let code = if told.use_stderr() { ERROR } else { 0 };
+            // `compare` exits as `report compare` does.
+            let compares = std::env::args()
+                .nth(1)
+                .is_some_and(|word| word == "compare");
+            let code = match (told.use_stderr(), compares) {
+                (false, _) => 0,
+                (true, true) => USAGE,
+                (true, false) => ERROR,
+            };
             let _ = told.print();
             return ExitCode::from(code);
         }
@@ -42,16 +53,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Run(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(4)
-                .enable_all()
-                .build()
-                .context("starting the runtime")?;
-            let code = runtime.block_on(runner::run(args))?;
-            runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-            Ok(code)
-        }
+        Command::Run(args) => block_on(runner::run(args)),
+        Command::Replay(args) => block_on(runner::replay(args)),
+        Command::Compare(args) => Ok(compare(&args)),
         Command::List => {
             print!("{}", library::list()?);
             Ok(0)
@@ -68,6 +72,30 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Subprocess(subprocess) => {
             subprocess.run()?;
             Ok(0)
+        }
+    }
+}
+
+fn block_on(run: impl Future<Output = Result<u8, runner::RunError>>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let code = runtime.block_on(run)?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(code)
+}
+
+fn compare(args: &CompareArgs) -> u8 {
+    match command::compare(args) {
+        Ok(said) => {
+            print!("{}", said.text);
+            said.exit
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit()
         }
     }
 }
@@ -93,7 +121,7 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
             leftover.path.display()
         );
         for open in &leftover.open {
-            println!("      {open:?}");
+            println!("      {open}");
         }
         if !clean {
             println!("      mend: backdrop-chaos doctor --clean");

@@ -81,10 +81,8 @@ fn sample(line: &str) -> Option<(&str, Labels, f64)> {
     let (head, rest) = match line.find('{') {
         Some(open) => {
             let close = line.rfind('}')?;
-            (
-                &line[..open],
-                Some((&line[open + 1..close], &line[close + 1..])),
-            )
+            let labels = line.get(open + 1..close)?;
+            (&line[..open], Some((labels, &line[close + 1..])))
         }
         None => (line, None),
     };
@@ -223,22 +221,25 @@ impl Scrape {
     }
 }
 
-/// Increase of a counter over scrapes; a fall is a restart, after which it counts from zero. None without a sample.
+/// Increase of a counter over scrapes; a fall is a restart, after which it counts from zero. None without two samples: one alone
+/// says nothing of what happened.
 pub fn increase<'a>(
     scrapes: impl IntoIterator<Item = &'a Scrape>,
     field: impl Fn(&Scrape) -> Option<f64>,
 ) -> Option<f64> {
-    let mut last = None;
-    let mut sum = 0.0;
-    for value in scrapes.into_iter().filter_map(field) {
-        sum += match last {
-            Some(before) if value >= before => value - before,
-            Some(_) => value,
-            None => 0.0,
+    let mut values = scrapes.into_iter().filter_map(field);
+    let mut before = values.next()?;
+    let mut sum = None;
+    for value in values {
+        let rise = if value >= before {
+            value - before
+        } else {
+            value
         };
-        last = Some(value);
+        sum = Some(sum.unwrap_or(0.0) + rise);
+        before = value;
     }
-    last.map(|_| sum)
+    sum
 }
 
 #[cfg(test)]
@@ -249,7 +250,7 @@ mod tests {
         backdrop_shed_total{reason=\"budget\"} 3\nbackdrop_shed_total{reason=\"gov\\\"er\"} 4.5\n\
         backdrop_sessions 12\nbackdrop_render_duration_seconds_bucket{le=\"0.1\"} 9\n\
         backdrop_flyweight_accesses_total{result=\"hit\"} 10\nbackdrop_flyweight_accesses_total{result=\"joined\"} 2\n\
-        backdrop_flyweight_accesses_total{result=\"miss\"} 5\nother 1\n# EOF\n";
+        backdrop_flyweight_accesses_total{result=\"miss\"} 5\nother 1\nbackdrop_odd}{ 1\n# EOF\n";
 
     #[test]
     fn exposition_parses() {
@@ -322,5 +323,6 @@ mod tests {
         ];
         assert_eq!(increase(&scrapes, |s| s.shed), Some(6.0));
         assert_eq!(increase(&scrapes, |s| s.hits), None);
+        assert_eq!(increase(&scrapes[..1], |s| s.shed), None, "of one sample");
     }
 }

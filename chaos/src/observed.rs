@@ -5,10 +5,12 @@
 use backdrop_reports::load::{Interval, LoadReport};
 use backdrop_reports::record::{Event, Evidence, Fault};
 
+use crate::host::stall::Stall;
 use crate::host::{HostSample, Peaks};
 use crate::lru::Accesses;
 use crate::metrics::Scrape;
 use crate::scenario::{Load, Recovery, Steady};
+use crate::stalls::Stalls;
 
 /// What the kernel's counters and `waitid` say about the ends of processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Probes {
     pub bytes_per_session: Option<f64>,
     /// Share of the CPUs' time that the hypervisor took during the load, 0..=1.
     pub host_steal_ratio: Option<f64>,
+    /// Times at which a CPU stood still during the load; none where the host does not let them be seen.
+    pub host_stalls: Option<Vec<Stall>>,
     /// The access record at the end of the load.
     pub accesses: Option<Accesses>,
     /// How a limit came down.
@@ -94,6 +98,8 @@ pub struct Uploads {
 impl Uploads {
     /// The runner's own uploads before a kill; of fewer acknowledged ones their survival says too little.
     pub const TRIED: u64 = 8;
+    /// Session ids that are asked for after it.
+    pub const STALE_IDS: u64 = 32;
 }
 
 /// Everything one trial observed.
@@ -141,6 +147,8 @@ pub struct Observed {
     pub crash: Option<String>,
     /// What the runner itself could not measure as it should, each in words.
     pub blind_spots: Vec<String>,
+    /// Times at which a CPU stood still; none where the host does not let them be seen.
+    pub stalls: Option<Stalls>,
 }
 
 impl Observed {

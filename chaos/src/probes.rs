@@ -13,12 +13,13 @@ use crate::admin::{Background, HttpError, Listener};
 use crate::observed::Uploads;
 use crate::rig::{Rig, Stop};
 
-/// Sessions whose ids are asked for after it.
-const STALE_IDS: usize = 32;
 /// Sessions that watch for error answers.
 const CANARIES: usize = 16;
 /// Time between two frames asked for by the canaries.
 const CANARY_PERIOD: Duration = Duration::from_millis(50);
+
+/// How the service says that there is no such session.
+const SESSION_NOT_FOUND: &str = "session_not_found";
 
 const JSON: &str = "application/json";
 
@@ -50,7 +51,7 @@ impl BeforeKill {
         let mut before = Self::default();
         if let Some(model) = listed.first() {
             let source = public.get(&format!("/v1/backgrounds/{}", model.id)).await?;
-            for _ in 0..STALE_IDS {
+            for _ in 0..Uploads::STALE_IDS {
                 before.sessions.extend(create(public, &model.id).await?);
             }
             for n in 0..Uploads::TRIED {
@@ -76,7 +77,8 @@ impl BeforeKill {
         Ok(before)
     }
 
-    /// What became of the uploads, and ids asked for and cleanly not found.
+    /// What became of the uploads, and ids asked for and cleanly not found. The catalogue is compared by the checksums that it lists,
+    /// our own uploads byte for byte.
     ///
     /// # Errors
     /// The service does not answer.
@@ -100,7 +102,8 @@ impl BeforeKill {
         let mut clean = 0;
         for id in &self.sessions {
             let answer = public.get(&format!("/v1/sessions/{id}")).await?;
-            clean += u64::from(answer.status == 404 && answer.problem_code().is_some());
+            let code = answer.problem_code();
+            clean += u64::from(answer.status == 404 && code.as_deref() == Some(SESSION_NOT_FOUND));
         }
         let uploads = Uploads {
             probed: self.uploads.len() as u64,

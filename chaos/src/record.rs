@@ -137,7 +137,7 @@ fn scenario_table(scenario: &ScenarioRecord) -> String {
     let mut out = format!(
         "\n{:<12} {}: {}\n",
         scenario.verdict.word().to_uppercase(),
-        scenario.name,
+        scenario.label(),
         scenario.reason
     );
     for earlier in &scenario.set_aside {

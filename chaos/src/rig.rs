@@ -9,6 +9,7 @@ use backdrop_reports::record;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::exposed::Exposed;
 use crate::host::{
     Cell, Ending, Hierarchy, HostError, HostSample, Leaf, LimitChange, LimitWatch, Limits,
     Lowering, Peaks, Placement, Sampler, SamplerConfig, Swap, Undo, UndoGuard, UndoLog,
@@ -65,6 +66,8 @@ pub struct Rig {
     pub emulated: bool,
     /// This program, which starts hogs as its own subcommand.
     pub program: PathBuf,
+    /// What a Prometheus is told.
+    pub exposed: Arc<Exposed>,
     sampler: Mutex<Option<Sampler>>,
     service: Mutex<Option<Arc<Service>>>,
     /// Raised whenever the current service changes.
@@ -101,6 +104,7 @@ impl Rig {
         placement: Placement,
         undo: UndoLog,
         program: PathBuf,
+        exposed: Arc<Exposed>,
     ) -> Result<Self, HostError> {
         let cell_name = format!("{name}-{}", std::process::id());
         let guard = (!hierarchy.is_emulated())
@@ -136,6 +140,7 @@ impl Rig {
             undo,
             emulated: hierarchy.is_emulated(),
             program,
+            exposed,
             sampler: Mutex::new(Some(sampler)),
             service: Mutex::new(None),
             changed: Notify::new(),

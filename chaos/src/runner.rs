@@ -1,28 +1,39 @@
 //! A whole run: refuse leftovers, look at host and binaries, run each scenario with its controls, judge, write, undo.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use backdrop_reports::record::{Build, Host, RECORD_SCHEMA_VERSION, RunRecord, ScenarioRecord};
+use backdrop_reports::error::ReportError;
+use backdrop_reports::record::{
+    Build, FigureFacts, Host, Plan, RECORD_SCHEMA_VERSION, ReplayOf, RunRecord, ScenarioRecord,
+};
+use backdrop_reports::scrape::Endpoint;
 
-use crate::cli::RunArgs;
+use crate::catalogue;
+use crate::cli::{ReplayArgs, RunArgs};
 use crate::context::{self, BinaryError, Context};
+use crate::exposed::Exposed;
 use crate::host::{
     self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
 };
+use crate::load;
 use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
-use crate::scenario::{BuildKind, Scenario, ScenarioError, library};
+use crate::scenario::{BuildKind, Scenario, ScenarioError};
+use crate::targets::Board;
 use crate::units;
 use crate::verdict;
 
 mod judge;
+mod request;
 
 use judge::Judge;
+use request::Request;
 
 /// File name of the simulator in the binaries' folder.
 const SIMULATOR: &str = "backdrop-simulator";
@@ -65,9 +76,30 @@ pub enum RunError {
         /// Which.
         path: PathBuf,
     },
+    /// The simulator does not tell the schedule of a load.
+    #[error("planning {scenario}: {what}")]
+    Schedule {
+        /// Which scenario's load.
+        scenario: String,
+        /// Why not.
+        what: String,
+    },
+    /// There is no run to replay.
+    #[error(transparent)]
+    Replay(ReportError),
+    /// The record does not hold what a replay needs.
+    #[error("{path} {what}; a command that does alike: {command}", path = path.display())]
+    NotReplayable {
+        /// The record.
+        path: PathBuf,
+        /// What it lacks.
+        what: String,
+        /// Its own replay command.
+        command: String,
+    },
     /// The record could not be written.
     #[error("writing the record: {0}")]
-    Report(backdrop_reports::error::ReportError),
+    Report(ReportError),
     /// Signals.
     #[error("listening for signals: {0}")]
     Signal(std::io::Error),
@@ -78,21 +110,33 @@ pub enum RunError {
 /// # Errors
 /// The run could not be, or its record could not be written. One that could not begin leaves nothing behind.
 pub async fn run(args: RunArgs) -> Result<u8, RunError> {
-    let exit = run_scenarios(args).await;
+    let request = Request::of_run(&args)?;
+    carry_out(request).await
+}
+
+/// Runs what an earlier run did and returns the exit code.
+///
+/// # Errors
+/// As [`run`]; and if the earlier run's record is not there or does not hold what was run.
+pub async fn replay(args: ReplayArgs) -> Result<u8, RunError> {
+    let request = Request::of_replay(&args)?;
+    carry_out(request).await
+}
+
+async fn carry_out(request: Request) -> Result<u8, RunError> {
+    let exit = run_scenarios(request).await;
     // The undo log is gone by now; its folder stays if another runner has one in it.
     let _ = std::fs::remove_dir(state_dir());
     exit
 }
 
-async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
+async fn run_scenarios(request: Request) -> Result<u8, RunError> {
     // What can be asked for wrongly is looked at before anything is touched.
-    let scenarios = scenarios(&args)?;
-    if let Some(dir) = &args.backgrounds {
-        holds_files(dir)?;
-    }
     let program = own_program()?;
-    let bin_dir = std::path::absolute(&args.bin_dir).map_err(io(&args.bin_dir))?;
-    let build = inspect(&program, &bin_dir, &scenarios)?;
+    let bin_dir = &request.place.bin_dir;
+    let bin_dir = std::path::absolute(bin_dir).map_err(io(bin_dir))?;
+    let build = inspect(&program, &bin_dir, &request)?;
+    let plans = plans(&request, &bin_dir.join(SIMULATOR))?;
     refuse_leftovers()?;
     let (hierarchy, lacking) = detect(&program)?;
     let host = host::host_facts(&hierarchy, lacking.as_ref());
@@ -106,30 +150,33 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     let reaper = Reaper::start(&program, &undo)?;
     // What comes after the reaper is dropped before it, so that it stands by while that is undone, after a panic too.
     let _debt = _debt;
-    let context = set_up(&args, started, bin_dir, (hierarchy, undo, program), stop)?;
-    context.progress.note(&format!(
-        "{} scenarios, seed {}, {}",
-        scenarios.len(),
-        context.seed,
-        context.dir.display()
-    ));
-    for lack in &host.lacks {
-        context.progress.note(&format!("this host: {lack}"));
-    }
+    let exposed = Arc::new(Exposed::default());
+    let endpoint = endpoint(&exposed);
+    let told = (exposed, endpoint.as_ref().map(Endpoint::address));
+    let made = (hierarchy, undo, program);
+    let context = set_up(&request, started, bin_dir, made, (stop, told))?;
+    announce(&context, &request, &host, &plans);
     let mut judged = Judge {
         context: &context,
-        args: &args,
+        request: &request,
+        plans: &plans,
         controls: BTreeMap::new(),
     };
     let mut records = Vec::new();
-    for scenario in &scenarios {
+    // Round by round and not scenario by scenario: what changes on the host in between meets all of them.
+    let rounds = (1..=request.options.repeat).flat_map(|round| {
+        let scenarios = request.scenarios.iter();
+        scenarios.map(move |scenario| (round, scenario))
+    });
+    for (round, scenario) in rounds {
         if context.stop.raised() {
             break;
         }
-        let record = judged.scenario(scenario).await?;
+        let record = judged.scenario(scenario, round).await;
+        context.exposed.scenario(record.verdict);
         context.progress.note(&format!(
             "{}: {}: {}",
-            record.name,
+            record.label(),
             record.verdict.word(),
             record.reason
         ));
@@ -138,48 +185,72 @@ async fn run_scenarios(args: RunArgs) -> Result<u8, RunError> {
     let interrupted = context.stop.raised();
     // The verdict needs to know what could not be undone.
     let left = clean_up(&context, reaper);
-    let run = conclude(
-        &args,
+    let mut run = conclude(
+        &request,
         &context,
         records,
         (started, host, build),
         (interrupted, &left),
     );
+    run.replay_of = request.replay_of(&plans);
     backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
     print_end(&run, &context.dir);
     Ok(run.exit)
 }
 
-/// Whether the folder can be read and is not empty. Which of its files are pictures is for the simulator to say.
-fn holds_files(dir: &Path) -> Result<(), RunError> {
-    let entries = std::fs::read_dir(dir).map_err(|cause| RunError::Io {
-        path: dir.to_owned(),
-        cause,
-    })?;
-    let mut files = entries.flatten().filter(|entry| entry.path().is_file());
-    match files.next() {
-        Some(_) => Ok(()),
-        None => Err(RunError::NoPictures {
-            path: dir.to_owned(),
-        }),
+/// Answers a Prometheus while the run lasts, on a free port of loopback. The run does without if need be.
+fn endpoint(exposed: &Arc<Exposed>) -> Option<Endpoint> {
+    let exposed = exposed.clone();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Endpoint::start(any, move || exposed.text())
+        .inspect_err(|error| tracing::warn!(%error, "the runner has no /metrics"))
+        .ok()
+}
+
+/// What each scenario's trial is to be, by name.
+fn plans(request: &Request, simulator: &Path) -> Result<BTreeMap<String, Plan>, RunError> {
+    let plan = |scenario: &Scenario| {
+        let hash = load::schedule_hash(simulator, &scenario.load, request.seed);
+        let hash = hash.map_err(|what| RunError::Schedule {
+            scenario: scenario.name.clone(),
+            what,
+        })?;
+        Ok((scenario.name.clone(), request.plan(scenario, hash)))
+    };
+    request.scenarios.iter().map(plan).collect()
+}
+
+/// What a person is told before the first scenario.
+fn announce(context: &Context, request: &Request, host: &Host, plans: &BTreeMap<String, Plan>) {
+    let say = |text: String| context.progress.note(&text);
+    let rounds = match request.options.repeat {
+        1 => String::new(),
+        n => format!(", {n} times"),
+    };
+    say(format!(
+        "{} scenarios{rounds}, seed {}, {}",
+        request.scenarios.len(),
+        context.seed,
+        context.dir.display()
+    ));
+    for (name, plan) in plans {
+        let (hash, schedule) = (&plan.hash, &plan.schedule_hash);
+        say(format!("{name}: plan {hash}, schedule {schedule}"));
+    }
+    if let Some(replay) = request.replay_of(plans) {
+        request.changed_files().into_iter().for_each(&say);
+        say(replayed(&replay));
+    }
+    for lack in &host.lacks {
+        say(format!("this host: {lack}"));
     }
 }
 
-fn scenarios(args: &RunArgs) -> Result<Vec<Scenario>, RunError> {
-    if args.names.is_empty() {
-        return Ok(library::suite(&args.suite)?);
-    }
-    let found: Vec<Scenario> = args
-        .names
-        .iter()
-        .map(|n| library::find(n))
-        .collect::<Result<_, _>>()?;
-    let mut names = BTreeSet::new();
-    match found.iter().find(|s| !names.insert(s.name.as_str())) {
-        Some(again) => Err(RunError::Twice {
-            name: again.name.clone(),
-        }),
-        None => Ok(found),
+/// Whether a replay does what the earlier run did, in words.
+fn replayed(replay: &ReplayOf) -> String {
+    match replay.differences.as_slice() {
+        [] => format!("replay of {}: plan and schedule are the same", replay.id),
+        some => format!("replay of {}: NOT the same: {}", replay.id, some.join("; ")),
     }
 }
 
@@ -237,26 +308,25 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError {
 
 /// Makes the run's folder, the last thing that can fail before the first scenario.
 fn set_up(
-    args: &RunArgs,
+    request: &Request,
     started: SystemTime,
     bin_dir: PathBuf,
     (hierarchy, undo, program): (Hierarchy, UndoLog, PathBuf),
-    stop: Stop,
+    (stop, (exposed, metrics)): (Stop, (Arc<Exposed>, Option<SocketAddr>)),
 ) -> Result<Context, RunError> {
     let absolute = |path: &Path| std::fs::canonicalize(path).map_err(io(path));
-    let seed = args
-        .seed
-        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let (place, seed) = (&request.place, request.seed);
     let placement = Placement::decide(&CpuSet::allowed()?);
     placement.simulator.pin(std::process::id())?;
-    let backgrounds = args.backgrounds.as_deref().map(absolute).transpose()?;
-    std::fs::create_dir_all(&args.cache_dir).map_err(io(&args.cache_dir))?;
-    let cache_dir = absolute(&args.cache_dir)?;
-    std::fs::create_dir_all(&args.out).map_err(io(&args.out))?;
+    std::fs::create_dir_all(&place.cache_dir).map_err(io(&place.cache_dir))?;
+    let cache_dir = absolute(&place.cache_dir)?;
+    std::fs::create_dir_all(&place.out).map_err(io(&place.out))?;
     let run = format!("{}-{seed}", units::compact_utc(started));
-    let dir = absolute(&args.out)?.join(run);
+    let dir = absolute(&place.out)?.join(run);
     std::fs::create_dir_all(&dir).map_err(io(&dir))?;
     Ok(Context {
+        board: Board::new(&dir, metrics),
+        exposed,
         simulator: bin_dir.join(SIMULATOR),
         bin_dir,
         hierarchy,
@@ -265,29 +335,23 @@ fn set_up(
         program,
         dir,
         seed,
-        backgrounds,
+        backgrounds: request.options.backgrounds.as_ref().map(PathBuf::from),
         cache_dir,
-        keep_data: args.keep_data,
-        allow_emulated: args.allow_emulated,
+        keep_data: place.keep_data,
+        allow_emulated: request.options.allow_emulated,
         stop,
         progress: Arc::new(Progress::default()),
     })
 }
 
 /// Every build that the scenarios and their controls need.
-fn inspect(program: &Path, bin_dir: &Path, scenarios: &[Scenario]) -> Result<Build, RunError> {
+fn inspect(program: &Path, bin_dir: &Path, request: &Request) -> Result<Build, RunError> {
     let mut kinds = Vec::new();
-    for scenario in scenarios {
+    for scenario in &request.scenarios {
         kinds.push(scenario.target.build);
-        kinds.extend(scenario.controls.iter().map(|c| c.target.build));
-        if let Some(other) = &scenario.controls_of {
-            kinds.extend(
-                library::find(other)?
-                    .controls
-                    .iter()
-                    .map(|c| c.target.build),
-            );
-        }
+        let lent = request.lender(scenario).map(|other| &other.controls);
+        let controls = scenario.controls.iter().chain(lent.into_iter().flatten());
+        kinds.extend(controls.map(|c| c.target.build));
     }
     let needed: Vec<_> = BuildKind::ALL
         .into_iter()
@@ -327,15 +391,17 @@ fn commit() -> String {
 }
 
 fn conclude(
-    args: &RunArgs,
+    request: &Request,
     context: &Context,
     scenarios: Vec<ScenarioRecord>,
     (started, host, build): (SystemTime, Host, Build),
     (interrupted, left): (bool, &[String]),
 ) -> RunRecord {
+    let labels: Vec<_> = scenarios.iter().map(ScenarioRecord::label).collect();
     let verdicts: Vec<_> = scenarios
         .iter()
-        .map(|s| (s.name.as_str(), s.verdict, s.reason.as_str()))
+        .zip(&labels)
+        .map(|(s, label)| (label.as_str(), s.verdict, s.reason.as_str()))
         .collect();
     let (verdict, reason) = verdict::of_run(&verdicts, interrupted, left);
     RunRecord {
@@ -348,19 +414,36 @@ fn conclude(
         started_at: units::rfc3339(started),
         finished_at: units::rfc3339(SystemTime::now()),
         seed: context.seed,
-        suite: if args.names.is_empty() {
-            args.suite.clone()
-        } else {
-            "named".to_owned()
-        },
-        replay: args.replay(None, context.seed),
+        suite: request.suite.clone(),
+        replay: request.command(None),
         verdict,
         exit: verdict.exit(),
         reason,
+        figures: figure_facts(&scenarios),
         scenarios,
         host,
         build,
+        options: request.options.clone(),
+        replay_of: None,
+        definitions: request.definitions(),
     }
+}
+
+/// What the figures of these scenarios and their controls are.
+fn figure_facts(scenarios: &[ScenarioRecord]) -> BTreeMap<String, FigureFacts> {
+    let of = |s: &ScenarioRecord| {
+        let controls = s.controls.iter().flat_map(|c| c.figures.keys());
+        s.figures
+            .keys()
+            .chain(controls)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let known = |name: String| catalogue::find_windowed(&name);
+    let specs = scenarios.iter().flat_map(of).filter_map(known);
+    specs
+        .map(|spec| (spec.name.to_owned(), spec.facts()))
+        .collect()
 }
 
 /// Undoes what is left; what could not be undone, in words.
@@ -377,6 +460,9 @@ fn clean_up(context: &Context, reaper: Reaper) -> Vec<String> {
 
 fn print_end(run: &RunRecord, dir: &Path) {
     let mut out = record::table(run);
+    if let Some(replay) = &run.replay_of {
+        out.push_str(&format!("{}\n", replayed(replay)));
+    }
     out.push_str(&format!(
         "report: {}\nreplay: {}\n",
         dir.join("index.html").display(),

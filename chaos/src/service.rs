@@ -68,6 +68,23 @@ pub struct ServiceSpec {
     pub target: Target,
 }
 
+/// Free ports of loopback. All are held until all are known, so that they differ.
+///
+/// # Errors
+/// There are none.
+pub fn free_addresses<const N: usize>() -> Result<[SocketAddr; N], ServiceError> {
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let held: Vec<_> = (0..N)
+        .map(bind)
+        .collect::<Result<_, _>>()
+        .map_err(ServiceError::Port)?;
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&held) {
+        *address = listener.local_addr().map_err(ServiceError::Port)?;
+    }
+    Ok(addresses)
+}
+
 impl ServiceSpec {
     /// On two free loopback ports, with everything else in this folder.
     ///
@@ -79,13 +96,11 @@ impl ServiceSpec {
         data: PathBuf,
         target: Target,
     ) -> Result<Self, ServiceError> {
-        // Both are held until both are known, so that they differ.
-        let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServiceError::Port);
-        let (public, admin) = (bind()?, bind()?);
+        let [listen, admin] = free_addresses()?;
         Ok(Self {
             binary,
-            listen: public.local_addr().map_err(ServiceError::Port)?,
-            admin: admin.local_addr().map_err(ServiceError::Port)?,
+            listen,
+            admin,
             data,
             ready_file: dir.join("ready.json"),
             log: dir.join("service.log"),

@@ -15,35 +15,43 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::faults::{self, Clock};
+use crate::host::stall::StallMeter;
 use crate::host::{self, Peaks, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
 use crate::metrics::Scrape;
 use crate::observed::Observed;
 use crate::probes;
 use crate::progress::Line;
+use crate::recording;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
 use crate::scenario::{FaultKind, FaultPlan, Load, Target};
-use crate::service::ServiceSpec;
-use crate::targets::Announced;
+use crate::service::{ServiceError, ServiceSpec, free_addresses};
+use crate::stalls::Stalls;
+use crate::targets::{Job, Target as Scraped};
 use crate::units;
 use crate::verdict::Simulator as SimulatorFacts;
 
+mod watch;
+use watch::{governor_word, watch};
+
 /// Time for a service to become ready with an empty catalogue.
 const READY_MAX: Duration = Duration::from_secs(30);
-/// Time between scrapes.
-const SCRAPE_PERIOD: Duration = Duration::from_millis(250);
 /// Time for the simulator to write its report after SIGINT.
 const SIMULATOR_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest time between two samples of the cgroup, of which a hundred a second are taken.
 const GAP_MAX: Duration = Duration::from_secs(1);
 /// Time for faults to end once the load is over.
 const FAULTS_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for those that did not, to undo what they did once they are told to.
+const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct TrialPlan {
     /// `SCENARIO` or `SCENARIO.CONTROL`: folder of its logs, name of its cell.
     pub name: String,
+    /// Hash of the request schedule that was planned, if it is known.
+    pub schedule_hash: Option<String>,
     /// The service.
     pub target: Target,
     /// The load.
@@ -121,6 +129,7 @@ async fn set_up_and_drive(
             context.placement.clone(),
             context.undo.clone(),
             context.program.clone(),
+            context.exposed.clone(),
         )
     })
     .map_err(|e| e.to_string())?;
@@ -135,6 +144,8 @@ async fn set_up_and_drive(
         Err(e) => Err(e.to_string()),
     };
     let down = tokio::task::block_in_place(|| rig.take_down());
+    let kills = [down.oracle.service_kills, down.oracle.hog_kills];
+    context.exposed.killed(kills);
     let data_undone = if context.keep_data {
         data_guard.settled()
     } else {
@@ -142,11 +153,13 @@ async fn set_up_and_drive(
     };
     fill(
         &mut seen.observed,
-        context,
+        (context, plan),
         &rig,
         down,
         data_undone.err().map(|e| e.to_string()),
     );
+    let other = other_schedule(plan, &seen.observed);
+    seen.observed.blind_spots.extend(other);
     seen.logs = folders.relative_files(context);
     driven
 }
@@ -195,17 +208,24 @@ async fn drive(
     folders: &Folders,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let _announced = Announced::new(&context.dir, spec.admin, &plan.name);
-    let service = rig
-        .start_service(&spec, READY_MAX)
-        .await
-        .map_err(|e| e.to_string())?;
+    let metrics = simulator_metrics(&spec).map_err(|e| e.to_string())?;
+    let scraped = [(Job::Service, spec.admin), (Job::Simulator, metrics)];
+    let scraped = scraped.map(|(job, address)| Scraped { job, address });
+    let _announced = context.board.announce(&scraped, &plan.name);
+    let _running = context.exposed.trial(&plan.name);
+    // A person need not wait for a service that does not get ready.
+    let started = tokio::select! {
+        started = rig.start_service(&spec, READY_MAX) => started,
+        () = context.stop.wait() => return Ok(()),
+    };
+    let service = started.map_err(|e| e.to_string())?;
     seen.service_command.clone_from(&service.command);
     let (stopper, stop) = Stopper::new();
     let simulator_spec = SimulatorSpec {
         binary: context.simulator.clone(),
         url: format!("http://{}", spec.listen),
         admin: format!("http://{}", spec.admin),
+        metrics,
         load: plan.load.clone(),
         seed: context.seed,
         backgrounds: context.backgrounds.clone(),
@@ -218,6 +238,13 @@ async fn drive(
     seen.simulator_command.clone_from(&simulator.command);
     let scrapes = Arc::new(Mutex::new(Vec::new()));
     let watcher = tokio::spawn(watch(rig.clone(), scrapes.clone(), stop.clone()));
+    let recorder = tokio::spawn(recording::keep(
+        folders.logs.clone(),
+        plan.name.clone(),
+        context.board.with(&scraped),
+        context.exposed.clone(),
+        stop.clone(),
+    ));
     let reporter = tokio::spawn(report(
         context.progress.clone(),
         plan.clone(),
@@ -228,10 +255,14 @@ async fn drive(
     ));
     let outcome = load(context, plan, rig, &spec, &simulator, &stopper, &stop).await;
     stopper.stop();
-    let _ = tokio::join!(watcher, reporter);
+    let (watched, _, _) = tokio::join!(watcher, recorder, reporter);
     tokio::task::block_in_place(|| simulator.interrupt(SIMULATOR_PATIENCE));
     let live = simulator.live();
     let observed = &mut seen.observed;
+    observed.blind_spots.extend(match watched {
+        Ok(watched) => watched.blind_spot(),
+        Err(e) => Some(format!("reading the service's metrics ended early: {e}")),
+    });
     observed.scrapes = std::mem::take(&mut *scrapes.lock());
     observed.simulator_exit = simulator.exit();
     match simulator.report() {
@@ -247,6 +278,16 @@ async fn drive(
     let (faults, ended) = outcome;
     observed.faults = faults;
     ended
+}
+
+/// A free port for the simulator; the service's are free, too, until it is started.
+fn simulator_metrics(spec: &ServiceSpec) -> Result<std::net::SocketAddr, ServiceError> {
+    loop {
+        let [address] = free_addresses()?;
+        if address != spec.listen && address != spec.admin {
+            return Ok(address);
+        }
+    }
 }
 
 /// Waits for the load to begin, runs the faults beside it, and waits for its end.
@@ -265,7 +306,7 @@ async fn load(
         () = simulator.ended() => return (never(), Ok(())),
         () = lost(rig) => return (never(), Ok(())),
         () = context.stop.wait() => return (never(), Ok(())),
-        () = tokio::time::sleep(SETUP_MAX) => return (never(), Err(format!("the load did not begin within {SETUP_MAX:?}"))),
+        () = tokio::time::sleep(SETUP_MAX) => return (never(), Err(format!("the load did not begin within {} s", SETUP_MAX.as_secs()))),
     };
     rig.note("runner", format!("load began: {}", plan.load.scenario));
     // The first planned send may lie in the future.
@@ -277,7 +318,9 @@ async fn load(
             .checked_sub(Duration::from_millis(ahead.unsigned_abs()))
             .unwrap_or_else(Instant::now)
     };
-    let steal = StealMeter::start(rig.placement.simulator.union(&rig.placement.service).cpus());
+    let cpus = rig.placement.simulator.union(&rig.placement.service);
+    let steal = StealMeter::start(cpus.cpus());
+    let stalls = StallMeter::start(&cpus);
     let clock = Clock { start, unix_ms };
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
@@ -298,28 +341,38 @@ async fn load(
             Ok(())
         }
         () = context.stop.wait() => Ok(()),
-        () = tokio::time::sleep_until(deadline) => Err(format!("the simulator did not end within {READBACK_MAX:?} after the load")),
+        () = tokio::time::sleep_until(deadline) => Err(format!("the simulator did not end within {} s after the load", READBACK_MAX.as_secs())),
     };
-    rig.notes.lock().probes.host_steal_ratio = steal.ratio();
+    let stalls = stalls.map(StallMeter::stop);
+    {
+        let probes = &mut rig.notes.lock().probes;
+        probes.host_steal_ratio = steal.ratio();
+        probes.host_stalls = stalls;
+    }
     if ended.is_err() || context.stop.raised() {
         stopper.stop();
     }
     let joined = join(tasks, stopper, plan).await;
     let _ = side.await;
-    probes::at_the_end(rig).await;
+    if !context.stop.raised() {
+        probes::at_the_end(rig).await;
+    }
     (joined, ended)
 }
 
 async fn join(mut tasks: JoinSet<Fault>, stopper: &Stopper, plan: &TrialPlan) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let patience = Instant::now() + FAULTS_PATIENCE;
+    let mut patience = Instant::now() + FAULTS_PATIENCE;
     while !tasks.is_empty() {
         match tokio::time::timeout_at(patience, tasks.join_next()).await {
             Ok(Some(Ok(fault))) => faults.push(fault),
             Ok(Some(Err(e))) => tracing::error!("a fault's task failed: {e}"),
             Ok(None) => break,
             Err(_) if stopper.raised() => break,
-            Err(_) => stopper.stop(),
+            Err(_) => {
+                stopper.stop();
+                patience = Instant::now() + UNDO_PATIENCE;
+            }
         }
     }
     // In the plan's order; one whose task was lost is there too, as one that proved nothing.
@@ -389,39 +442,6 @@ async fn lost(rig: &Rig) {
     }
 }
 
-/// Scrapes the current service until `stop` is raised, and notes the governor's changes.
-async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) {
-    let mut state = None;
-    while stop.sleep_until(Instant::now() + SCRAPE_PERIOD).await {
-        let Some(service) = rig.service() else {
-            continue;
-        };
-        if service.process.try_wait().is_some() {
-            continue;
-        }
-        let mut admin = service.admin;
-        admin.timeout = Duration::from_secs(2);
-        let Ok(scrape) = admin.scrape().await else {
-            continue;
-        };
-        if scrape.governor_state != state && state.is_some() {
-            rig.note("governor", governor_word(scrape.governor_state).to_owned());
-        }
-        state = scrape.governor_state;
-        scrapes.lock().push(scrape);
-    }
-}
-
-/// The governor's state in a word.
-fn governor_word(state: Option<f64>) -> &'static str {
-    match state {
-        Some(0.0) => "normal",
-        Some(1.0) => "elevated",
-        Some(2.0) => "critical",
-        _ => "unknown",
-    }
-}
-
 /// One line of live progress a second.
 async fn report(
     progress: Arc<crate::progress::Progress>,
@@ -473,7 +493,7 @@ fn standing(faults: &[FaultPlan], t_s: Option<f64>) -> Vec<String> {
 /// Everything that is known once the rig is gone.
 fn fill(
     observed: &mut Observed,
-    context: &Context,
+    (context, plan): (&Context, &TrialPlan),
     rig: &Rig,
     down: TakenDown,
     data: Option<String>,
@@ -486,9 +506,18 @@ fn fill(
     observed.kernel_peak_bytes = down.kernel_peak;
     observed.sockets_counted = rig.service_leaf.counts_sockets();
     observed.crash = notes.crash;
-    observed.blind_spots = blind_spots(&observed.peaks, rig);
+    observed
+        .blind_spots
+        .extend(blind_spots(&observed.peaks, rig));
     // A watchdog's kills are no oracle unless a person says so.
     observed.oracle.readable &= !rig.emulated || context.allow_emulated;
+    observed.stalls = notes.probes.host_stalls.as_ref().map(|stalls| {
+        let times = stalls.iter().map(|stall| {
+            let to = observed.t_s(stall.unix_ms);
+            (to - stall.lasted.as_secs_f64(), to)
+        });
+        Stalls::new(times)
+    });
     observed.probes = notes.probes;
     let failed: Vec<String> = down.failed.into_iter().chain(data).collect();
     let undone = failed.is_empty() && observed.faults.iter().all(|f| f.undone);
@@ -520,8 +549,14 @@ fn fill(
         late_ratio: simulator.map(|s| s.late_ratio),
         simulator_busy_max: simulator.map(|s| s.busy_max),
         host_steal_ratio: observed.probes.host_steal_ratio,
+        host_stalls: observed
+            .stalls
+            .as_ref()
+            .map(|stalls| stalls.summary(0.0, plan.load.duration.as_secs_f64())),
         faults_acted: observed.faults.iter().all(|f| f.acted),
         undone,
+        // This and the doubts are the verdict's to say.
+        busy_host: false,
         cpu_placement: rig.placement.words.clone(),
         doubts: Vec::new(),
     };
@@ -547,6 +582,14 @@ fn blind_spots(peaks: &Peaks, rig: &Rig) -> Vec<String> {
         out.push("the kernel does not count socket buffers in the service's leaf".to_owned());
     }
     out
+}
+
+/// Says so if the load was not the one that had been planned.
+fn other_schedule(plan: &TrialPlan, observed: &Observed) -> Option<String> {
+    let planned = plan.schedule_hash.as_ref()?;
+    let ran = &observed.load.as_ref()?.schedule_hash;
+    (ran != planned)
+        .then(|| format!("the simulator ran schedule {ran} instead of the planned {planned}"))
 }
 
 /// What the simulator says of itself.

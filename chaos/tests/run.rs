@@ -11,7 +11,7 @@ use backdrop_reports::record::Verdict;
 
 mod standin;
 
-use standin::{Bench, KILLED, LOSES, SCENARIO, nothing_left};
+use standin::{Bench, KILLED, LOSES, SCENARIO, faulty, nothing_left};
 
 /// Not a test: what the stand-in's scripts start.
 #[test]
@@ -55,9 +55,31 @@ fn a_flawless_load_holds_and_its_controls_do_what_is_demanded() {
         "{binaries:?}"
     );
     nothing_left(&record);
+    agrees(&bench, code);
     let out = bench.dir.path().join("out/latest");
     assert!(out.join("index.html").is_file() && out.join("junit.xml").is_file());
     assert!(!out.join("data").exists(), "the data folder is gone");
+}
+
+/// What pipelines read says the same as the exit code.
+fn agrees(bench: &Bench, code: Option<i32>) {
+    let out = bench.dir.path().join("out/latest");
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let ctrf: serde_json::Value = serde_json::from_str(&read("ctrf.json")).unwrap();
+    let summary = &ctrf["results"]["summary"];
+    let (word, counted) = match code {
+        Some(0) => ("held", "passed"),
+        Some(1) => ("deviated", "failed"),
+        _ => ("inconclusive", "other"),
+    };
+    assert_eq!(summary["extra"]["exit"].as_i64(), code.map(i64::from));
+    assert_eq!(
+        (&summary["extra"]["verdict"], &summary[counted]),
+        (&word.into(), &1.into())
+    );
+    let exit = code.unwrap_or_default();
+    assert!(read("junit.xml").contains(&format!(r#"<property name="exit" value="{exit}"/>"#)));
+    assert!(read("summary.md").lines().next().unwrap().ends_with(word));
 }
 
 #[test]
@@ -66,16 +88,19 @@ fn a_lost_switch_deviates_and_a_toothless_control_is_inconclusive() {
         "duration = \"5s\"",
         "duration = \"1s\"\nargs = [\"--lose\", \"1\"]",
     );
-    let (code, record) = Bench::new(&format!("{lossy}{KILLED}")).run();
+    let bench = Bench::new(&format!("{lossy}{KILLED}"));
+    let (code, record) = bench.run();
     assert_eq!(
         (code, record.verdict),
         (Some(1), Verdict::Deviated),
         "{}",
         record.reason
     );
+    agrees(&bench, code);
     let toothless = KILLED.replace("[\"--eat\"]", "[]");
     let brief = SCENARIO.replace("\"5s\"", "\"1s\"");
-    let (code, record) = Bench::new(&format!("{brief}{toothless}")).run();
+    let bench = Bench::new(&format!("{brief}{toothless}"));
+    let (code, record) = bench.run();
     assert_eq!(
         (code, record.verdict),
         (Some(2), Verdict::Inconclusive),
@@ -83,6 +108,7 @@ fn a_lost_switch_deviates_and_a_toothless_control_is_inconclusive() {
         record.reason
     );
     assert!(record.reason.contains("no teeth"), "{}", record.reason);
+    agrees(&bench, code);
 }
 
 #[test]
@@ -129,6 +155,61 @@ fn a_service_that_cannot_start_deviates() {
         "{reason}"
     );
     nothing_left(&record);
+}
+
+#[test]
+fn a_simulator_that_refuses_is_an_error_with_its_own_words() {
+    let refusing = SCENARIO.replace("[load]", "[load]\nargs = [\"--refuse\"]");
+    let bench = Bench::new(&format!("{refusing}{KILLED}"));
+    let (code, record) = bench.run();
+    assert_eq!(
+        (code, record.verdict),
+        (Some(255), Verdict::Error),
+        "{}",
+        record.reason
+    );
+    let reason = &record.scenarios[0].reason;
+    for part in ["exited 64", "give at least 10ms", "simulator.log"] {
+        assert!(reason.contains(part), "no {part}: {reason}");
+    }
+    nothing_left(&record);
+}
+
+#[test]
+fn what_a_busy_host_spoilt_is_tried_again_and_what_deviated_is_not() {
+    let load = |args: &str| {
+        let brief = SCENARIO.replace("\"5s\"", "\"1s\"");
+        brief.replace("[load]", &format!("[load]\nargs = {args}"))
+    };
+    let bench = Bench::new(&format!("{}{KILLED}", load(r#"["--starve-once"]"#)));
+    let (code, record) = bench.run_with(&["--attempts", "2"]);
+    assert_eq!(code, Some(0), "{}", record.reason);
+    let scenario = &record.scenarios[0];
+    let [spoilt] = &scenario.set_aside[..] else {
+        panic!("{:?}", scenario.set_aside);
+    };
+    assert_eq!(spoilt.outcome, "inconclusive");
+    assert!(spoilt.reason.contains("starved"), "{}", spoilt.reason);
+    let of = |logs: &[String], trial: &str| logs.iter().all(|log| log.starts_with(trial));
+    assert!(of(&spoilt.logs, "logs/small/"), "{:?}", spoilt.logs);
+    assert!(of(&scenario.trial.logs, "logs/small.attempt-2/"));
+
+    let bench = Bench::new(&format!("{}{KILLED}", load(r#"["--starve-once"]"#)));
+    let (code, record) = bench.run_with(&["--attempts", "1"]);
+    assert_eq!(code, Some(2), "{}", record.reason);
+
+    let bench = Bench::new(&format!(
+        "{}{KILLED}",
+        load(r#"["--starve-once", "--lose", "1"]"#)
+    ));
+    let (code, record) = bench.run_with(&["--attempts", "2"]);
+    assert_eq!(
+        code,
+        Some(1),
+        "a busy host loses no switches: {}",
+        record.reason
+    );
+    assert!(record.scenarios[0].set_aside.is_empty());
 }
 
 /// What the runner says that cannot begin. It leaves nothing behind, and the newest run stays the newest.
@@ -196,8 +277,8 @@ fn what_cannot_run_is_an_error() {
 #[test]
 #[expect(unsafe_code, reason = "std sends no signals")]
 fn an_interrupted_run_undoes_everything_and_writes_what_there_is() {
-    let long = SCENARIO.replace("\"5s\"", "\"600s\"");
-    let bench = Bench::new(&format!("{long}{KILLED}"));
+    let hog = "[[fault]]\nname = \"hog\"\nkind = \"memory_hog\"\namount = \"20%\"\nat = \"1s\"\nfor = \"500s\"\n";
+    let bench = Bench::new(&faulty(hog).replace("\"10s\"", "\"600s\""));
     let mut child = bench
         .command()
         .stdout(Stdio::null())
@@ -205,10 +286,15 @@ fn an_interrupted_run_undoes_everything_and_writes_what_there_is() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // A line of progress with a rate is printed once the load runs.
+    // A line of progress names the faults that stand.
     assert!(
-        lines.any(|l| l.unwrap().contains("/s | p99")),
-        "the load never began"
+        lines.any(|l| l.unwrap().ends_with("| hog")),
+        "the hog never stood"
+    );
+    let begun = descendants(child.id());
+    assert!(
+        begun.len() >= 4,
+        "service, simulator, hog, reaper: {begun:?}"
     );
     let pid = libc::pid_t::try_from(child.id()).unwrap();
     // SAFETY: a plain system call on a child that has not been waited for.
@@ -223,6 +309,51 @@ fn an_interrupted_run_undoes_everything_and_writes_what_there_is() {
         "no control was begun after the interrupt"
     );
     nothing_left(&record);
+    let live = |(pid, start): &(u32, u64)| start_of(*pid).is_some_and(|(_, now)| now == *start);
+    // The reaper sees the end of its runner, and then ends.
+    let since = std::time::Instant::now();
+    while begun.iter().any(live) && since.elapsed() < REAPED_WITHIN {
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    let left: Vec<_> = begun.iter().filter(|process| live(process)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!bench.dir.path().join("out/latest/data").exists());
+    let ours = format!("undo-{pid}-");
+    let journals = fs::read_dir(backdrop_chaos::host::state_dir()).unwrap();
+    let left = journals
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&ours));
+    assert!(left.is_none(), "{left:?}");
+}
+
+/// A reaper whose runner ended has nothing to do; a longer life than this is a leak.
+const REAPED_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Parent and start time of a process, clock ticks after boot. None if it is gone, or only its exit code is left.
+fn start_of(pid: u32) -> Option<(u32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit(')').next()?.split_whitespace().collect();
+    if *fields.first()? == "Z" {
+        return None;
+    }
+    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+}
+
+/// Pids and start times of everything below a process.
+fn descendants(of: u32) -> Vec<(u32, u64)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    let children = pids.iter().filter_map(|&pid| {
+        let (parent, start) = start_of(pid)?;
+        (parent == of).then_some((pid, start))
+    });
+    let mut found: Vec<_> = children.collect();
+    for (pid, _) in found.clone() {
+        found.extend(descendants(pid));
+    }
+    found
 }
 
 #[test]

@@ -124,6 +124,57 @@ fn never_held(test: &str, scenario: &str, idle: &[&str]) -> RunRecord {
     record
 }
 
+/// What a kill must leave, as `service-killed` demands it.
+const KEPT: &str = r#"
+[[expect]]
+name = "uploads-kept"
+text = "x"
+figure = "uploads_missing"
+relation = "=="
+bound = 0
+unit = "uploads"
+[[expect]]
+name = "old-ids"
+text = "x"
+figure = "stale_ids_not_found"
+relation = "=="
+bound = 1
+unit = "ratio"
+"#;
+
+#[test]
+fn an_upload_that_a_kill_lost_and_an_id_that_it_revived_are_found() {
+    let kill = fault(
+        "dies",
+        "kind = \"kill\"\nat = \"4s\"\nrestart_within = \"20s\"",
+    );
+    for (planted, verdict, reason) in [
+        ("", Verdict::Held, "all 4 expectations were met"),
+        (
+            "\"--lose-upload\"",
+            Verdict::Deviated,
+            "uploads_missing is 1",
+        ),
+        (
+            "\"--revive\"",
+            Verdict::Deviated,
+            "stale_ids_not_found is 0",
+        ),
+    ] {
+        let scenario = with_flags(&faulty(&kill), planted, "");
+        let bench = Bench::new(&scenario.replacen("[[control]]", &format!("{KEPT}[[control]]"), 1));
+        let (_, record) = bench.run();
+        let seen = &record.scenarios[0];
+        assert_eq!(seen.verdict, verdict, "{planted}: {}", seen.reason);
+        assert!(seen.reason.contains(reason), "{planted}: {}", seen.reason);
+        assert_eq!(
+            seen.figures["uploads_missing"],
+            f64::from(u8::from(planted.contains("lose")))
+        );
+        nothing_left(&record);
+    }
+}
+
 #[test]
 fn faults_that_do_too_little_never_let_a_run_hold() {
     let faults = [

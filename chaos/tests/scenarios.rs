@@ -278,12 +278,52 @@ fn complaints_name_file_line_column_and_what_would_be_right() {
             "`fast`",
         ),
         (
-            "switch_p99_ms.calm",
-            "recovery_s",
+            "figure = \"switch_p99_ms.calm\"\nrelation = \"<=\"\nbound = 10\nunit = \"ms\"",
+            "figure = \"recovery_s\"\nrelation = \"<=\"\nbound = 10\nunit = \"s\"",
             25,
+            10,
+            "does not say what recovered means",
+            "[recovery]",
+        ),
+        (
+            "duration = \"20s\"",
+            "duration = \"20s\"\nperiod = \"0s\"",
+            13,
+            10,
+            "out of range",
+            "10ms to 1h",
+        ),
+        (
+            "duration = \"20s\"",
+            "duration = \"20s\"\nzipf = 11",
+            13,
             8,
-            "is not in `ms`",
-            "s",
+            "out of range",
+            "0 to 10",
+        ),
+        (
+            "duration = \"20s\"",
+            "duration = \"20s\"\npreviews_per_second = 2e6",
+            13,
+            23,
+            "out of range",
+            "0 to 1000000",
+        ),
+        (
+            "[target]",
+            "controls_of = \"million-switch\"\n\n[target]",
+            5,
+            15,
+            "no controls of its own",
+            "`exclusive-control`",
+        ),
+        (
+            "[target]",
+            "controls_of = \"billion-switch\"\n\n[target]",
+            5,
+            15,
+            "billion-switch",
+            "`exclusive-control`",
         ),
     ];
     for (from, to, line, column, message, mend) in cases {
@@ -291,9 +331,7 @@ fn complaints_name_file_line_column_and_what_would_be_right() {
         assert_eq!(e.file, "x.toml");
         assert!(e.message.contains(message), "{to}: {e}");
         assert!(e.mend.contains(mend), "{to}: {e}");
-        if !message.contains("is not in `ms`") {
-            assert_eq!((e.line, e.column), (line, column), "{to}: {e}");
-        }
+        assert_eq!((e.line, e.column), (line, column), "{to}: {e}");
         let printed = e.to_string();
         assert!(
             printed.starts_with(&format!("x.toml:{}:{}: ", e.line, e.column)),
@@ -517,4 +555,32 @@ fn a_scenario_needs_an_expectation_a_control_and_honest_switches() {
     let unsafe_plain = format!("{GOOD}[control.target]\nargs = [\"--unsafe-disable-budget\"]\n");
     let e = parse("x.toml", &unsafe_plain).unwrap_err();
     assert!(e.message.contains("`controls` build"), "{e}");
+}
+
+#[test]
+fn every_failpoint_of_the_service_and_no_other_may_be_asked_for() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../service/src/failpoints.rs");
+    let text = std::fs::read_to_string(path).unwrap();
+    let names = text.lines().filter_map(|line| {
+        let (_, name) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+        name.strip_suffix("\";")
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    let scenario = |name: &str| {
+        let keys = format!("kind = \"failpoint\"\nfailpoint = \"{name}\"\naction = \"off\"\n");
+        parse(
+            "x.toml",
+            &with_fault(&keys).replace("\"plain\"", "\"failpoints\""),
+        )
+    };
+    for name in &names {
+        scenario(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    let mend = scenario("store.load.nothing")
+        .expect_err("no such one")
+        .mend;
+    for name in names {
+        assert!(mend.contains(&format!("`{name}`")), "{mend}");
+    }
 }

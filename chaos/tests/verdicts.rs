@@ -458,6 +458,42 @@ fn outcomes_of_controls() {
     assert_eq!(observed(&failed, true, 0.0, &Outcome::Killed), "error");
 }
 
+/// What makes a trial another one than was meant.
+type Spoil = fn(&mut Case);
+
+#[test]
+fn a_control_that_deviated_shows_nothing_where_the_trial_was_not_the_one_meant() {
+    let outcome = |spoil: Spoil| {
+        let mut case = Case::held();
+        case.controls = Vec::new();
+        case.expectations = vec![
+            expectation("fast", Met::No),
+            expectation("rate", Met::Unknown),
+        ];
+        spoil(&mut case);
+        observed(&case, false, 0.0, &Outcome::Deviated("fast".into()))
+    };
+    let sound: [(&str, Spoil); 2] = [
+        ("as meant", |_| {}),
+        ("busy", |c| {
+            c.simulator.as_mut().expect("one").late_ratio = 0.5
+        }),
+    ];
+    for (what, spoil) in sound {
+        assert_eq!(outcome(spoil), "deviated:fast", "{what}");
+    }
+    let spoils: [(&str, Spoil); 5] = [
+        ("idle fault", |c| c.faults[0].acted = false),
+        ("short hog", |c| c.faults[0].achieved_ratio = Some(0.5)),
+        ("cut short", |c| c.ended_early = Some("refused".into())),
+        ("no report", |c| c.simulator = None),
+        ("swap", |c| c.evidence.swap_off = false),
+    ];
+    for (what, spoil) in spoils {
+        assert_eq!(outcome(spoil), "deviated:fast, in doubt", "{what}");
+    }
+}
+
 #[test]
 fn a_kill_shows_something_of_a_fault_only_once_that_began() {
     let mut case = Case::held();

@@ -23,7 +23,7 @@ pub struct Dashboard {
     pub schema_version: u32,
     /// Raised by Grafana on each save; ours is always 1.
     pub version: u32,
-    /// May be changed in the browser.
+    /// May be changed in the browser; ours are provisioned from files, and a change there would be lost.
     pub editable: bool,
     /// 1: one crosshair for all panels.
     pub graph_tooltip: u8,
@@ -33,12 +33,41 @@ pub struct Dashboard {
     pub time: TimeRange,
     /// `browser` or `utc`.
     pub timezone: String,
+    /// To the other dashboards.
+    pub links: Vec<Link>,
     /// Variables.
     pub templating: ListOf<Variable>,
     /// Annotation queries.
     pub annotations: ListOf<Annotation>,
     /// Panels and rows.
     pub panels: Vec<Panel>,
+}
+
+/// A link in the head of a dashboard.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// Shown words.
+    pub title: String,
+    /// Where it leads, with variables.
+    pub url: String,
+    /// What is there.
+    pub tooltip: String,
+    /// `link`: to the URL.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Grafana's name of the icon.
+    pub icon: String,
+    /// Only of links to all dashboards with a tag.
+    pub tags: Vec<String>,
+    /// Only of links to several dashboards.
+    pub as_dropdown: bool,
+    /// In a tab of its own.
+    pub target_blank: bool,
+    /// Hands every variable on; ours stand in the URL, since not every dashboard has the same jobs.
+    pub include_vars: bool,
+    /// Hands the time range on.
+    pub keep_time: bool,
 }
 
 /// `{"list": [...]}`.
@@ -98,9 +127,13 @@ pub struct Variable {
     pub refresh: u8,
     /// Has the entry `All`.
     pub include_all: bool,
+    /// What `All` stands for in a query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_value: Option<String>,
     /// Several may be picked.
     pub multi: bool,
-    /// Value picked at first.
+    /// Value picked at first; Grafana picks one where there is none.
+    #[serde(skip_serializing_if = "Value::is_null")]
     pub current: Value,
 }
 
@@ -157,6 +190,21 @@ pub struct Panel {
     /// Rows only: folded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collapsed: Option<bool>,
+    /// Rows only: the panels of one that is folded; ours are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panels: Option<Vec<Panel>>,
+    /// Why its queries may find nothing in a whole run. None: a query that finds nothing is a defect.
+    #[serde(skip)]
+    pub quiet: Option<Quiet>,
+}
+
+/// An event that a panel waits for. No part of Grafana's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quiet {
+    /// Why there is nothing without it.
+    pub why: &'static str,
+    /// PromQL without variables that is above zero once it has happened: then the panel must find something after all.
+    pub event: &'static str,
 }
 
 /// Place of a panel on the grid of 24 columns.

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::grafana::{Datasource, FieldConfig, FieldDefaults, GridPos, Override, Panel, Target};
+use crate::grafana::{
+    Datasource, FieldConfig, FieldDefaults, GridPos, Override, Panel, Quiet, Target,
+};
 
 const COLUMNS: u32 = 24;
 
@@ -23,7 +25,9 @@ pub struct Draft {
     thresholds: Value,
     stacked: bool,
     log: bool,
+    bounded: bool,
     overrides: Vec<Override>,
+    quiet: Option<Quiet>,
 }
 
 impl Draft {
@@ -47,7 +51,9 @@ impl Draft {
             thresholds: steps(&[("green", None)]),
             stacked: false,
             log: false,
+            bounded: false,
             overrides: Vec::new(),
+            quiet: None,
         }
     }
 
@@ -137,6 +143,20 @@ impl Draft {
         self
     }
 
+    /// With a dashed line at a value that must not be passed.
+    #[must_use]
+    pub fn bound(mut self, value: f64) -> Self {
+        self.bounded = true;
+        self.thresholds(&[("transparent", None), ("red", Some(value))])
+    }
+
+    /// Its queries find nothing in a run without this event.
+    #[must_use]
+    pub fn quiet(mut self, quiet: Quiet) -> Self {
+        self.quiet = Some(quiet);
+        self
+    }
+
     /// With words and colours for the values 0, 1, 2, ...
     #[must_use]
     pub fn words(mut self, words: &[(&str, &str)]) -> Self {
@@ -184,6 +204,7 @@ impl Draft {
                 "showPoints": "never",
                 "spanNulls": false,
                 "stacking": {"mode": if self.stacked { "normal" } else { "none" }, "group": "A"},
+                "thresholdsStyle": {"mode": if self.bounded { "dashed" } else { "off" }},
                 "scaleDistribution": if self.log { json!({"type": "log", "log": 10}) } else { json!({"type": "linear"}) },
             }),
             "state-timeline" => json!({"fillOpacity": 70, "lineWidth": 0}),
@@ -204,13 +225,16 @@ impl Draft {
                 "justifyMode": "auto",
                 "textMode": "auto",
                 "orientation": "auto",
+                "percentChangeColorMode": "standard",
+                "showPercentChange": false,
+                "wideLayout": true,
             }),
             _ => json!({
                 "mergeValues": true,
                 "showValue": "auto",
                 "alignValue": "left",
                 "rowHeight": 0.8,
-                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false},
+                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []},
                 "tooltip": {"mode": "single", "sort": "none"},
             }),
         }
@@ -248,6 +272,8 @@ impl Draft {
             }),
             options,
             collapsed: None,
+            panels: None,
+            quiet: self.quiet,
         }
     }
 }
@@ -290,6 +316,8 @@ impl Layout {
             field_config: None,
             options: Value::Null,
             collapsed: Some(false),
+            panels: Some(Vec::new()),
+            quiet: None,
         });
         self.y += 1;
         self

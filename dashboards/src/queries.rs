@@ -1,4 +1,5 @@
-//! PromQL in the shapes that the panels need, with the dashboard's job and instance filled in.
+//! PromQL in the shapes that the panels need, with the dashboard's job and instance filled in. A metric is named without
+//! `backdrop_`.
 
 /// Matchers that every selector has.
 const SELECTED: &str = r#"job=~"$job",instance=~"$instance""#;
@@ -8,6 +9,12 @@ const SELECTED: &str = r#"job=~"$job",instance=~"$instance""#;
 pub fn select(metric: &str, matchers: &str) -> String {
     let comma = if matchers.is_empty() { "" } else { "," };
     format!("backdrop_{metric}{{{SELECTED}{comma}{matchers}}}")
+}
+
+/// Whether Prometheus reached each instance: 1 or 0.
+#[must_use]
+pub fn up() -> String {
+    format!("min by (job, instance) (up{{{SELECTED}}})")
 }
 
 /// Sum over instances.
@@ -31,16 +38,28 @@ pub fn rate(metric: &str, matchers: &str) -> String {
 /// Growth per second of a counter for each value of a label.
 #[must_use]
 pub fn rate_by(label: &str, metric: &str) -> String {
+    rate_where(label, metric, "")
+}
+
+/// The same with matchers.
+#[must_use]
+pub fn rate_where(label: &str, metric: &str, matchers: &str) -> String {
     format!(
         "sum by ({label}) (rate({}[$__rate_interval]))",
-        select(metric, "")
+        select(metric, matchers)
     )
 }
 
 /// Share of a counter's growth that has the matchers; nothing while it does not grow at all.
 #[must_use]
 pub fn share(metric: &str, matchers: &str) -> String {
-    format!("{} / ({} > 0)", rate(metric, matchers), rate(metric, ""))
+    share_of(metric, matchers, "")
+}
+
+/// The same of the growth that has the matchers of `whole`.
+#[must_use]
+pub fn share_of(metric: &str, matchers: &str, whole: &str) -> String {
+    format!("{} / ({} > 0)", rate(metric, matchers), rate(metric, whole))
 }
 
 /// Quantile of a histogram of seconds.
@@ -48,4 +67,15 @@ pub fn share(metric: &str, matchers: &str) -> String {
 pub fn quantile(quantile: &str, metric: &str, matchers: &str) -> String {
     let buckets = select(&format!("{metric}_bucket"), matchers);
     format!("histogram_quantile({quantile}, sum by (le) (rate({buckets}[$__rate_interval])))")
+}
+
+/// Mean of a histogram of seconds; nothing while nothing is observed.
+#[must_use]
+pub fn mean(metric: &str, matchers: &str) -> String {
+    let (sum, count) = (format!("{metric}_sum"), format!("{metric}_count"));
+    format!(
+        "{} / ({} > 0)",
+        rate(&sum, matchers),
+        rate(&count, matchers)
+    )
 }

@@ -8,6 +8,7 @@
   const THIN = new Set(["faint", "allocator", "budget"]);
   const DASHED = new Set(["critical", "elevated", "ceiling"]);
   const FILLED = new Set(["main", "hog"]);
+  const BYTES = new Set(["bytes", "bytes_per_second"]);
   const STATES = ["normal", "elevated", "critical"];
   const NOTHING = "–";
 
@@ -28,6 +29,9 @@
     ratio: (v) => `${significant(v * 100)} %`,
     state: (v) => STATES[v] ?? String(v),
     cores: (v) => `${significant(v)} cores`,
+    count: (v) => Math.abs(v) < 1000 ? significant(v) : digits(v, 0),
+    seconds: (v) => Math.abs(v) >= 1 || v === 0 ? `${significant(v)} s` : Math.abs(v) >= 1e-3 ? `${significant(v * 1e3)} ms` : `${significant(v * 1e6)} µs`,
+    bytes_per_second: (v) => `${bytes(v)}/s`,
   };
   const exact = {
     bytes: (v) => `${digits(v, 0)} bytes`,
@@ -36,20 +40,24 @@
     ratio: (v) => digits(v, 6),
     state: (v) => String(v),
     cores: (v) => `${digits(v, 6)} cores`,
+    count: (v) => digits(v, 6),
+    seconds: (v) => `${digits(v, 6)} s`,
+    bytes_per_second: (v) => `${digits(v, 0)} bytes per second`,
   };
   const axisShort = {
     ...short,
     cores: (v) => digits(v, 2),
+    count: (v) => v >= 1e6 ? `${significant(v / 1e6)}M` : v >= 1e4 ? `${significant(v / 1e3)}k` : digits(v, 2),
     per_second: (v) => v >= 1e6 ? `${significant(v / 1e6)}M` : v >= 1e4 ? `${significant(v / 1e3)}k` : digits(v, 2),
   };
   const percentile = (x) => `p${digits((1 - 1 / x) * 100, 6)}`;
-  const atX = (spec, x) => spec.x_axis === "tail" ? percentile(x) : `${digits(x, 1)} s`;
+  const atX = (spec, x) => spec.x_axis === "tail" ? percentile(x) : spec.x_axis === "run" ? spec.x_labels[x] ?? "" : `${digits(x, 1)} s`;
 
   const scales = (spec) => {
     const y = spec.y_axis === "micros"
-      ? { distr: 3, range: (u, lo, hi) => [10 ** Math.floor(Math.log10(Math.max(lo ?? 1, 1))), 10 ** Math.ceil(Math.log10(Math.max(hi ?? 10, 10) * 1.0001))] }
+      ? { distr: 3, range: (u, lo, hi) => [10 ** Math.floor(Math.log10(Math.max(lo ?? 1, 1))), 10 ** Math.ceil(Math.log10(Math.max(hi ?? 10, spec.y_max ?? 10, 10) * 1.0001))] }
       : spec.y_axis === "state" ? { range: [-0.15, 2.15] }
-      : { range: (u, lo, hi) => [0, spec.y_max ?? ((hi ?? 0) * 1.08 || 1)] };
+      : { range: (u, lo, hi) => [Math.min(0, (lo ?? 0) * 1.08), spec.y_max ?? ((hi ?? 0) * 1.08 || 1)] };
     if (spec.y_axis === "ratio") y.range = [0, 1.02];
     const x = spec.x_axis === "tail" ? { time: false, distr: 3, range: (u, lo, hi) => [1, Math.max(hi ?? 10, 10)] }
       : spec.x_range ? { time: false, range: spec.x_range } : { time: false };
@@ -77,9 +85,15 @@
     const base = { stroke: style("--c-axis"), grid: { stroke: style("--c-grid"), width: 1 }, ticks: { show: false }, font: `11px ${style("--sans")}` };
     const x = { ...base, size: 26, values: (u, splits) => splits.map((v) => v == null ? "" : spec.x_axis === "tail" ? percentile(v) : `${digits(v, 2)} s`) };
     if (spec.x_axis === "tail") { x.splits = decades(66); x.space = 10; }
+    if (spec.x_axis === "run") {
+      // Days and hours are enough below the axis; the pointer shows the rest.
+      x.values = (u, splits) => splits.map((v) => Number.isInteger(v) ? (spec.x_labels[v] ?? "").slice(5, 16).replace("T", " ") : "");
+      x.space = 90;
+      x.incrs = [1, 2, 5, 10, 20, 50, 100];
+    }
     const y = { ...base, size: 66, values: (u, splits) => splits.map((v) => v == null ? "" : axisShort[spec.y_axis](v)) };
     if (spec.y_axis === "micros") { y.splits = decades(18); y.space = 8; }
-    if (spec.y_axis === "bytes") { y.splits = byteSplits; y.space = 30; }
+    if (BYTES.has(spec.y_axis)) { y.splits = byteSplits; y.space = 30; }
     if (spec.y_axis === "state") { y.splits = () => [0, 1, 2]; y.space = 4; y.grid = { ...base.grid }; }
     if (spec.y_axis === "ratio") y.splits = () => [0, 0.25, 0.5, 0.75, 1];
     return [x, y];
@@ -96,7 +110,7 @@
       dash: DASHED.has(s.role) && spec.y_axis === "bytes" ? [5, 4] : undefined,
       fill: FILLED.has(s.role) && spec.y_axis === "bytes" || spec.y_axis === "state" ? `${colour}26` : undefined,
       paths: spec.y_axis === "state" ? uPlot.paths.stepped({ align: 1 }) : undefined,
-      points: { show: seldom ? true : undefined, size: 4 },
+      points: { show: seldom || spec.x_axis === "run" ? true : undefined, size: 4 },
       spanGaps: spec.joined,
     };
   };

@@ -1,4 +1,4 @@
-//! Numbers for people: a short form with a unit, and the exact value for a tooltip. Knows units, not meanings.
+//! Numbers for people: a short form with a unit, and the exact value for a tooltip; and moments as numbers. Knows units, not meanings.
 
 /// A number in two forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +235,34 @@ fn grouped(value: f64, digits: usize) -> String {
     text
 }
 
+/// Milliseconds since the Unix epoch of a moment as records write it, `2026-11-22T19:34:00Z`. None for anything else.
+#[must_use]
+pub fn unix_ms(rfc3339: &str) -> Option<u64> {
+    let (date, time) = rfc3339.strip_suffix('Z')?.split_once('T')?;
+    let [year, month, day] = whole(date, '-')?;
+    let [hour, minute, second] = whole(time, ':')?;
+    let fits = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60;
+    if !fits || second > 60 {
+        return None;
+    }
+    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    u64::try_from(seconds * 1000).ok()
+}
+
+/// Three whole numbers with `between` between them.
+fn whole(text: &str, between: char) -> Option<[i64; 3]> {
+    let parts: Vec<i64> = text
+        .split(between)
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +294,22 @@ mod tests {
     fn exact_keeps_every_digit() {
         assert_eq!(show(213_278_720.0, Unit::Bytes).exact, "213,278,720 bytes");
         assert_eq!(show(0.992_137, Unit::Ratio).exact, "0.992137");
+    }
+
+    #[test]
+    fn moments_are_utc() {
+        assert_eq!(unix_ms("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(unix_ms("2000-02-29T00:00:00Z"), Some(951_782_400_000));
+        assert_eq!(unix_ms("2026-11-22T19:30:12Z"), Some(1_795_375_812_000));
+        for bad in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "2026-11-22T19:30Z",
+            "1969-12-31T23:59:59Z",
+        ] {
+            assert_eq!(unix_ms(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -2,15 +2,21 @@
 //!
 //! [`load`] holds what one simulator run measured, [`record`] what a whole chaos run concluded. Both are wire
 //! types: they carry no behaviour beyond their invariants, and every quantity names its unit.
-//! [`read`] takes a record from disk, [`schema`] is its JSON Schema, [`render`] turns it into HTML, JUnit and
-//! Markdown. [`steal`] measures the one figure that both programs write. Nothing here judges: verdicts are the runner's, and
-//! every rendering repeats the record's own.
+//! [`read`] takes a record from disk, [`schema`] is its JSON Schema, [`render`] turns it into HTML, JUnit, CTRF and
+//! Markdown. [`compare`] holds two runs against each other, [`history`] follows a scenario over many.
+//! [`steal`] measures the one figure that both programs write, [`scrape`] answers the Prometheus of either. Nothing here judges:
+//! verdicts are the runner's, and every rendering repeats the record's own.
 
+pub mod command;
+pub mod compare;
 pub mod error;
 pub mod format;
+pub mod history;
 pub mod load;
 pub mod read;
 pub mod record;
 pub mod render;
 pub mod schema;
+pub mod scrape;
+pub mod statistics;
 pub mod steal;

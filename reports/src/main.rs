@@ -1,19 +1,20 @@
-//! The `report` binary: renders a run record again.
+//! The `report` binary: renders a run record again, compares two, follows a scenario over the kept ones.
 
-#![expect(clippy::print_stdout, reason = "what was asked for goes to stdout")]
-
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use backdrop_reports::command::{self, COMPARE_HELP, CompareArgs, Said, TrendArgs};
 use backdrop_reports::error::ReportError;
 use backdrop_reports::{read, render, schema};
 use clap::{Parser, Subcommand};
 
-/// Renders what a chaos run left behind.
+/// Renders and compares what chaos runs left behind.
 ///
 /// `chaos run` writes run.json and its renderings into reports/out/<UTC time>-<seed>/ and points
 /// reports/out/latest to it. This tool makes the renderings again from run.json: after an update of Backdrop,
-/// or from a record that came from another machine. It never judges: the verdict is the record's.
+/// or from a record that came from another machine. It never judges: the verdict is the record's. It also holds
+/// two runs against each other, and shows a scenario over all runs that are kept.
 #[derive(Parser)]
 #[command(name = "report", version, after_help = AFTER_HELP)]
 struct Arguments {
@@ -25,17 +26,19 @@ const AFTER_HELP: &str = "\
 Examples:
   report render reports/out/latest             the last run again, in its own folder
   report render run.json --out /tmp/report     a record from elsewhere, into a new folder
-  report schema > run-v1.json                  what run.json looks like, for other tools
+  report compare RUN_A RUN_B --html both.html  what became better or worse, and how sure that is
+  report trend memory-hog --html trend.html    each figure over the newest 200 runs
+  report schema > run-v2.json                  what run.json looks like, for other tools
 
 A run's folder holds run.json (the record), index.html (open it in a browser, no network needed),
-junit.xml (for CI), summary.md (for a job page) and the raw logs.
+junit.xml and ctrf.json (for CI), summary.md (for a job page) and the raw logs.
 
-Exit codes: 0 done, 64 wrong usage, 65 not a run record or a newer one, 66 no such file,
+Exit codes (compare has some of its own): 0 done, 64 wrong usage, 65 not a run record or a newer one, 66 no such file,
 73 a file could not be written.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Renders index.html, junit.xml and summary.md from a run.json.
+    /// Renders index.html, junit.xml, ctrf.json and summary.md from a run.json.
     Render {
         /// Folder of a run, or a run.json.
         #[arg(value_name = "RUN_DIR_OR_JSON")]
@@ -45,6 +48,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Holds two runs against each other: change per figure, with a confidence where runs were repeated.
+    #[command(after_help = COMPARE_HELP)]
+    Compare(CompareArgs),
+    /// Shows each figure of a scenario over the kept runs, oldest first.
+    Trend(TrendArgs),
     /// Prints the JSON Schema of run.json.
     Schema,
 }
@@ -61,21 +69,24 @@ fn main() -> ExitCode {
     };
     match run(arguments.command) {
         Ok(said) => {
-            print!("{said}");
-            ExitCode::SUCCESS
+            // A closed pipe is no reason for another exit code.
+            let _ = std::io::stdout().write_all(said.text.as_bytes());
+            ExitCode::from(said.exit)
         }
         Err(error) => {
             eprintln!("report: {error}");
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(error.exit())
         }
     }
 }
 
-/// What is to be printed.
-fn run(command: Command) -> Result<String, ReportError> {
+fn run(command: Command) -> Result<Said, ReportError> {
+    let done = |text| Said { text, exit: 0 };
     match command {
-        Command::Schema => schema::run_schema(),
-        Command::Render { record, out } => render(&record, out.as_deref()),
+        Command::Schema => schema::run_schema().map(done),
+        Command::Render { record, out } => render(&record, out.as_deref()).map(done),
+        Command::Compare(args) => command::compare(&args),
+        Command::Trend(args) => command::trend(&args),
     }
 }
 
@@ -99,16 +110,4 @@ fn render(path: &Path, out: Option<&Path>) -> Result<String, ReportError> {
         record.reason,
         dir.join("index.html").display()
     ))
-}
-
-/// Codes of sysexits.h.
-fn exit_code(error: &ReportError) -> u8 {
-    match error {
-        ReportError::Read { .. } | ReportError::NoRecord { .. } => 66,
-        ReportError::NotARecord { .. }
-        | ReportError::Newer { .. }
-        | ReportError::Inconsistent { .. } => 65,
-        ReportError::Write { .. } => 73,
-        ReportError::Json(_) | ReportError::Html(_) | ReportError::Junit(_) => 70,
-    }
 }

@@ -64,6 +64,12 @@ pub fn parse_record(text: &[u8], path: &Path) -> Result<RunRecord, ReportError> 
             known: RECORD_SCHEMA_VERSION,
         });
     }
+    if version.schema_version == 0 {
+        return Err(ReportError::Older {
+            path: path.to_path_buf(),
+            found: 0,
+        });
+    }
     let record: RunRecord = serde_json::from_slice(text).map_err(not_a_record)?;
     check(&record)?;
     Ok(record)

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::LoadReport;
 
-/// Version of [`RunRecord`]'s JSON; a reader refuses a newer one.
-pub const RECORD_SCHEMA_VERSION: u32 = 1;
+/// Version of [`RunRecord`]'s JSON; a reader refuses a newer one. Version 2 says what was planned (`plan`, `definitions`, `options`),
+/// which repeat a scenario is of, and which way a figure is better (`figures`); of a record of version 1 these are empty.
+pub const RECORD_SCHEMA_VERSION: u32 = 2;
 
 /// Conclusion of a run or of one scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +89,89 @@ pub struct RunRecord {
     pub host: Host,
     /// What was run.
     pub build: Build,
+    /// What it was asked for beside scenarios and seed.
+    #[serde(default)]
+    pub options: RunOptions,
+    /// The run that this one replays, if it does.
+    #[serde(default)]
+    pub replay_of: Option<ReplayOf>,
+    /// Scenario files as they were run, by name; those whose controls others count for their own are among them.
+    #[serde(default)]
+    pub definitions: BTreeMap<String, Definition>,
+    /// What the figures of the scenarios are, by name without a window.
+    #[serde(default)]
+    pub figures: BTreeMap<String, FigureFacts>,
+}
+
+/// What a run was asked for beside scenarios and seed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunOptions {
+    /// Times that the scenarios were to be run.
+    pub repeat: u32,
+    /// Folder of photographs instead of drawn backgrounds.
+    pub backgrounds: Option<String>,
+    /// Kills by the emulating watchdog were taken for the kernel's.
+    pub allow_emulated: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            repeat: 1,
+            backgrounds: None,
+            allow_emulated: false,
+        }
+    }
+}
+
+/// An earlier run that is replayed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplayOf {
+    /// Its id.
+    pub id: String,
+    /// What was not as in that run, in words: plan or schedule. Empty if both are the same.
+    pub differences: Vec<String>,
+}
+
+/// A scenario file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Definition {
+    /// File that it came from.
+    pub origin: String,
+    /// Its text, TOML.
+    pub text: String,
+}
+
+/// Which way a figure is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// The less the better.
+    Lower,
+    /// The more the better.
+    Higher,
+    /// Neither: it says what happened, not how well.
+    Neither,
+}
+
+/// What a figure is, whatever its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FigureFacts {
+    /// Unit.
+    pub unit: String,
+    /// Which way it is better.
+    pub better: Better,
+    /// A clock gave it: a busy host spoils it.
+    pub timed: bool,
+}
+
+impl RunRecord {
+    /// What a figure is; a window after a dot is allowed. None in a record of schema version 1.
+    #[must_use]
+    pub fn facts_of(&self, figure: &str) -> Option<&FigureFacts> {
+        let base = figure.split_once('.').map_or(figure, |(base, _)| base);
+        self.figures.get(base)
+    }
 }
 
 /// One scenario of a run.
@@ -95,6 +179,9 @@ pub struct RunRecord {
 pub struct ScenarioRecord {
     /// Name, e.g. `million-switch`.
     pub name: String,
+    /// Which of the run's rounds over the scenarios it is of, from 1.
+    #[serde(default = "first")]
+    pub repeat: u32,
     /// One line for people.
     pub title: String,
     /// What it shows and why it matters.
@@ -108,16 +195,47 @@ pub struct ScenarioRecord {
     /// Earlier attempts that a busy host left inconclusive, in order; what follows is of the last one.
     #[serde(default)]
     pub set_aside: Vec<SetAside>,
+    /// What the trial was to be.
+    #[serde(default)]
+    pub plan: Plan,
     /// Each expectation with what was observed.
     pub expectations: Vec<Expectation>,
     /// The run itself: faults, samples, load.
     pub trial: Trial,
-    /// Control runs: the same with a protection off, each with its exact expected outcome.
+    /// Control runs: the same with a protection off, each with its exact expected outcome. With repeats they are run and
+    /// recorded once, in the first; the verdicts of all count them.
     pub controls: Vec<Control>,
     /// What the verdict rests on.
     pub evidence: Evidence,
     /// Figures by name, unit last in the name; expectations refer to these.
     pub figures: BTreeMap<String, f64>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+impl ScenarioRecord {
+    /// The name, with the repeat where it is not the first.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.repeat {
+            1 => self.name.clone(),
+            n => format!("{}, repeat {n}", self.name),
+        }
+    }
+}
+
+/// What a trial was to be: known before it began, and the same wherever and whenever it is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// SHA-256, hex, of the steps, the seed and the schedule. Empty in a record of schema version 1.
+    pub hash: String,
+    /// Hash of the request schedule, as the simulator tells it before the run.
+    pub schedule_hash: String,
+    /// Target, load, each fault with times and amounts, and the bands that figures are read against: a line each, without the
+    /// seed. Trials of the same steps can be compared.
+    pub steps: Vec<String>,
 }
 
 /// An attempt that says nothing, because the host was too busy to measure on.
@@ -294,14 +412,31 @@ pub struct Evidence {
     /// Share of the CPUs' time that the hypervisor took during the load, 0..=1.
     #[serde(default)]
     pub host_steal_ratio: Option<f64>,
+    /// Times during the load at which one of the CPUs stood still; none where the host does not let them be seen.
+    #[serde(default)]
+    pub host_stalls: Option<HostStalls>,
     /// Every fault demonstrably acted (true when there is none).
     pub faults_acted: bool,
     /// Everything was undone and checked.
     pub undone: bool,
+    /// The host was too busy to measure times on: the simulator was starved, or its CPUs were taken.
+    #[serde(default)]
+    pub busy_host: bool,
     /// How CPUs were shared out, in words.
     pub cpu_placement: String,
     /// Each circumstance that keeps the trial from being believed; empty is good.
     pub doubts: Vec<String>,
+}
+
+/// Times of 5 ms and more at which nothing ran on a CPU, whatever its priority: the host under it stood still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostStalls {
+    /// How many; several CPUs at once are one.
+    pub count: u64,
+    /// Together, seconds.
+    pub total_s: f64,
+    /// The longest, seconds.
+    pub longest_s: f64,
 }
 
 /// One life of the service.

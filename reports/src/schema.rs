@@ -1,4 +1,4 @@
-//! The JSON Schema of the run record, derived from the types. The committed copy is `schema/run-v1.json`; a test
+//! The JSON Schema of the run record, derived from the types. The committed copy is `schema/run-v2.json`; a test
 //! compares the two, so that a change of the wire format is seen in review.
 
 use crate::error::ReportError;

@@ -88,7 +88,7 @@ fn a_missing_or_broken_record_is_named() {
 fn prints_the_schema() {
     assert_eq!(
         said(&report(&["schema"])),
-        include_str!("../schema/run-v1.json")
+        include_str!("../schema/run-v2.json")
     );
 }
 

@@ -4,14 +4,18 @@
 use std::path::Path;
 
 /// Module and the modules of this crate it may name.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 29] = [
     ("load", &[]),
     ("record", &["load"]),
     ("format", &[]),
     ("error", &[]),
+    ("statistics", &[]),
     ("read", &["error", "record"]),
     ("schema", &["error", "record"]),
+    ("scrape", &[]),
     ("steal", &[]),
+    ("compare", &["format", "record", "statistics"]),
+    ("history", &["error", "read", "record", "statistics"]),
     ("render/series", &[]),
     ("render/chart", &["record", "render::series"]),
     (
@@ -29,20 +33,72 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "render::facts",
         ],
     ),
+    ("render/page", &["error", "render::chart"]),
     (
         "render/html",
         &[
             "error",
             "format",
             "record",
-            "render::chart",
             "render::facts",
+            "render::page",
             "render::view",
         ],
     ),
-    ("render/junit", &["error", "format", "record"]),
+    ("render/sheet", &["error", "render::chart", "render::page"]),
+    ("render/cases", &["format", "record"]),
+    ("render/junit", &["error", "record", "render::cases"]),
+    (
+        "render/ctrf",
+        &["error", "format", "record", "render::cases"],
+    ),
     ("render/markdown", &["format", "record"]),
+    (
+        "render/words",
+        &["compare", "format", "record", "render::facts"],
+    ),
+    (
+        "render/terminal",
+        &[
+            "compare",
+            "history",
+            "record",
+            "render::words",
+            "statistics",
+        ],
+    ),
+    (
+        "render/side_by_side",
+        &[
+            "compare",
+            "error",
+            "record",
+            "render::chart",
+            "render::charts",
+            "render::page",
+            "render::view",
+            "render::words",
+        ],
+    ),
+    (
+        "render/trend",
+        &[
+            "error",
+            "format",
+            "history",
+            "record",
+            "render::chart",
+            "render::page",
+            "render::series",
+            "render::view",
+            "render::words",
+        ],
+    ),
     ("render/mod", &["error", "read", "record"]),
+    (
+        "command",
+        &["compare", "error", "history", "read", "render"],
+    ),
 ];
 
 #[test]

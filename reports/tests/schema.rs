@@ -9,7 +9,7 @@ use backdrop_reports::read::parse_record;
 use backdrop_reports::{render, schema};
 use serde_json::{Value, json};
 
-const COMMITTED: &str = include_str!("../schema/run-v1.json");
+const COMMITTED: &str = include_str!("../schema/run-v2.json");
 
 fn value() -> Value {
     serde_json::to_value(support::run()).expect("the fixture serialises")
@@ -24,7 +24,7 @@ fn committed_schema_is_the_types_schema() {
     let ours = schema::run_schema().expect("the schema serialises");
     assert!(
         ours == COMMITTED,
-        "write it again: cargo run -p backdrop-reports -- schema > reports/schema/run-v1.json"
+        "write it again: cargo run -p backdrop-reports -- schema > reports/schema/run-v2.json"
     );
 }
 
@@ -72,7 +72,7 @@ fn a_newer_record_is_refused_by_its_version_alone() {
     let error = parse(&newer).expect_err("refused");
     let said = error.to_string();
     assert!(
-        said.contains("schema version 7") && said.contains("up to 1"),
+        said.contains("schema version 7") && said.contains("up to 2"),
         "{said}"
     );
 }

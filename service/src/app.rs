@@ -7,6 +7,7 @@ use crate::frames::Frames;
 use crate::http::Service;
 use crate::http::auth::Auth;
 use crate::http::body::Intake;
+use crate::http::door::Door;
 use crate::http::exposition::Expositions;
 use crate::http::limits::HttpConfig;
 use crate::http::server::Server;
@@ -20,7 +21,7 @@ use crate::store::archive::Archive;
 use crate::store::{Store, StoreError};
 use crate::{FEATURES, VERSION, failpoints};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -52,9 +53,32 @@ pub enum AppError {
     /// The arena of pixels cannot be made.
     #[error("arena")]
     Arena(#[from] arena::ArenaError),
-    /// Threads, signals or the ready file.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
+    /// A thread cannot be started.
+    #[error(
+        "cannot start the threads that {what}; raise the limit of processes (ulimit -u, pids.max of the cgroup)"
+    )]
+    Threads {
+        /// What they would do.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The signals that end the service cannot be waited for.
+    #[error("cannot wait for SIGTERM and SIGINT; raise the limit of open files (ulimit -n)")]
+    Signals(#[source] std::io::Error),
+    /// The ready file cannot be written, and whoever waits for it would wait for ever.
+    #[error(
+        "cannot write the ready file {}; give --ready-file a path in a folder that can be written", path.display()
+    )]
+    ReadyFile {
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The folder to import cannot be read.
+    #[error("cannot list its files")]
+    Pictures(#[source] std::io::Error),
 }
 
 /// The parts below HTTP, joined. `import` needs no more.
@@ -99,13 +123,7 @@ fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<Store, StoreErr
 
 impl Core {
     /// Makes the parts and takes in what the data directory holds.
-    async fn start(config: &Config) -> Result<Self, AppError> {
-        let build = Build {
-            version: VERSION,
-            features: FEATURES,
-            failpoints: failpoints::BUILT,
-        };
-        let metrics = Arc::new(Metrics::new(&build));
+    async fn start(config: &Config, metrics: Arc<Metrics>) -> Result<Self, AppError> {
         let budget = Budget::new(config.budget());
         let pixels = Arena::new()?;
         let store = Arc::new(open_store(config, &metrics)?);
@@ -115,7 +133,11 @@ impl Core {
             Arc::clone(&budget),
             Arc::clone(&pixels),
             Arc::clone(&metrics),
-        )?;
+        )
+        .map_err(|source| AppError::Threads {
+            what: "decode and archive",
+            source,
+        })?;
         let probe = Probe::detect(config.memory_limit)?;
         let memory = Memory::start(
             config.memory(),
@@ -159,7 +181,11 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         Arc::clone(&budget),
         Arc::clone(&metrics),
         move || watched.state() == State::Critical,
-    )?;
+    )
+    .map_err(|source| AppError::Threads {
+        what: "render",
+        source,
+    })?;
     Ok(Service {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
@@ -176,7 +202,6 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         budget,
         metrics,
         expositions: Expositions::default(),
-        ready: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
         draining: AtomicBool::new(false),
     })
@@ -189,17 +214,48 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError
     Ok((listener, bound))
 }
 
-fn write_ready_file(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<()> {
-    let ready = serde_json::json!({
-        "pid": std::process::id(),
-        "listen": listen.to_string(),
-        "admin": admin.to_string(),
-        "features": FEATURES,
-    });
-    // Renamed into place, so that a reader never sees half of it.
-    let aside = path.with_extension("partial");
-    std::fs::write(&aside, format!("{ready}\n"))?;
-    std::fs::rename(&aside, path)
+/// The file that says that the service is ready, and goes with it.
+struct ReadyFile {
+    path: PathBuf,
+    aside: PathBuf,
+}
+
+impl ReadyFile {
+    /// Writes it aside, so that what is wrong with its folder is told before anybody is told that the service is ready.
+    fn prepare(path: &Path, listen: SocketAddr, admin: SocketAddr) -> Result<Self, AppError> {
+        let ready = serde_json::json!({
+            "pid": std::process::id(),
+            "listen": listen.to_string(),
+            "admin": admin.to_string(),
+            "features": FEATURES,
+        });
+        let file = Self {
+            path: path.to_owned(),
+            aside: path.with_extension("partial"),
+        };
+        let written = std::fs::write(&file.aside, format!("{ready}\n"));
+        written.map_err(|source| file.failed(source))?;
+        Ok(file)
+    }
+
+    /// Renames it into place: a reader never sees half of it.
+    fn publish(&self) -> Result<(), AppError> {
+        std::fs::rename(&self.aside, &self.path).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: std::io::Error) -> AppError {
+        AppError::ReadyFile {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+        drop(std::fs::remove_file(&self.aside));
+    }
 }
 
 /// Serves until a signal asks for the end, then drains.
@@ -208,9 +264,16 @@ fn write_ready_file(path: &Path, listen: SocketAddr, admin: SocketAddr) -> std::
 /// Whatever keeps the service from starting.
 pub async fn serve(config: Config) -> Result<(), AppError> {
     config.show();
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::listen().map_err(AppError::Signals)?;
     let (public, listen) = bind(config.listen).await?;
     let (private, admin) = bind(config.admin).await?;
+    let metrics = metrics();
+    let door = Arc::new(Door::new(Arc::clone(&metrics)));
+    let (drain, draining) = watch::channel(false);
+    let serving = tokio::spawn(run_public(&config.http, &door, public, draining));
+    let (stop_admin, admin_draining) = watch::channel(false);
+    let administering = tokio::spawn(run_admin(&config.http, &door, private, admin_draining));
+    tracing::info!(%listen, %admin, "starting: probes are answered");
     // Recovery takes its time with many backgrounds, and nothing is in flight yet that would have to be drained.
     let core = tokio::select! {
         biased;
@@ -218,28 +281,18 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
             tracing::info!(signal, "stopped before it was ready");
             return Ok(());
         }
-        core = Core::start(&config) => core?,
+        core = Core::start(&config, metrics) => core?,
     };
     let service = Arc::new(service(&config, core)?);
-    let (drain, draining) = watch::channel(false);
-    let server = Server::new(config.http.clone(), Arc::clone(&service.metrics));
-    let answering = Arc::clone(&service);
-    let serving = tokio::spawn(async move {
-        server
-            .run(
-                public,
-                move |request| Arc::clone(&answering).answer(request),
-                draining,
-            )
-            .await
-    });
-    let (stop_admin, admin_draining) = watch::channel(false);
-    let administering = tokio::spawn(run_admin(Arc::clone(&service), private, admin_draining));
-    service.ready.store(true, Ordering::Release);
-    tracing::info!(%listen, %admin, epoch = service.flyweights.epoch(), features = ?FEATURES, "ready");
-    if let Some(path) = &config.ready_file {
-        write_ready_file(path, listen, admin)?;
+    let ready_file = config.ready_file.as_deref();
+    let ready_file = ready_file
+        .map(|path| ReadyFile::prepare(path, listen, admin))
+        .transpose()?;
+    door.open(Arc::clone(&service));
+    if let Some(file) = &ready_file {
+        file.publish()?;
     }
+    tracing::info!(%listen, %admin, epoch = service.flyweights.epoch(), features = ?FEATURES, "ready");
     let signal = stop.wait().await;
     if !config.http.lame_duck.is_zero() {
         tracing::info!(signal, time = ?config.http.lame_duck, "not ready any more, serving on for a while");
@@ -258,30 +311,44 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     } else {
         tracing::warn!("requests still in flight were cut off");
     }
-    if let Some(path) = &config.ready_file {
-        drop(std::fs::remove_file(path));
-    }
     Ok(())
 }
 
-async fn run_admin(
-    service: Arc<Service>,
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&Build {
+        version: VERSION,
+        features: FEATURES,
+        failpoints: failpoints::BUILT,
+    }))
+}
+
+fn run_public(
+    config: &HttpConfig,
+    door: &Arc<Door>,
     listener: TcpListener,
     drain: watch::Receiver<bool>,
-) -> bool {
+) -> impl Future<Output = bool> + use<> {
+    let door = Arc::clone(door);
+    let server = Server::new(config.clone(), Arc::clone(door.metrics()));
+    let answer = move |request| Arc::clone(&door).answer(request);
+    async move { server.run(listener, answer, drain).await }
+}
+
+fn run_admin(
+    config: &HttpConfig,
+    door: &Arc<Door>,
+    listener: TcpListener,
+    drain: watch::Receiver<bool>,
+) -> impl Future<Output = bool> + use<> {
+    let door = Arc::clone(door);
     let config = HttpConfig {
         connections_max: ADMIN_CONNECTIONS_MAX,
-        ..service.config.clone()
+        ..config.clone()
     };
     // Counted apart: the metric of connections is the public listener's.
-    let server = Server::uncounted(config, Arc::clone(&service.metrics));
-    server
-        .run(
-            listener,
-            move |request| Arc::clone(&service).answer_admin(request),
-            drain,
-        )
-        .await
+    let server = Server::uncounted(config, Arc::clone(door.metrics()));
+    let answer = move |request| Arc::clone(&door).answer_admin(request);
+    async move { server.run(listener, answer, drain).await }
 }
 
 /// The signals that end the service.
@@ -364,8 +431,8 @@ pub async fn import(
     dir: &Path,
     mut progress: impl FnMut(usize, usize, &Imported),
 ) -> Result<(), AppError> {
-    let paths = pictures(dir)?;
-    let core = Core::start(config).await?;
+    let paths = pictures(dir).map_err(AppError::Pictures)?;
+    let core = Core::start(config, metrics()).await?;
     let mut taken = std::collections::HashMap::new();
     for (at, path) in paths.iter().enumerate() {
         let file = path

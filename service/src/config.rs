@@ -8,9 +8,10 @@ pub mod raw;
 mod show;
 pub mod units;
 
+use crate::codec::limits::PIXELS_MAX;
 use crate::flyweight::Eviction;
 use crate::http::auth::{Role, Token};
-use crate::http::limits::HttpConfig;
+use crate::http::limits::{HttpConfig, within};
 pub use raw::Raw;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -178,24 +179,23 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        if !(1..=1 << 20).contains(&self.backgrounds_max) {
-            return Err(ConfigError::new(
-                "backgrounds-max must lie between 1 and 1048576",
-                "change backgrounds-max",
-            ));
-        }
-        let pools = [self.threads, self.render_threads, self.decode_threads];
-        if pools.iter().any(|threads| !(1..=1024).contains(threads)) {
-            return Err(ConfigError::new(
-                "a number of threads is not within 1 and 1024",
-                "change it",
-            ));
-        }
-        if !(1..=1 << 20).contains(&self.render_queue_max) || self.access_record > 1 << 30 {
-            return Err(ConfigError::new(
-                "render-queue-max or access-record is out of range",
-                "change it",
-            ));
+        let numbers = [
+            (
+                "backgrounds-max",
+                u64::from(self.backgrounds_max),
+                1,
+                1 << 20,
+            ),
+            ("threads", self.threads as u64, 1, 1024),
+            ("render-threads", self.render_threads as u64, 1, 1024),
+            ("decode-threads", self.decode_threads as u64, 1, 1024),
+            ("render-queue-max", self.render_queue_max as u64, 1, 1 << 20),
+            ("access-record", self.access_record as u64, 0, 1 << 30),
+            ("image-pixels-max", self.image_pixels_max, 1, PIXELS_MAX),
+        ];
+        for (name, value, least, most) in numbers {
+            within(name, value, least, most)
+                .map_err(|cause| ConfigError::new(cause, "change it"))?;
         }
         self.validate_parts()?;
         crate::http::auth::validate(&self.tokens)

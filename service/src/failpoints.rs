@@ -8,6 +8,8 @@
 pub const STORE_LOAD_ERROR: &str = "store.load.error";
 /// A load from the store waits `return(ms)` milliseconds first.
 pub const STORE_LOAD_DELAY: &str = "store.load.delay";
+/// An upload or a removal waits `return(ms)` milliseconds before it is made durable.
+pub const STORE_WRITE_DELAY: &str = "store.write.delay";
 /// A read of the archive fails.
 pub const STORE_ARCHIVE_READ_ERROR: &str = "store.archive.read_error";
 /// A write of the archive fails.
@@ -35,6 +37,7 @@ pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
 pub const ALL: &[&str] = &[
     STORE_LOAD_ERROR,
     STORE_LOAD_DELAY,
+    STORE_WRITE_DELAY,
     STORE_ARCHIVE_READ_ERROR,
     STORE_ARCHIVE_WRITE_ERROR,
     STORE_ARCHIVE_DISK_FULL,
@@ -45,6 +48,16 @@ pub const ALL: &[&str] = &[
     FLYWEIGHT_EVICT_DELAY,
     SESSIONS_SWITCH_ERROR,
     FRAMES_RENDER_ERROR,
+    FRAMES_RENDER_DELAY,
+];
+
+/// Those of them that wait, and do nothing without a number of milliseconds.
+pub const DELAYS: &[&str] = &[
+    STORE_LOAD_DELAY,
+    STORE_WRITE_DELAY,
+    STORE_ARCHIVE_SLOW,
+    CODEC_DECODE_DELAY,
+    FLYWEIGHT_EVICT_DELAY,
     FRAMES_RENDER_DELAY,
 ];
 
@@ -60,7 +73,7 @@ pub use enabled::*;
 
 #[cfg(feature = "failpoints")]
 mod enabled {
-    use super::ALL;
+    use super::{ALL, DELAYS};
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
@@ -78,6 +91,11 @@ mod enabled {
         /// The action is not `off` or a `return`, optionally with a rate or a count.
         #[error("action {0:?} is not of the form [P%][N*]return[(ms)] or off")]
         BadAction(String),
+        /// The point waits, and a step of the action does not say how long: it would count triggers that delay nothing.
+        #[error(
+            "action {0:?} does not say how long: a delay is of the form [P%][N*]return(ms), ms from 1, or off"
+        )]
+        NoDelay(String),
     }
 
     fn index_of(name: &str) -> Option<usize> {
@@ -94,8 +112,13 @@ mod enabled {
         })
     }
 
+    /// Milliseconds as [`configure`] takes them.
+    fn milliseconds(argument: &str) -> Option<u64> {
+        argument.trim().parse().ok().filter(|ms| *ms > 0)
+    }
+
     fn delay_of(name: &str) -> Option<Duration> {
-        let ms = fire(name)??.trim().parse().ok()?;
+        let ms = milliseconds(&fire(name)??)?;
         Some(Duration::from_millis(ms).min(DELAY_MAX))
     }
 
@@ -126,7 +149,7 @@ mod enabled {
     /// Sets the action of a point.
     ///
     /// Only `off` and `[P%][N*]return[(ms)]` are taken: fail's own `sleep` and `panic` would block or kill a worker
-    /// and escape the count. Several steps may be joined by `->`.
+    /// and escape the count. Several steps may be joined by `->`. Those of [`DELAYS`] need their milliseconds.
     ///
     /// # Errors
     /// An unknown name, or an action of another form.
@@ -137,9 +160,13 @@ mod enabled {
         let bad = || ConfigureError::BadAction(action.to_owned());
         for step in action.split("->") {
             let task = step.rsplit(['%', '*']).next().unwrap_or(step).trim();
-            let task = task.split('(').next().unwrap_or(task);
+            let (task, argument) = task.split_once('(').unwrap_or((task, ""));
             if task != "off" && task != "return" {
                 return Err(bad());
+            }
+            let waits = || milliseconds(argument.strip_suffix(')')?);
+            if task == "return" && DELAYS.contains(&name) && waits().is_none() {
+                return Err(ConfigureError::NoDelay(action.to_owned()));
             }
         }
         fail::cfg(name, action).map_err(|_| bad())

@@ -1,4 +1,4 @@
-//! Who comes first on a busy CPU: the threads that answer requests run promptly, those that draw and decode give way.
+//! Who comes first on a busy CPU: the threads that answer requests run promptly, those that decode and archive give way.
 //!
 //! Best effort, for the calling thread alone: a refusal is returned and the thread goes on as it was. On other systems than
 //! Linux priorities belong to whole processes, and nothing is done. Knows nothing of what the threads do.

@@ -186,6 +186,20 @@ fn every_pass_that_shrinks_says_so_in_one_structured_event_and_in_a_counter() {
 }
 
 #[test]
+fn a_path_that_only_begins_like_one_of_ours_is_not_found() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    for path in [
+        "/debug/failpointsx",
+        "/debug/memory/",
+        "/metricsx",
+        "/debug",
+    ] {
+        service.admin().get(path).is_problem(404, "not_found");
+    }
+}
+
+#[test]
 fn debug_memory_says_what_is_promised_and_what_is_held() {
     let dir = scratch();
     let service = Service::start(dir.path(), &["--memory-limit", "512MiB"]);
@@ -213,6 +227,11 @@ fn debug_memory_says_what_is_promised_and_what_is_held() {
     assert!(rest("room_bytes") >= above_elevated - 1e3);
     assert!(rest("rate_bytes_per_second") > number("/reaction/rate_bytes_per_second"));
     assert!(number("/working_set_bytes") > 0.0 && number("/reclaim/passes") >= 0.0);
+    assert_eq!(
+        number("/limit_sample"),
+        1.0,
+        "the limit is that of the start"
+    );
     let arenas = memory["arenas"].as_array().expect("a list");
     assert_eq!(
         arenas

@@ -247,6 +247,11 @@ fn creates_and_deletes_in_both_forms() {
         .get(&format!("/v1/sessions/{}", hex(rows[1].0)))
         .ok()
         .json();
+    // Later than this was written, whatever the clock says.
+    assert!(
+        made["changed_unix_s"].as_u64() > Some(1_700_000_000),
+        "{made}"
+    );
     assert_eq!(
         (&made["user"], &made["flyweight"]),
         (&json!(2), &json!(null))
@@ -336,6 +341,12 @@ fn malformed_and_oversize_batches_are_refused_whole() {
         .post(switch, json!({"switches": [1, 2, 3, 4, 5]}))
         .is_problem(413, "batch_too_large");
     client.post(switch, "{}").is_problem(400, "bad_batch");
+    let create = "/v1/sessions:batchCreate";
+    let both = json!({"count": 4, "sessions": [{}, {}, {}, {}]});
+    client.post(create, both).is_problem(400, "bad_batch");
+    let misspelt = json!({"count": 1, "backgruond": "a"});
+    client.post(create, misspelt).is_problem(400, "bad_batch");
+    assert_eq!(service.metric("backdrop_sessions"), 0.0);
     client
         .post("/v1/sessions:batchCreate", json!({"count": 5}))
         .is_problem(413, "batch_too_large");

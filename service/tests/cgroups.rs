@@ -1,5 +1,6 @@
 //! A real memory cgroup around the real service: a limit that is lowered while it runs, and clean page cache beside it. Needs root and a
-//! writable memory controller (v1, or v2 with the controller delegated); says so and passes where there is none.
+//! writable memory controller (v1, or v2 with the controller delegated); says so and passes where there is none, unless
+//! `BACKDROP_TESTS_SKIP_NOTHING=1` says that there must be.
 
 mod support;
 
@@ -10,8 +11,9 @@ use serde_json::json;
 use support::*;
 
 const MIB: u64 = 1 << 20;
-/// Samples of a second at the fastest pace.
-const SAMPLES_OF_A_SECOND: u64 = 100;
+/// Samples within which a new limit is seen: the limit is looked at every 100 ms, samples come 10 ms apart at least, and one may have
+/// looked just before.
+const ADOPTION_SAMPLES: u64 = 12;
 
 /// A cgroup with a limit and two leaves below it, removed at the end.
 struct Cage {
@@ -20,7 +22,7 @@ struct Cage {
 }
 
 impl Cage {
-    /// `None`, with the reason on stderr: there can be no cgroup here.
+    /// `None`, with the reason told: there can be no cgroup here.
     fn new(name: &str, limit: u64) -> Option<Self> {
         let v1 = Path::new("/sys/fs/cgroup/memory");
         let v2 = Path::new("/sys/fs/cgroup");
@@ -32,10 +34,7 @@ impl Cage {
         {
             (v2, true)
         } else {
-            eprintln!(
-                "SKIPPED: no memory controller is mounted at {}",
-                v2.display()
-            );
+            skipped(&format!("no memory controller at {}", v2.display()));
             return None;
         };
         let cage = Self {
@@ -45,7 +44,7 @@ impl Cage {
         match cage.make(limit) {
             Ok(()) => Some(cage),
             Err(error) => {
-                eprintln!("SKIPPED: {}: {error}", cage.dir.display());
+                skipped(&format!("{}: {error}", cage.dir.display()));
                 None
             }
         }
@@ -181,7 +180,7 @@ fn fill(service: &Service, pictures: u8) -> String {
 }
 
 #[test]
-fn a_limit_lowered_while_it_runs_is_adopted_within_a_second_and_nobody_is_killed() {
+fn a_limit_lowered_while_it_runs_is_adopted_at_once_and_nobody_is_killed() {
     let Some(cage) = Cage::new("limit", 448 * MIB) else {
         return;
     };
@@ -200,18 +199,20 @@ fn a_limit_lowered_while_it_runs_is_adopted_within_a_second_and_nobody_is_killed
             .max((cage.usage() + 8 * MIB).next_multiple_of(MIB))
             .max(held.saturating_sub(48 * MIB));
         if next < held && cage.limit(next).is_ok() {
-            let before = number(&service.memory(), "/samples");
+            // Asked for once the limit is there, so that it does not matter when this process runs; it may be seen by then.
+            let there = number(&service.memory(), "/samples");
             let adopted = poll("the adoption", || {
                 let memory = service.memory();
                 (number(&memory, "/limit_bytes") == next).then_some(memory)
             });
-            slowest = slowest.max(number(&adopted, "/samples") - before);
+            let seen = number(&adopted, "/limit_sample");
+            slowest = slowest.max(seen.saturating_sub(there));
             held = next;
         }
         (held == goal).then_some(())
     });
     eprintln!("each step of the limit was adopted within {slowest} samples");
-    assert!(slowest <= SAMPLES_OF_A_SECOND, "{slowest} samples");
+    assert!(slowest <= ADOPTION_SAMPLES, "{slowest} samples");
     poll("normal again below the new limit", || {
         let memory = service.memory();
         (memory["state"] == json!("normal") && number(&memory, "/pressure_bytes") < goal * 85 / 100)
@@ -244,10 +245,10 @@ fn clean_page_cache_read_three_times_causes_no_shedding() {
         .arg(format!("count={}", FILE / MIB))
         .status();
     if !written.is_ok_and(|status| status.success()) {
-        eprintln!(
-            "SKIPPED: no file can be written past the page cache in {}",
-            dir.path().display()
-        );
+        let dir = dir.path().display();
+        skipped(&format!(
+            "no file can be written past the page cache in {dir}"
+        ));
         return;
     }
     let mut service = cage.service(dir.path(), &["--request-timeout", "50s"]);

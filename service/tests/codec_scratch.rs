@@ -138,6 +138,14 @@ fn webp() {
     }
 }
 
+/// How they were made stands in the codec's own tests.
+#[test]
+fn lossy_webp() {
+    check("lossy WebP", include_bytes!("fixtures/lossy.webp"));
+    let with_alpha = include_bytes!("fixtures/lossy-alpha.webp");
+    check("lossy WebP with alpha", with_alpha);
+}
+
 /// Bits as WebP's lossless coding has them: least significant first.
 #[derive(Default)]
 struct Bits {
@@ -230,6 +238,18 @@ fn a_hostile_webp_is_ended_where_its_reservation_ends() {
         peak > header.scratch_bytes / 2,
         "it is the tables that ended it: {peak}"
     );
+}
+
+#[test]
+fn thumbnails() {
+    for size in sizes() {
+        let data = noise(size.bytes() as usize);
+        let pixels = PixelsRef::new(&data, size).expect("made for this size");
+        peak::reset();
+        codec::thumbnail(pixels).expect("encodes");
+        let (peak, bound) = (peak::bytes(), codec::thumbnail::THUMBNAIL_SCRATCH_BYTES);
+        assert!(peak <= bound, "{size}: {peak} bytes, promised {bound}");
+    }
 }
 
 #[test]

@@ -54,6 +54,46 @@ fn the_exposition_is_the_golden_one() {
     );
 }
 
+/// Series that one service may cost a Prometheus.
+const SERIES_MAX: usize = 500;
+
+#[test]
+fn the_service_costs_few_series_with_every_failpoint_built_in() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let text = service.admin().get("/metrics").ok().text();
+    let series = |line: &&str| !line.starts_with('#') && !line.starts_with("backdrop_failpoint");
+    let always = text.lines().filter(series).count();
+    let most = always + backdrop_service::failpoints::ALL.len();
+    assert!(always > 100 && most < SERIES_MAX, "{most} series");
+}
+
+/// Words by which a help text says what to make of a change.
+const TELLING: [&str; 2] = ["rise", "more "];
+
+#[test]
+fn the_help_of_a_counter_says_what_a_rise_means() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let text = service.admin().get("/metrics").ok().text();
+    let help = |name: &str| {
+        let start = format!("# HELP {name} ");
+        text.lines().find_map(|line| line.strip_prefix(&start))
+    };
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    assert!(counters.len() > 10, "{counters:?}");
+    for name in counters {
+        let help = help(name).unwrap_or_else(|| panic!("{name} has no help"));
+        assert!(
+            TELLING.iter().any(|word| help.contains(word)),
+            "{name}: {help}"
+        );
+    }
+}
+
 #[test]
 fn counters_move_with_what_they_count() {
     let dir = scratch();

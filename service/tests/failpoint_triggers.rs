@@ -31,6 +31,42 @@ async fn a_delay_waits_for_its_argument() {
 }
 
 #[test]
+fn refuses_a_delay_that_would_delay_nothing() {
+    for name in DELAYS {
+        for action in [
+            "return",
+            "10%return",
+            "return()",
+            "return(0)",
+            "return(200ms)",
+            "return(-5)",
+            "return(0.5)",
+            "1*return(5)->return",
+        ] {
+            assert_eq!(
+                configure(name, action),
+                Err(ConfigureError::NoDelay(action.to_owned())),
+                "{name}"
+            );
+        }
+    }
+    // A fault takes no time, and needs none.
+    configure(STORE_ARCHIVE_READ_ERROR, "50%3*return").expect("valid");
+    configure(STORE_ARCHIVE_SLOW, "50%3*return( 5 )->off").expect("valid");
+    remove(STORE_ARCHIVE_READ_ERROR).expect("known");
+    remove(STORE_ARCHIVE_SLOW).expect("known");
+}
+
+#[test]
+fn every_point_that_waits_is_known_as_one() {
+    assert!(DELAYS.iter().all(|name| ALL.contains(name)));
+    let named = ALL
+        .iter()
+        .filter(|name| name.ends_with(".delay") || name.ends_with(".slow"));
+    assert_eq!(named.count(), DELAYS.len());
+}
+
+#[test]
 fn refuses_names_and_actions_it_cannot_count() {
     assert!(matches!(
         configure("no.such", "return"),

@@ -59,7 +59,7 @@ fn the_list_names_every_point_and_bad_actions_are_refused() {
     set(&service, "store.load.error", "10%return");
     let list = service.admin().get("/debug/failpoints").ok().json();
     let rows = list["failpoints"].as_array().expect("a list");
-    assert_eq!(rows.len(), 13);
+    assert_eq!(rows.len(), 14);
     let row = rows
         .iter()
         .find(|row| row["name"] == "store.load.error")
@@ -148,6 +148,31 @@ fn failing_loads_are_clean_errors_and_sessions_keep_switching() {
 }
 
 #[test]
+fn a_failed_request_is_logged_once_with_its_route_and_cause_and_the_caller_is_told_neither() {
+    let Stage {
+        service,
+        mut client,
+        session,
+        _dir,
+    } = stage();
+    service
+        .admin()
+        .post("/debug/shrink", json!({"to_bytes": 0}))
+        .ok();
+    set(&service, "store.load.error", "return");
+    let failed = client.get(&format!("/v1/sessions/{session}/frame?width=16&height=16"));
+    failed.is_problem(502, "load_failed");
+    assert!(!failed.text().contains("store.load.error"));
+    let log = service.log();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("injected by failpoint store.load.error"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("session_frame"), "{log}");
+}
+
+#[test]
 fn an_exhausted_budget_sheds_uploads_with_retry_after() {
     let Stage {
         service,
@@ -170,6 +195,104 @@ fn an_exhausted_budget_sheds_uploads_with_retry_after() {
         .client()
         .put("/v1/backgrounds/c", jpeg(1920, 1080, [9; 3]))
         .ok();
+}
+
+fn shed(service: &Service) -> f64 {
+    let sums = ["budget", "governor", "queue", "connections", "draining"]
+        .map(|reason| service.metric(&format!("backdrop_shed_total{{reason=\"{reason}\"}}")));
+    sums.iter().sum()
+}
+
+/// The delay is far longer than a request may take: no speed of the machine decides what is answered.
+#[test]
+fn a_change_that_a_slow_disk_outlasts_is_of_unknown_outcome_and_one_that_waits_for_it_is_not_done()
+{
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--request-timeout", "2s"]);
+    let mut client = service.client();
+    let (first, second) = (png(16, 16, [1; 3]), png(16, 16, [2; 3]));
+    client.put("/v1/backgrounds/a", &first).ok();
+    set(&service, "store.write.delay", "1*return(10000)");
+    client
+        .put("/v1/backgrounds/a", &second)
+        .is_problem(504, "outcome_unknown");
+    assert_eq!(triggers(&service, "store.write.delay"), 1.0);
+    assert_eq!(shed(&service), 0.0, "it was not refused");
+    let errors = "backdrop_uploads_total{result=\"error\"}";
+    assert_eq!(service.metric(errors), 1.0);
+    // Those that follow wait for its turn to end. They are refused, and nothing of theirs is ever done.
+    let third = client.put("/v1/backgrounds/a", png(16, 16, [3; 3]));
+    third.is_problem(503, "timeout");
+    assert_eq!(third.header("retry-after"), "1");
+    let removal = client.send("DELETE", "/v1/backgrounds/a", &[], b"");
+    removal.is_problem(503, "timeout");
+    assert_eq!(shed(&service), 2.0);
+    let shown = poll("the upload's end", || {
+        let shown = client.get("/v1/backgrounds/a").ok();
+        (shown.body != first).then_some(shown)
+    });
+    assert_eq!((&shown.body, shown.header("etag")), (&second, "\"v2\""));
+
+    set(&service, "store.write.delay", "1*return(5000)");
+    client
+        .send("DELETE", "/v1/backgrounds/a", &[], b"")
+        .is_problem(504, "outcome_unknown");
+    poll("the removal's end", || {
+        (client.get("/v1/backgrounds/a").status == 404).then_some(())
+    });
+}
+
+/// Loads of the entries behind the first take far longer than a batch may.
+#[test]
+fn a_batch_whose_time_is_over_says_what_was_applied_and_sheds_the_rest() {
+    let dir = scratch();
+    let naive = ["--sharing", "exclusive", "--request-timeout", "2s"];
+    let service = Service::start(dir.path(), &naive);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/a", png(16, 16, [1; 3])).ok();
+    let made = client
+        .post("/v1/sessions:batchCreate", json!({"count": 3}))
+        .ok()
+        .json();
+    let sessions = made["sessions"].as_array().expect("a list");
+    set(&service, "store.load.delay", "1*off->return(60000)");
+    let entry = |session| json!({"session": session, "background": "a"});
+    let entries: Vec<_> = sessions.iter().map(entry).collect();
+    let answer = client
+        .post("/v1/sessions:batchSwitch", json!({"switches": entries}))
+        .ok()
+        .json();
+    assert_eq!(answer["codes"], json!(["ok", "shed", "shed"]));
+    assert_eq!(answer["applied"], json!(1));
+    let read = json!({"sessions": sessions});
+    let read = client.post("/v1/sessions:batchRead", read).ok().json();
+    let switches = |at: usize| read["entries"][at]["switches"].clone();
+    assert_eq!([0, 1, 2].map(switches), [json!(1), json!(0), json!(0)]);
+    let counted =
+        |result| service.metric(&format!("backdrop_switches_total{{result=\"{result}\"}}"));
+    assert_eq!((counted("ok"), counted("shed")), (1.0, 2.0));
+
+    set(&service, "store.load.delay", "1*off->return(60000)");
+    let made = client
+        .post(
+            "/v1/sessions:batchCreate",
+            json!({"count": 3, "background": "a"}),
+        )
+        .ok()
+        .json();
+    assert_eq!(made["codes"], json!(["ok", "shed", "shed"]));
+    assert!(made["sessions"][0].is_string() && made["sessions"][1].is_null());
+    assert_eq!(service.metric("backdrop_sessions"), 4.0);
+
+    // One that was asked for alone, too, is counted.
+    let session = sessions[1].as_str().expect("an id");
+    client
+        .put(
+            &format!("/v1/sessions/{session}/background"),
+            json!({"background": "a"}).to_string(),
+        )
+        .is_problem(503, "timeout");
+    assert_eq!(counted("shed"), 3.0);
 }
 
 #[test]

@@ -102,8 +102,8 @@ fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
     let file = dir.path().join("heap.pb");
     std::fs::write(&file, &profile).expect("written");
     let Some(raw) = pprof(&["-raw"], &file) else {
-        eprintln!(
-            "SKIPPED: neither pprof nor go is installed; the profile was checked by its content alone"
+        say_skipped(
+            "neither pprof nor go is installed: the profile was checked by its content alone",
         );
         return;
     };
@@ -140,6 +140,6 @@ fn pprof_finds_a_texture_and_who_holds_it_in_the_heap_profile() {
             assert!(texture.contains(function), "no {function}: {texture}");
         }
     } else {
-        eprintln!("names were not looked for: the binary has no line tables");
+        say_skipped("names were not looked for: the binary has no line tables");
     }
 }

@@ -241,3 +241,27 @@ fn a_frame_that_the_caller_has_is_not_sent_again_until_view_or_picture_change() 
     assert_eq!(replaced.header("backdrop-version"), "2");
     assert_ne!(replaced.header("etag"), faded);
 }
+
+#[test]
+fn qualities_that_draw_the_same_frame_have_the_same_etag() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/beach", version_png(1)).ok();
+    let session = session(&mut client, "beach");
+    let mut frame = |query: &str| {
+        let path = format!("/v1/sessions/{session}/frame?width=48&height=32&{query}");
+        let answer = client.get(&path).ok();
+        (answer.header("etag").to_owned(), answer.body)
+    };
+    let (lowest, highest) = (frame("quality=30"), frame("quality=95"));
+    assert_eq!(frame("quality=1"), lowest);
+    assert_eq!(frame("quality=100"), highest);
+    assert_ne!(lowest.0, highest.0);
+    assert_ne!(frame("quality=31").0, lowest.0);
+    // A PNG has no quality to differ by.
+    assert_eq!(
+        frame("format=png&quality=1"),
+        frame("format=png&quality=95")
+    );
+}

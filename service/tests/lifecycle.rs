@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::json;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use support::*;
 
@@ -106,6 +107,7 @@ fn a_lame_duck_says_that_it_is_not_ready_and_serves_on_until_told_twice() {
     });
     client.get("/readyz").is_problem(503, "not_ready");
     assert_eq!(client.send("HEAD", "/readyz", &[], b"").status, 503);
+    service.admin().get("/readyz").is_problem(503, "not_ready");
     client.get("/healthz").ok();
     client.put("/v1/backgrounds/late", png(16, 16, [5; 3])).ok();
     client
@@ -125,6 +127,7 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
         |name: &str, bytes: &[u8]| std::fs::write(pictures.join(name), bytes).expect("written");
     put("Beach At Night.PNG", &png(16, 16, [1; 3]));
     put("forest.jpg", &jpeg(16, 16, [2; 3]));
+    put("lossy.webp", include_bytes!("fixtures/lossy.webp"));
     put("notes.txt", b"not a picture");
     let data = dir.path().join("data");
     let import = || {
@@ -152,7 +155,7 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
         .iter()
         .map(|row| row["id"].clone())
         .collect();
-    assert_eq!(json!(ids), json!(["beach-at-night", "forest"]));
+    assert_eq!(json!(ids), json!(["beach-at-night", "forest", "lossy"]));
 }
 
 #[test]
@@ -217,6 +220,30 @@ fn what_keeps_a_start_from_succeeding_is_said_once() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert_eq!(said.matches(text).count(), 1, "{arguments:?}: {said}");
     }
+    // Told before anybody is told that the service is ready, with the path and what to do.
+    let nowhere = dir.path().join("nowhere/ready.json");
+    let nowhere = nowhere.to_str().expect("text");
+    let fresh = dir.path().join("fresh");
+    let fresh = fresh.to_str().expect("text");
+    let output = run(&[
+        "serve",
+        "--listen",
+        free,
+        "--admin",
+        free,
+        "--data",
+        fresh,
+        "--ready-file",
+        nowhere,
+        "--log",
+        "json",
+    ]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("os error 2").count(), 1, "{said}");
+    let told = format!("cannot write the ready file {nowhere}; give --ready-file");
+    assert!(said.contains(&told), "{said}");
+    assert!(!said.contains("\"ready\""), "{said}");
     let silent = run(&["serve", "--listen", &address, "--log-level", "off"]);
     assert_eq!(stderr(&silent).lines().count(), 1, "{}", stderr(&silent));
 }
@@ -237,16 +264,80 @@ fn handles_sigterm(pid: u32) -> bool {
     mask.is_some_and(|mask| mask >> 14 & 1 == 1)
 }
 
+/// A data directory whose recovery does not end before somebody opens the pipe that this returns: opening one that nobody writes to
+/// waits.
+fn stuck_data(dir: &std::path::Path) -> PathBuf {
+    let stuck = dir.join("data/backgrounds/stuck");
+    std::fs::create_dir_all(&stuck).expect("a folder");
+    let pipe = stuck.join("0000000001.json");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    pipe
+}
+
+#[test]
+fn while_it_starts_probes_are_answered_and_all_else_is_told_to_come_again() {
+    let dir = scratch();
+    let pipe = stuck_data(dir.path());
+    let log = dir.path().join("stderr.log");
+    let mut child = command()
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--log", "json", "--data"])
+        .arg(dir.path().join("data"))
+        .stdin(Stdio::null())
+        .stderr(std::fs::File::create(&log).expect("a log"))
+        .spawn()
+        .expect("starts");
+    let line = poll("its addresses", || {
+        let log = std::fs::read_to_string(&log).expect("a log");
+        let mut lines = log.lines();
+        lines
+            .find(|line| line.contains("starting: probes"))
+            .map(str::to_owned)
+    });
+    let line: serde_json::Value = serde_json::from_str(&line).expect("json");
+    let [listen, admin] = ["listen", "admin"].map(|key| {
+        let address = line["fields"][key].as_str().expect("an address");
+        address.parse().expect("an address")
+    });
+    for address in [listen, admin] {
+        let mut client = Client::new(address);
+        client.get("/healthz").ok();
+        client.send("HEAD", "/healthz", &[], b"").ok();
+        let refused = client.get("/readyz");
+        refused.is_problem(503, "not_ready");
+        assert!(refused.text().contains("starting"), "{}", refused.text());
+        assert_eq!(client.send("HEAD", "/readyz", &[], b"").status, 503);
+        let early = client.get("/v1/backgrounds");
+        early.is_problem(503, "not_ready");
+        assert_eq!(early.header("retry-after"), "1");
+    }
+    let mut waiting = Client::new(listen);
+    let upload = waiting.put("/v1/backgrounds/early", png(16, 16, [5; 3]));
+    upload.is_problem(503, "not_ready");
+    // Whoever reads it finds nothing, and passes over it.
+    drop(
+        std::fs::File::options()
+            .write(true)
+            .open(pipe)
+            .expect("read"),
+    );
+    for address in [listen, admin] {
+        poll("its readiness", || {
+            (Client::new(address).get("/readyz").status == 200).then_some(())
+        });
+        Client::new(address).send("HEAD", "/readyz", &[], b"").ok();
+    }
+    let mut client = Client::new(listen);
+    client.put("/v1/backgrounds/late", png(16, 16, [5; 3])).ok();
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+}
+
 #[test]
 fn sigterm_during_recovery_ends_it() {
     let dir = scratch();
-    let stuck = dir.path().join("data/backgrounds/stuck");
-    std::fs::create_dir_all(&stuck).expect("a folder");
-    // Opening a pipe that nobody writes to never ends, and so this recovery does not.
-    let made = std::process::Command::new("mkfifo")
-        .arg(stuck.join("0000000001.json"))
-        .status();
-    assert!(made.expect("mkfifo runs").success());
+    stuck_data(dir.path());
     let ready = dir.path().join("ready.json");
     let mut child = command()
         .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])

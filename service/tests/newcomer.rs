@@ -13,6 +13,45 @@ fn close(pixel: &[u8], rgb: [u8; 3]) -> bool {
 }
 
 #[test]
+fn lossy_webp_is_taken_and_shown() {
+    let dir = scratch();
+    let patient = ["--request-timeout", "50s"];
+    let service = Service::start(dir.path(), &patient);
+    let mut client = service.client();
+    for (id, file) in [
+        ("lossy", &include_bytes!("fixtures/lossy.webp")[..]),
+        ("lossy-alpha", include_bytes!("fixtures/lossy-alpha.webp")),
+    ] {
+        let path = format!("/v1/backgrounds/{id}");
+        let metadata = client.put(&path, file).ok().json();
+        assert_eq!(
+            (&metadata["width"], &metadata["format"]),
+            (&json!(1600), &json!("webp"))
+        );
+        let read = client.get(&path).ok();
+        assert_eq!(read.header("content-type"), "image/webp");
+        assert_eq!(read.body, file);
+        let session = client
+            .post("/v1/sessions", json!({"background": id}))
+            .ok()
+            .json();
+        let session = session["session"].as_str().expect("an id");
+        let frame = client
+            .get(&format!(
+                "/v1/sessions/{session}/frame?width=160&height=120&format=rgba"
+            ))
+            .ok();
+        assert_eq!(frame.header("backdrop-degraded"), "");
+        // The left top pixel, opaque in both.
+        let far = [200, 40, 30, 255]
+            .iter()
+            .zip(&frame.body)
+            .any(|(wanted, found)| found.abs_diff(*wanted) > 6);
+        assert!(!far, "{:?}", &frame.body[..4]);
+    }
+}
+
+#[test]
 fn create_upload_switch_preview_and_see_the_colour() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);

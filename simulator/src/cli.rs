@@ -1,5 +1,6 @@
 //! The command line: raw flags first, then resolved into a [`Plan`] with every default applied and every value checked.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -200,6 +201,9 @@ pub struct LoadArgs {
     #[arg(long, help_heading = PICTURES)]
     pub keep_backgrounds: bool,
 
+    /// Print the hash of the request schedule and send nothing
+    #[arg(long, help_heading = RESULTS)]
+    pub schedule_hash: bool,
     /// Write the whole report as JSON
     #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -218,6 +222,9 @@ pub struct LoadArgs {
     /// Figures of their own for a part of the load, as calm=0s..30s; repeatable
     #[arg(long = "window", help_heading = RESULTS, value_name = "NAME=FROM..TO", value_parser = window)]
     pub windows: Vec<Window>,
+    /// Tell a Prometheus meanwhile, at /metrics of this address on loopback
+    #[arg(long, help_heading = RESULTS, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
     /// How progress is shown, on standard error
     #[arg(long, help_heading = RESULTS, default_value = "auto")]
     pub progress: Progress,

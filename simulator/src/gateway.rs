@@ -189,7 +189,8 @@ impl Gateway {
 
     fn housekeeping(&mut self, now_us: u64) {
         if now_us >= self.next_flush_us {
-            self.recorder.flush(&self.shared.collector);
+            self.recorder
+                .flush(&self.shared.collector, &self.pace.sends);
             self.next_flush_us = (now_us / SECOND_US + 1) * SECOND_US;
         }
         let trouble = self.shared.trouble.load(Ordering::Acquire);

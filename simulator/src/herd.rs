@@ -128,7 +128,8 @@ impl Herder {
             } else if due_us >= self.clock.load_us {
                 self.shared.herds.lock().figures.skipped += 1;
             }
-            self.recorder.flush(&self.shared.collector);
+            self.recorder
+                .flush(&self.shared.collector, &self.pace.sends);
         }
         self.shared.collector.finish(self.recorder, &self.pace);
     }

@@ -3,7 +3,7 @@
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
 //! one [`gateway`] per [`cohort`], the [`preview`] users, the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
-//! [`truth`] judges, [`report`] tells. What gateways send can be kept as a [`recording`] and replayed.
+//! [`truth`] judges, [`report`] tells, and [`metrics`] tell a Prometheus meanwhile. What gateways send can be kept as a [`recording`] and replayed.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
@@ -25,6 +25,7 @@ pub mod herd;
     reason = "the one place for system calls that std does not offer"
 )]
 pub mod host;
+pub mod metrics;
 pub mod monitor;
 pub mod penetration;
 pub mod picture;

@@ -72,6 +72,9 @@ fn load(scenario: Scenario, args: LoadArgs) -> anyhow::Result<u8> {
             return Ok(USAGE);
         }
     };
+    if plan.args.schedule_hash {
+        return Ok(say(&format!("{:016x}\n", run::schedule_hash(&plan))));
+    }
     if let Some(cpus) = &plan.args.cpus
         && let Err(error) = host::pin(&cpus.0)
     {

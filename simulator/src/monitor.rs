@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use backdrop_reports::load::{Interval, LoadEvent};
@@ -15,6 +16,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use tokio::sync::watch;
 
 use crate::host;
+use crate::metrics::Standing;
 use crate::progress::Progress;
 use crate::record::{Second, Total, interval_of};
 use crate::shared::{Clock, Shared};
@@ -141,6 +143,7 @@ pub async fn watch(
     // What came before is warm-up.
     tokio::time::sleep(GRACE).await;
     shared.collector.take();
+    stand(&shared);
     for second in 1_u64.. {
         let at_us = clock.load_us + second * 1_000_000;
         let over = tokio::select! {
@@ -151,6 +154,8 @@ pub async fn watch(
             tokio::time::sleep(GRACE).await;
         }
         let seconds = shared.collector.take();
+        shared.metrics.second(&seconds);
+        stand(&shared);
         let now_us = clock.now_us();
         let t_s = if over {
             now_us.saturating_sub(clock.load_us) as f64 / 1e6
@@ -195,6 +200,20 @@ pub async fn watch(
     }
     progress.end();
     monitored
+}
+
+/// Tells the metrics what the run's own counters stand at.
+pub fn stand(shared: &Shared) {
+    let now = Standing {
+        sessions: shared.census.holding(),
+        requests: shared.target.requests(),
+        connections: shared.target.connections().0,
+        updates: shared.updates.load(Ordering::Relaxed),
+        cpu: host::cpu_time(),
+        resident_peak_bytes: host::rss_peak_bytes(),
+    };
+    let truth = shared.truth.lock().counts();
+    shared.metrics.standing(now, &truth);
 }
 
 fn note(

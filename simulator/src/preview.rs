@@ -147,7 +147,8 @@ impl Previewer {
             self.backlog.push_back(due);
         }
         if now_us >= self.next_flush_us {
-            self.recorder.flush(&self.shared.collector);
+            self.recorder
+                .flush(&self.shared.collector, &self.pace.sends);
             self.next_flush_us = (now_us / SECOND_US + 1) * SECOND_US;
         }
         false

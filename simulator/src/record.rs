@@ -194,6 +194,8 @@ pub struct Recorder {
     stats: Vec<Span>,
     interval: Counts,
     interval_latency: Hist,
+    /// Sends as the last interval left them.
+    sends: SendFigures,
 }
 
 impl Recorder {
@@ -212,6 +214,7 @@ impl Recorder {
             stats,
             interval: Counts::default(),
             interval_latency: histogram(),
+            sends: SendFigures::default(),
         }
     }
 
@@ -235,14 +238,16 @@ impl Recorder {
             .saturating_record_n(service_us.max(1), operations);
     }
 
-    /// Pours the interval into the collector.
-    pub fn flush(&mut self, collector: &Collector) {
-        if self.interval == Counts::default() {
+    /// Pours the interval into the collector; `sends` are the worker's, all of them so far.
+    pub fn flush(&mut self, collector: &Collector, sends: &SendFigures) {
+        if self.interval == Counts::default() && self.sends == *sends {
             return;
         }
         let mut seconds = collector.current.lock();
         let second = &mut seconds[self.operation as usize];
         second.counts.add(&self.interval);
+        add_sends(&mut second.sends, &since(sends, &self.sends));
+        self.sends = sends.clone();
         merge(&mut second.latency, &self.interval_latency);
         drop(seconds);
         self.interval = Counts::default();
@@ -257,6 +262,8 @@ pub struct Second {
     pub counts: Counts,
     /// Latencies of what was answered or given up.
     pub latency: Total,
+    /// Sends against plan.
+    pub sends: SendFigures,
 }
 
 impl Second {
@@ -264,6 +271,7 @@ impl Second {
         Second {
             counts: Counts::default(),
             latency: histogram(),
+            sends: SendFigures::default(),
         }
     }
 }
@@ -336,7 +344,7 @@ impl Collector {
 
     /// A worker is done.
     pub fn finish(&self, mut recorder: Recorder, pace: &Pace) {
-        recorder.flush(self);
+        recorder.flush(self, &pace.sends);
         let mut finished = self.finished.lock();
         merge(&mut finished.wake, &pace.wake);
         merge(&mut finished.batches, &pace.batches);
@@ -361,6 +369,18 @@ fn add_sends(sum: &mut SendFigures, part: &SendFigures) {
     sum.dropped += part.dropped;
     sum.unsent += part.unsent;
     sum.late_ratio = ratio(sum.late + sum.dropped, sum.planned);
+}
+
+/// What came after `before`; the ratio is left to who adds up.
+fn since(now: &SendFigures, before: &SendFigures) -> SendFigures {
+    SendFigures {
+        planned: now.planned - before.planned,
+        sent: now.sent - before.sent,
+        late: now.late - before.late,
+        dropped: now.dropped - before.dropped,
+        unsent: now.unsent - before.unsent,
+        late_ratio: 0.0,
+    }
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

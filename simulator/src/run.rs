@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use backdrop_reports::load::{LoadEvent, LoadReport};
+use backdrop_reports::scrape::Endpoint;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::cohort::Cohort;
 use crate::gallery::{Gallery, GalleryError};
 use crate::herd::Herds;
 use crate::host::{self, Awake, HostError};
+use crate::metrics::Metrics;
 use crate::monitor::{self, LatencyLog};
 use crate::population::{self, PopulationError};
 use crate::progress::{Progress, grouped};
@@ -108,7 +110,9 @@ pub struct Outcome {
 pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     host::ensure_descriptors(plan.connections_max() as u64 + DESCRIPTORS_SPARE)?;
     let mut progress = Progress::new(plan.args.progress);
-    let events = Events::new(event_sink(&plan)?);
+    let metrics = Arc::new(Metrics::new(plan.scenario.name(), plan.sessions));
+    let _endpoint = endpoint(&plan, &metrics)?;
+    let events = Events::new(event_sink(&plan)?, metrics.clone());
     let log = match plan.args.hlog.as_deref() {
         Some(path) => {
             Some(LatencyLog::create(path).map_err(io_error(format!("--hlog {}", path.display())))?)
@@ -117,7 +121,8 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     };
     events.phase("setup");
     let tape = tape(&plan)?;
-    let shared = Arc::new(set_up(plan, stop, events, tape, &mut progress).await?);
+    let shared = set_up(plan, stop, (events, metrics), tape, &mut progress).await?;
+    let shared = Arc::new(shared);
     let measured = measure(&shared, log, &mut progress).await;
     stop_recording(&shared, &mut progress).await;
     tidy(&shared, &mut progress).await;
@@ -128,6 +133,7 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     if let Some(path) = &shared.plan.args.json {
         write_json(path, &Whole::of(&report, &beside))?;
     }
+    monitor::stand(&shared);
     shared.events.phase("done");
     let exit = report::exit_code(&report, shared.stop.reason());
     Ok(Outcome {
@@ -143,17 +149,8 @@ async fn measure(
     log: Option<LatencyLog>,
     progress: &mut Progress,
 ) -> Result<Load, RunError> {
-    let sizes: Vec<usize> = shared
-        .cohorts
-        .iter()
-        .map(|cohort| cohort.lock().len())
-        .collect();
-    let schedule_hash = match &shared.plan.recording {
-        Some(recording) => recording.hash(),
-        None => schedule(&shared.plan).hash(&sizes),
-    };
     let mut load = Load {
-        schedule_hash,
+        schedule_hash: schedule_hash(&shared.plan),
         ..Load::default()
     };
     populate(shared, progress).await?;
@@ -205,6 +202,17 @@ fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
     }
 }
 
+/// Answers a Prometheus from now on until the run is over, if it is to.
+fn endpoint(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Option<Endpoint>, RunError> {
+    let Some(address) = plan.args.metrics_listen else {
+        return Ok(None);
+    };
+    let metrics = metrics.clone();
+    let endpoint = Endpoint::start(address, move || metrics.text())
+        .map_err(io_error(format!("--metrics-listen {address}")))?;
+    Ok(Some(endpoint))
+}
+
 fn write_json(path: &PathBuf, report: &Whole<'_>) -> Result<(), RunError> {
     let failed = || io_error(format!("--json {}", path.display()));
     if let Some(parent) = path
@@ -215,6 +223,14 @@ fn write_json(path: &PathBuf, report: &Whole<'_>) -> Result<(), RunError> {
     }
     let text = serde_json::to_vec_pretty(report).map_err(|error| failed()(error.into()))?;
     std::fs::write(path, text).map_err(failed())
+}
+
+/// Hash of the request schedule, known before anything is sent.
+pub fn schedule_hash(plan: &Plan) -> u64 {
+    match &plan.recording {
+        Some(recording) => recording.hash(),
+        None => schedule(plan).hash(&sizes(plan.sessions, plan.gateways)),
+    }
 }
 
 fn schedule(plan: &Plan) -> Schedule {
@@ -265,7 +281,7 @@ fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
 async fn set_up(
     plan: Plan,
     stop: Stop,
-    events: Events,
+    (events, metrics): (Events, Arc<Metrics>),
     tape: Option<Tape>,
     progress: &mut Progress,
 ) -> Result<Shared, RunError> {
@@ -310,6 +326,7 @@ async fn set_up(
         census: Census::default(),
         stop,
         events,
+        metrics,
         trouble: AtomicU64::new(0),
         admin,
         herds: Mutex::new(Herds::default()),

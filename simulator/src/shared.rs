@@ -16,6 +16,7 @@ use crate::client::Target;
 use crate::cohort::Cohort;
 use crate::gallery::Gallery;
 use crate::herd::Herds;
+use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
 use crate::recording::Tape;
@@ -196,8 +197,11 @@ impl Census {
     }
 }
 
-/// Where events go; a sink that fails is dropped, the run goes on.
-pub struct Events(Mutex<Option<Box<dyn Write + Send>>>);
+/// Where events go: a sink, which is dropped if it fails while the run goes on, and the metrics.
+pub struct Events {
+    sink: Mutex<Option<Box<dyn Write + Send>>>,
+    metrics: Arc<Metrics>,
+}
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -206,14 +210,22 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Events into `sink`, or nowhere.
-    pub fn new(sink: Option<Box<dyn Write + Send>>) -> Self {
-        Events(Mutex::new(sink))
+    /// Events into `sink`, if there is one, and into the metrics.
+    pub fn new(sink: Option<Box<dyn Write + Send>>, metrics: Arc<Metrics>) -> Self {
+        Events {
+            sink: Mutex::new(sink),
+            metrics,
+        }
     }
 
     /// Writes one line.
     pub fn emit(&self, event: &LoadEvent) {
-        let mut sink = self.0.lock();
+        match event {
+            LoadEvent::Phase { phase, .. } => self.metrics.phase(phase),
+            LoadEvent::Setup { sessions } => self.metrics.sessions(*sessions),
+            LoadEvent::Interval(_) => {}
+        }
+        let mut sink = self.sink.lock();
         if let Some(writer) = sink.as_mut()
             && let Ok(mut line) = serde_json::to_vec(event)
         {
@@ -277,6 +289,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Event sink.
     pub events: Events,
+    /// What a Prometheus is told.
+    pub metrics: Arc<Metrics>,
     /// Counts hints that the service may have restarted; gateways look at it each tick.
     pub trouble: AtomicU64,
     /// The admin listener, if its address was given.

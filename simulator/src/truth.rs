@@ -221,6 +221,14 @@ impl Truth {
         }
     }
 
+    /// The counts so far, without verdict and history.
+    pub fn counts(&self) -> TruthFigures {
+        TruthFigures {
+            history: Vec::new(),
+            ..self.figures.clone()
+        }
+    }
+
     /// The figures with their verdict.
     pub fn conclude(&self) -> TruthFigures {
         let mut figures = self.figures.clone();

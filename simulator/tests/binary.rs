@@ -111,6 +111,24 @@ fn nobody_listening_exits_69_and_names_the_url_and_the_mend() {
 }
 
 #[test]
+fn the_schedules_hash_is_told_without_a_service() {
+    let hash = |seed: &str| {
+        let output = simulator(&[
+            "mixed",
+            "--sessions",
+            "1000",
+            "--seed",
+            seed,
+            "--schedule-hash",
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!((hash("7").len(), hash("7")), (16, hash("7")));
+    assert_ne!(hash("7"), hash("8"));
+}
+
+#[test]
 fn help_and_version_exit_0() {
     assert!(simulator(&["--help"]).status.success());
     let output = simulator(&["version", "--json"]);

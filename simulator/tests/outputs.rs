@@ -1,7 +1,9 @@
-//! What a run writes beside its report, read back as others read it: the latency log and the events.
+//! What a run tells beside its report, read as others read it: the latency log, the events, and the metrics meanwhile.
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use backdrop_reports::load::{Interval, Latency, LoadEvent, LoadReport};
@@ -128,4 +130,65 @@ async fn latency_log_and_events_agree_with_the_report() {
     let report: LoadReport = serde_json::from_str(&read(&json)).unwrap();
     log_agrees(&read(&hlog), &report);
     events_agree(&read(&events), &report);
+}
+
+/// A free port; nobody else on this machine is waiting for one just now.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn scrape(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.ends_with("# EOF\n").then_some(answer)
+}
+
+/// Value of one series.
+fn value(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series))?;
+    line.trim().parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prometheus_is_told_what_the_report_says_later() {
+    const SWITCHES: &str =
+        "backdrop_simulator_operations_total{operation=\"switch\",result=\"ok\"}";
+    let fake = Fake::start(Bug::None).await;
+    let address = free();
+    let listen = address.to_string();
+    let flags = [
+        "--sessions",
+        "300",
+        "--previews-per-second",
+        "60",
+        "--duration",
+        "3s",
+        "--metrics-listen",
+        listen.as_str(),
+    ];
+    let run = run::run(plan(Scenario::Mixed, &fake, &flags), Stop::default());
+    tokio::pin!(run);
+    let mut last = String::new();
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut run => break outcome,
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+        // A thread of its own answers, whatever the run does.
+        let text = tokio::task::spawn_blocking(move || scrape(address)).await;
+        last = text.unwrap().unwrap_or(last);
+    };
+    let report = outcome.unwrap().report;
+    let switches = value(&last, SWITCHES).expect("a series");
+    assert!(switches > 0.0 && switches <= report.switches.ok as f64);
+    let frames = "backdrop_simulator_truth_checked_total{what=\"frame\"}";
+    assert_eq!(
+        value(&last, "backdrop_simulator_sessions_planned"),
+        Some(300.0)
+    );
+    assert!(value(&last, frames).expect("a series") > 0.0);
+    assert!(scrape(address).is_none(), "it ended with the run");
 }

@@ -95,15 +95,20 @@ fn cgroup() -> Vec<Check> {
     let hierarchy = match Hierarchy::detect() {
         Ok(hierarchy) => hierarchy,
         Err(error) => {
+            let (found, mend) = match error {
+                HostError::NoHierarchy { tried, mend } => {
+                    (format!("none can be made: {}", tried.join("; ")), mend)
+                }
+                other => (other.to_string(), "run as root".to_owned()),
+            };
             if scope::offered() {
                 let mend = format!(
                     "none needed: a run starts over by itself in a scope (`{}`)",
                     scope::words()
                 );
-                return vec![Check::weak("cgroup", error.to_string(), mend)];
+                return vec![Check::weak("cgroup", found, mend)];
             }
-            let mend = "run as root, or accept weaker evidence with --allow-emulated";
-            return vec![Check::bad("cgroup", error.to_string(), mend)];
+            return vec![Check::bad("cgroup", found, mend)];
         }
     };
     let place = format!("{} under {}", hierarchy.word(), hierarchy.base().display());
@@ -170,11 +175,13 @@ fn oom_score() -> Check {
         Ok(Some(End::Exited(0))) => Check::good("oom_score_adj", "a child runs at +1000"),
         other => {
             let mend = "without it the hog may be killed in the service's place, which makes a run inconclusive";
-            Check::bad(
-                "oom_score_adj",
-                format!("a child cannot be put at +1000: {other:?}"),
-                mend,
-            )
+            let why = match other {
+                Ok(Some(end)) => format!("it {end}"),
+                Ok(None) => "it did not end".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let found = format!("a child cannot be put at +1000: {why}");
+            Check::bad("oom_score_adj", found, mend)
         }
     }
 }

@@ -42,6 +42,16 @@ pub enum HostError {
         /// Value read.
         got: u64,
     },
+    /// A limit further up is smaller, so the cell's own would not bind.
+    #[error("{} allows only {got} bytes and the scenario needs {asked}: raise it, or start the run outside of that cgroup", path.display())]
+    SmallerAbove {
+        /// Where it is set or stated.
+        path: PathBuf,
+        /// Limit of the scenario.
+        asked: u64,
+        /// Limit that binds.
+        got: u64,
+    },
     /// The limit could not be lowered in the time allowed.
     #[error("limit of {} stays at {got} bytes instead of {asked}: {usage} bytes are in use and cannot be reclaimed", path.display())]
     LimitHeld {

@@ -122,13 +122,9 @@ impl MemoryHog {
     }
 
     fn silent(&self) -> HostError {
-        let end = self.process.try_wait().map_or_else(
-            || "it runs but says nothing".to_owned(),
-            |end| format!("it ended: {end:?}"),
-        );
         HostError::Subprocess {
             what: "memory hog",
-            why: end,
+            why: unheard(&self.process),
         }
     }
 
@@ -233,15 +229,26 @@ pub fn warm(program: &Path, bytes: u64, cpus: &CpuSet) -> Result<(), HostError> 
         Some(End::Exited(0)) => Ok(()),
         other => Err(HostError::Subprocess {
             what: "warming memory",
-            why: format!("{other:?}"),
+            why: other.map_or_else(
+                || format!("it had not ended after {} s", ANSWER_WITHIN.as_secs()),
+                |end| end.to_string(),
+            ),
         }),
     }
+}
+
+/// Why a process of ours said nothing.
+fn unheard(process: &ServiceProcess) -> String {
+    process.try_wait().map_or_else(
+        || "it runs but says nothing".to_owned(),
+        |end| format!("it {end} without a word"),
+    )
 }
 
 fn report_words(process: &ServiceProcess, killed: bool, end: End, reached: String) -> String {
     let how = process
         .ending()
-        .map_or_else(|| format!("{end:?}"), |ending| ending.words());
+        .map_or_else(|| end.to_string(), |ending| ending.words());
     let fate = if killed {
         "ended without being told to"
     } else {
@@ -378,7 +385,7 @@ impl CpuHog {
         let begun = listen(stdout, |_| {})?;
         let silent = |_| HostError::Subprocess {
             what: "CPU hog",
-            why: format!("it did not begin: {:?}", process.try_wait()),
+            why: unheard(&process),
         };
         begun.recv_timeout(ANSWER_WITHIN).map_err(silent)?;
         let base = Scheduled::of(process.id().pid).unwrap_or_default();

@@ -16,6 +16,7 @@ pub mod process;
 pub mod reaper;
 pub mod sample;
 pub mod scope;
+pub mod stall;
 pub mod steal;
 #[expect(
     unsafe_code,

@@ -88,6 +88,15 @@ pub enum End {
     Signalled(i32),
 }
 
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited {code}"),
+            Self::Signalled(signal) => write!(f, "ended by signal {signal}"),
+        }
+    }
+}
+
 /// How a process ended and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {

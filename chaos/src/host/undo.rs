@@ -59,6 +59,25 @@ pub enum Undo {
     },
 }
 
+/// What is still to be taken back.
+impl std::fmt::Display for Undo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cgroup { path } => write!(f, "cgroup {}", path.display()),
+            Self::Homecoming { from, to } => write!(
+                f,
+                "processes of {}, which belong in {}",
+                from.display(),
+                to.display()
+            ),
+            Self::Undelegate { at } => write!(f, "memory controller at {}", at.display()),
+            Self::Process { process, what } => write!(f, "{what} (pid {})", process.pid),
+            Self::Failpoint { admin, name } => write!(f, "failpoint {name} at {admin}"),
+            Self::Folder { path } => write!(f, "folder {}", path.display()),
+        }
+    }
+}
+
 /// What an undo did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UndoReport {

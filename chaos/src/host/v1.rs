@@ -99,7 +99,7 @@ fn no_smaller_ancestor(path: &Path, limit: u64) -> Result<(), HostError> {
     if binding >= limit / page * page {
         Ok(())
     } else {
-        Err(HostError::NotTaken {
+        Err(HostError::SmallerAbove {
             path: file,
             asked: limit,
             got: binding,

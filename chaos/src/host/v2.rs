@@ -73,7 +73,7 @@ fn no_smaller_ancestor(path: &Path, limit: u64) -> Result<(), HostError> {
                 u64::MAX
             };
             if got < limit {
-                return Err(HostError::NotTaken {
+                return Err(HostError::SmallerAbove {
                     path: file,
                     asked: limit,
                     got,

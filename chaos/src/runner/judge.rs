@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backdrop_reports::record::{Control, ScenarioRecord, SetAside, Verdict};
+use backdrop_reports::record::{Control, Plan, ScenarioRecord, SetAside, Verdict};
 use tokio::time::Instant;
 
-use super::RunError;
-use crate::cli::RunArgs;
+use super::request::Request;
 use crate::context::Context;
-use crate::expect;
+use crate::expect::{self, Clock};
 use crate::figures::{self, Figures};
 use crate::host::steal;
-use crate::observed::{Observed, Plan};
+use crate::observed::{self, Observed};
 use crate::record;
-use crate::scenario::{ControlPlan, Expect, Load, Scenario, library};
+use crate::scenario::{ControlPlan, Expect, Load, Scenario};
+use crate::stalls::Stalls;
 use crate::steady::{self, SteadyState};
 use crate::trial::{self, TrialPlan, TrialSeen, simulator_facts};
 use crate::verdict::{self, ControlFacts, ControlSeen, Facts};
@@ -31,20 +31,26 @@ const PROBE_RATIO_MAX: f64 = 2.0 * verdict::STEAL_RATIO_MAX;
 /// Runs and judges scenarios; remembers controls, so that one that serves two scenarios runs once.
 pub(super) struct Judge<'a> {
     pub(super) context: &'a Context,
-    pub(super) args: &'a RunArgs,
+    pub(super) request: &'a Request,
+    /// What each scenario's trial is to be, by name.
+    pub(super) plans: &'a BTreeMap<String, Plan>,
     pub(super) controls: BTreeMap<(String, String), Control>,
 }
 
 impl Judge<'_> {
-    pub(super) async fn scenario(
-        &mut self,
-        scenario: &Scenario,
-    ) -> Result<ScenarioRecord, RunError> {
+    /// One scenario, in this round over all of them, counted from 1.
+    pub(super) async fn scenario(&mut self, scenario: &Scenario, round: u32) -> ScenarioRecord {
+        let name = match round {
+            1 => scenario.name.clone(),
+            n => format!("{}.repeat-{n}", scenario.name),
+        };
         self.context
             .progress
-            .note(&format!("\n{}: {}", scenario.name, scenario.title));
+            .note(&format!("\n{name}: {}", scenario.title));
+        let planned = self.plans.get(&scenario.name).cloned().unwrap_or_default();
         let plan = TrialPlan {
-            name: scenario.name.clone(),
+            name,
+            schedule_hash: Some(planned.schedule_hash.clone()),
             target: scenario.target.clone(),
             load: scenario.load.clone(),
             faults: scenario.faults.clone(),
@@ -53,7 +59,11 @@ impl Judge<'_> {
             let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
             let (verdict, reason) =
                 verdict::judge(&weighed.facts(&seen.observed, &[], self.context));
-            (verdict.word().to_owned(), reason)
+            Came {
+                out_as: verdict.word().to_owned(),
+                reason,
+                of_a_busy_host: weighed.busy_host,
+            }
         };
         let (seen, mut set_aside) = self.attempt(&plan, Verdict::Held.word(), verdict_of).await;
         let mut controls = Vec::new();
@@ -61,14 +71,13 @@ impl Judge<'_> {
             for control in &scenario.controls {
                 controls.extend(self.control(scenario, control, &mut set_aside).await);
             }
-            if let Some(other) = &scenario.controls_of {
-                let other = library::find(other)?;
+            if let Some(other) = self.request.lender(scenario) {
                 for control in &other.controls {
-                    controls.extend(self.control(&other, control, &mut set_aside).await);
+                    controls.extend(self.control(other, control, &mut set_aside).await);
                 }
             }
         }
-        Ok(self.judge(scenario, &seen, controls, set_aside))
+        self.judge(scenario, (planned, round), &seen, controls, set_aside)
     }
 
     /// Runs a trial, and again while a busy host keeps it from coming out as `wanted`: the last attempt, and those set aside.
@@ -77,7 +86,7 @@ impl Judge<'_> {
         &self,
         plan: &TrialPlan,
         wanted: &str,
-        outcome_of: impl Fn(&TrialSeen) -> (String, String),
+        outcome_of: impl Fn(&TrialSeen) -> Came,
     ) -> (TrialSeen, Vec<SetAside>) {
         let mut set_aside = Vec::new();
         for number in 1.. {
@@ -86,12 +95,15 @@ impl Judge<'_> {
                 plan.name = format!("{}.attempt-{number}", plan.name);
             }
             let seen = trial::run(self.context, &plan).await;
-            let (outcome, reason) = outcome_of(&seen);
-            let busy = verdict::busy_host(simulator_facts(&seen.observed), &seen.observed.evidence);
-            let again = busy
+            let Came {
+                out_as: outcome,
+                reason,
+                of_a_busy_host,
+            } = outcome_of(&seen);
+            let again = of_a_busy_host
                 && outcome == Verdict::Inconclusive.word()
                 && outcome != wanted
-                && number < self.args.attempts
+                && number < self.request.place.attempts
                 && !self.context.stop.raised();
             if !again {
                 return (seen, set_aside);
@@ -100,7 +112,7 @@ impl Judge<'_> {
                 "{}: {outcome}: {reason}; the host was busy, attempt {} of {} follows",
                 plan.name,
                 number + 1,
-                self.args.attempts
+                self.request.place.attempts
             ));
             set_aside.push(SetAside {
                 trial: plan.name,
@@ -159,6 +171,7 @@ impl Judge<'_> {
             .note(&format!("{name}: must come out as {}", control.expected));
         let plan = TrialPlan {
             name,
+            schedule_hash: None,
             target: control.target.clone(),
             load: control.load.clone(),
             faults: control.faults.clone(),
@@ -166,7 +179,11 @@ impl Judge<'_> {
         let expected = control.expected.to_string();
         let outcome_of = |seen: &TrialSeen| {
             let record = self.judge_control(scenario, control, seen);
-            (record.observed, record.reason)
+            Came {
+                out_as: record.observed,
+                reason: record.reason,
+                of_a_busy_host: record.evidence.busy_host,
+            }
         };
         let (seen, again) = self.attempt(&plan, &expected, outcome_of).await;
         set_aside.extend(again);
@@ -184,8 +201,9 @@ impl Judge<'_> {
     fn judge(
         &self,
         scenario: &Scenario,
+        (plan, repeat): (Plan, u32),
         seen: &TrialSeen,
-        controls: Vec<Control>,
+        mut controls: Vec<Control>,
         set_aside: Vec<SetAside>,
     ) -> ScenarioRecord {
         let weighed = Weighed::of(&seen.observed, &scenario.load, scenario, &scenario.expects);
@@ -194,14 +212,21 @@ impl Judge<'_> {
         let (verdict, reason) = verdict::judge(&facts);
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
+        evidence.busy_host = weighed.busy_host;
+        if repeat > 1 {
+            // They are those of the first round, which has them.
+            controls.clear();
+        }
         ScenarioRecord {
             name: scenario.name.clone(),
+            repeat,
             title: scenario.title.clone(),
             story: scenario.story.clone(),
             verdict,
             reason,
-            replay: self.args.replay(Some(&scenario.name), self.context.seed),
+            replay: self.request.command(Some(&scenario.name)),
             set_aside,
+            plan,
             expectations: weighed.expectations,
             trial: record::trial(seen),
             controls,
@@ -233,6 +258,7 @@ impl Judge<'_> {
         let (observed, reason) = verdict::outcome(&control_seen, &control.expected);
         let mut evidence = seen.observed.evidence.clone();
         evidence.doubts = verdict::doubts(&facts);
+        evidence.busy_host = weighed.busy_host;
         Control {
             name: control.name.clone(),
             story: control.story.clone(),
@@ -265,24 +291,40 @@ fn control_facts(control: &Control) -> ControlFacts {
     }
 }
 
+/// How an attempt came out.
+struct Came {
+    out_as: String,
+    reason: String,
+    of_a_busy_host: bool,
+}
+
 /// Observations made into figures and judged expectations.
 struct Weighed {
     figures: Figures,
     expectations: Vec<backdrop_reports::record::Expectation>,
     steady: SteadyState,
+    /// What is in doubt may be so for a busy host: another attempt may be none.
+    busy_host: bool,
 }
 
 impl Weighed {
     fn of(observed: &Observed, load: &Load, scenario: &Scenario, expects: &[Expect]) -> Self {
-        let plan = Plan {
+        let plan = observed::Plan {
             load,
             steady: &scenario.steady,
             recovery: scenario.recovery.as_ref(),
         };
         let figures = figures::compute(observed, plan);
         let busy_host = verdict::busy_host(simulator_facts(observed), &observed.evidence);
-        let expectations = expect::evaluate(expects, &figures, busy_host);
+        let unseen = Stalls::default();
+        let clock = Clock {
+            busy_host,
+            stalls: observed.stalls.as_ref().unwrap_or(&unseen),
+            load,
+        };
+        let expectations = expect::evaluate(expects, &figures, &clock);
         Self {
+            busy_host: busy_host || expectations.iter().any(expect::excused),
             figures,
             expectations,
             steady: steady::before_faults(observed, plan),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::library;
 use super::raw::{
     Number, RawExpect, RawLoad, RawRecovery, RawScenario, RawSteady, RawTarget, Text,
 };
@@ -27,9 +28,10 @@ const LOADS: [&str; 7] = [
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 13] = [
+pub(super) const FAILPOINTS: [&str; 14] = [
     "store.load.error",
     "store.load.delay",
+    "store.write.delay",
     "store.archive.read_error",
     "store.archive.write_error",
     "store.archive.disk_full",
@@ -42,6 +44,11 @@ pub(super) const FAILPOINTS: [&str; 13] = [
     "frames.render.error",
     "frames.render.delay",
 ];
+/// What the simulator takes.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+const PERIOD_MAX: Duration = Duration::from_secs(3600);
+const PREVIEWS_MAX: f64 = 1e6;
+const ZIPF_MAX: f64 = 10.0;
 /// Longest load phase.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -49,12 +56,15 @@ pub(super) type Checked<T> = Result<T, SchemaError>;
 
 /// Parses and checks.
 pub fn parse(file: &str, text: &str) -> Checked<Scenario> {
-    let source = Source { file, text };
-    let raw: RawScenario = toml::from_str(text).map_err(|e| {
+    Source { file, text }.scenario(raw(file, text)?)
+}
+
+/// Parses alone.
+pub(super) fn raw(file: &str, text: &str) -> Checked<RawScenario> {
+    toml::from_str(text).map_err(|e| {
         let span = e.span().unwrap_or(0..0);
         SchemaError::at(file, text, span, e.message(), "")
-    })?;
-    source.scenario(raw)
+    })
 }
 
 /// The text that spans point into.
@@ -96,6 +106,9 @@ impl Source<'_> {
                 mend,
             );
         }
+        if let Some(other) = &raw.controls_of {
+            self.has_controls(other)?;
+        }
         let mut names = BTreeSet::new();
         let mut controls = Vec::new();
         for control in &raw.control {
@@ -121,6 +134,7 @@ impl Source<'_> {
         self.recovery_read(&raw.expect, recovery.is_some())?;
         Ok(Scenario {
             origin: self.file.to_owned(),
+            text: self.text.to_owned(),
             name,
             title: raw.title,
             story: raw.story.trim().to_owned(),
@@ -133,6 +147,23 @@ impl Source<'_> {
             steady: self.steady(raw.steady.as_ref())?,
             recovery,
         })
+    }
+
+    /// A scenario that leans on another one's controls needs some there.
+    fn has_controls(&self, other: &Text) -> Checked<()> {
+        let name = other.get_ref();
+        match library::own_controls(name) {
+            Ok(0) => self.wrong(
+                other.span(),
+                format!("`{name}` has no controls of its own"),
+                "a scenario with [[control]] tables: `exclusive-control`",
+            ),
+            Ok(_) => Ok(()),
+            Err(e) => {
+                let mend = "a scenario with [[control]] tables: `exclusive-control`";
+                self.wrong(other.span(), e.to_string(), mend)
+            }
+        }
     }
 
     /// `recovery_s` without bands would never have a sample.
@@ -186,14 +217,18 @@ impl Source<'_> {
     }
 
     fn at_least_zero(&self, number: &Number) -> Checked<f64> {
+        self.up_to(number, f64::MAX, "a number from 0 up")
+    }
+
+    fn up_to(&self, number: &Number, max: f64, mend: &str) -> Checked<f64> {
         let value = *number.get_ref();
-        if value.is_finite() && value >= 0.0 {
+        if (0.0..=max).contains(&value) {
             return Ok(value);
         }
         self.wrong(
             number.span(),
             format!("{value} is out of range"),
-            "a number from 0 up",
+            mend.to_owned(),
         )
     }
 
@@ -311,9 +346,17 @@ impl Source<'_> {
             own.or(base).unwrap_or(default)
         };
         let period = raw.period.as_ref().map(|t| self.duration(t)).transpose()?;
+        if let (Some(text), Some(period)) = (&raw.period, period)
+            && !(PERIOD_MIN..=PERIOD_MAX).contains(&period)
+        {
+            return self.wrong(text.span(), "this period is out of range", "10ms to 1h");
+        }
         let count =
             |n: &Option<Spanned<i64>>, max| n.as_ref().map(|n| self.count(n, max)).transpose();
-        let number = |n: &Option<Number>| n.as_ref().map(|n| self.at_least_zero(n)).transpose();
+        let number = |n: &Option<Number>, max, mend| {
+            let number = n.as_ref().map(|n| self.up_to(n, max, mend));
+            number.transpose()
+        };
         let mut args = base.map(|b| b.args.clone()).unwrap_or_default();
         args.extend(raw.args.iter().cloned());
         Ok(Load {
@@ -325,7 +368,7 @@ impl Source<'_> {
                 .map(|n| n as u32)
                 .or(base.map(|b| b.gateways))
                 .unwrap_or(16),
-            previews_per_second: number(&raw.previews_per_second)?
+            previews_per_second: number(&raw.previews_per_second, PREVIEWS_MAX, "0 to 1000000")?
                 .or(base.map(|b| b.previews_per_second))
                 .unwrap_or(0.0),
             preview_size: match &raw.preview_size {
@@ -336,7 +379,9 @@ impl Source<'_> {
                 .map(|n| n as u32)
                 .or(base.map(|b| b.background_count))
                 .unwrap_or(16),
-            zipf: number(&raw.zipf)?.or(base.map(|b| b.zipf)).unwrap_or(0.0),
+            zipf: number(&raw.zipf, ZIPF_MAX, "an exponent from 0 to 10")?
+                .or(base.map(|b| b.zipf))
+                .unwrap_or(0.0),
             windows: match &raw.windows {
                 Some(_) => self.windows(raw, duration)?,
                 None => base.map(|b| b.windows.clone()).unwrap_or_default(),

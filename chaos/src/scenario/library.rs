@@ -1,7 +1,9 @@
 //! The scenarios that ship with the runner, and the suites made of them.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use super::check::raw;
 use super::{Scenario, ScenarioError, parse};
 
 macro_rules! embedded {
@@ -85,8 +87,20 @@ pub const SUITES: &[Suite] = &[
 /// # Errors
 /// Neither there, or wrong.
 pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
+    let (file, text) = text_of(name)?;
+    Ok(parse(&file, &text)?)
+}
+
+/// How many controls a scenario has of its own. That alone is read of it, so that two which name each other end.
+pub(super) fn own_controls(name: &str) -> Result<usize, ScenarioError> {
+    let (file, text) = text_of(name)?;
+    Ok(raw(&file, &text)?.control.len())
+}
+
+/// A scenario as written, and the file that its complaints name.
+fn text_of(name: &str) -> Result<(String, Cow<'static, str>), ScenarioError> {
     if let Some((name, text)) = EMBEDDED.iter().find(|(n, _)| *n == name) {
-        return Ok(parse(&format!("chaos/scenarios/{name}.toml"), text)?);
+        return Ok((embedded_origin(name), Cow::Borrowed(text)));
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|e| e == "toml") {
@@ -94,13 +108,33 @@ pub fn find(name: &str) -> Result<Scenario, ScenarioError> {
             path: path.to_owned(),
             cause,
         };
-        return Ok(parse(name, &std::fs::read_to_string(path).map_err(read)?)?);
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        return Ok((name.to_owned(), Cow::Owned(text)));
     }
     let known: Vec<_> = EMBEDDED.iter().map(|(n, _)| *n).collect();
     Err(ScenarioError::Unknown {
         name: name.to_owned(),
         known: known.join(", "),
     })
+}
+
+/// What a scenario's file holds now, by its name and where it came from; none if it is gone.
+#[must_use]
+pub fn text_now(name: &str, origin: &str) -> Option<String> {
+    match EMBEDDED.iter().find(|(n, _)| *n == name) {
+        Some((_, text)) if ships(name, origin) => Some((*text).to_owned()),
+        _ => std::fs::read_to_string(origin).ok(),
+    }
+}
+
+/// Whether the scenario of this name that came from there is the one that ships with the runner.
+#[must_use]
+pub fn ships(name: &str, origin: &str) -> bool {
+    EMBEDDED.iter().any(|(n, _)| *n == name) && embedded_origin(name) == origin
+}
+
+fn embedded_origin(name: &str) -> String {
+    format!("chaos/scenarios/{name}.toml")
 }
 
 /// The scenarios of a suite.

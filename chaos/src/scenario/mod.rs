@@ -30,6 +30,8 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, SchemaError> {
 pub struct Scenario {
     /// File it came from, as named to [`parse`].
     pub origin: String,
+    /// Its text.
+    pub text: String,
     /// Name on the command line.
     pub name: String,
     /// One line for people.
@@ -260,6 +262,18 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Every word of [`FaultKind::word`].
+    pub const WORDS: [&str; 8] = [
+        "memory_hog",
+        "burst",
+        "page_cache",
+        "limit_shrink",
+        "archive_corrupt",
+        "cpu_hog",
+        "failpoint",
+        "kill",
+    ];
+
     /// The word of scenario files and records.
     #[must_use]
     pub fn word(&self) -> &'static str {

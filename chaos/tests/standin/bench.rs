@@ -94,6 +94,22 @@ impl Bench {
         command
     }
 
+    /// The runner on the newest run, again.
+    pub fn replay(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"));
+        let path = |name: &str| self.dir.path().join(name);
+        command
+            .arg("replay")
+            .arg(path("out/latest"))
+            .arg("--bin-dir")
+            .arg(self.dir.path())
+            .arg("--out")
+            .arg(path("out"))
+            .arg("--cache-dir")
+            .arg(path("cache"));
+        command
+    }
+
     /// Runs it to its end: exit code and record.
     pub fn run(&self) -> (Option<i32>, RunRecord) {
         self.run_with(&[])

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 mod bench;
+mod memory;
 mod service;
 mod simulator;
 
@@ -28,6 +29,7 @@ pub fn install(dir: &Path, test: &str) {
     for (name, features) in binaries {
         let script = format!(
             "#!/bin/sh\n[ \"$1\" = version ] && echo '{{\"version\":\"0\",\"features\":[{features}]}}' && exit\n\
+             all=\"$*\"; case \"$all\" in *--schedule-hash*) all=${{all#*--seed }}; echo \"schedule-${{all%% *}}\"; exit;; esac\n\
              {WORDS}=$(printf '%s\\n' {name} \"$@\")\nexport {WORDS}\nexec '{}' --exact {test} --ignored --nocapture\n",
             exe.display()
         );

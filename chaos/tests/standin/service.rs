@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::memory::Memory;
 use super::{WORDS, flag, has};
 
 /// First word of the twin's command line.
@@ -32,6 +33,7 @@ struct Service {
     /// None in a build without failpoints.
     failpoints: Option<Mutex<Failpoints>>,
     scrapes: AtomicU32,
+    memory: Memory,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +58,7 @@ pub fn run(args: &[String]) {
         sticky: has(args, "--sticky"),
         failpoints: (args[0] == "service-failpoints").then(Mutex::default),
         scrapes: AtomicU32::new(0),
+        memory: Memory::of(args),
     });
     for name in ["--listen", "--admin"] {
         let listener = TcpListener::bind(flag(args, name).expect(name)).expect("the port is free");
@@ -164,13 +167,29 @@ impl Service {
         match request.path.as_str() {
             "/readyz" | "/healthz" => ("200 OK", "text/plain", "ok".into()),
             "/metrics" => ("200 OK", "text/plain", self.metrics()),
-            "/v1/backgrounds" => (
-                "200 OK",
-                json,
-                r#"{"epoch":"1","backgrounds":[],"next":null}"#.into(),
-            ),
+            "/v1/backgrounds" => ("200 OK", json, self.memory.backgrounds()),
+            "/v1/sessions" => ("201 Created", json, self.memory.create_session()),
             "/debug/memory" => ("200 OK", json, debug_memory()),
-            _ => problem("404 Not Found", "no_route"),
+            path => self.kept(path, request),
+        }
+    }
+
+    /// One background or one session.
+    fn kept(&self, path: &str, request: &Request) -> Answer {
+        if let Some(id) = path.strip_prefix("/v1/backgrounds/") {
+            if request.method == "PUT" {
+                let answer = self.memory.put(id, &request.body);
+                return ("201 Created", "application/json", answer);
+            }
+            return match self.memory.background(id) {
+                Some(picture) => ("200 OK", "image/jpeg", picture),
+                None => problem("404 Not Found", "background_not_found"),
+            };
+        }
+        match path.strip_prefix("/v1/sessions/") {
+            Some(id) if self.memory.session(id) => ("200 OK", "application/json", "{}".into()),
+            Some(_) => problem("404 Not Found", "session_not_found"),
+            None => problem("404 Not Found", "no_route"),
         }
     }
 

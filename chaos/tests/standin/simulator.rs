@@ -1,15 +1,19 @@
 //! The stand-in as simulator: writes events and a report of a flawless load. With `--lose N` the report owns up to lost switches;
+//! with `--starve-once` the run's first report says that half of the sends were late, with `--refuse` it ends before the load;
 //! with `--kill-hogs` it kills every hog of its runner soon after its start, with `--stop-hogs` it keeps CPU hogs from running
 //! for a second.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backdrop_chaos::units;
-use backdrop_reports::load::{Interval, LOAD_SCHEMA_VERSION, LoadEvent, LoadReport, TruthVerdict};
+use backdrop_reports::load::{
+    Interval, LOAD_SCHEMA_VERSION, LoadEvent, LoadReport, SendFigures, TruthVerdict,
+};
 
 use super::{flag, has};
 
@@ -42,6 +46,10 @@ pub fn run(args: &[String]) {
             serde_json::to_string(e).expect("an event is plain")
         );
     };
+    if has(args, "--refuse") {
+        eprintln!("error: period: give at least 10ms");
+        std::process::exit(64);
+    }
     event(&LoadEvent::Setup { sessions });
     let started = units::unix_ms_now();
     event(&LoadEvent::Phase {
@@ -50,7 +58,18 @@ pub fn run(args: &[String]) {
     });
     let mut report = flawless(sessions, seconds, rate);
     report.started_unix_ms = started;
+    // As the script that starts us tells it beforehand.
+    report.schedule_hash = format!("schedule-{}", flag(args, "--seed").unwrap_or_default());
     report.truth.lost = number("--lose");
+    if has(args, "--starve-once") && is_first(flag(args, "--json").expect("--json")) {
+        report.sends = SendFigures {
+            planned: 10_000,
+            sent: 10_000,
+            late: 5_000,
+            late_ratio: 0.5,
+            ..SendFigures::default()
+        };
+    }
     let mut poacher = Poacher::new(has(args, "--kill-hogs"), has(args, "--stop-hogs"));
     for n in 1..=seconds {
         // The load's length is what it is asked for; nothing waits for it by guessing.
@@ -69,6 +88,12 @@ pub fn run(args: &[String]) {
     }
     let json = serde_json::to_string(&report).expect("a report is plain");
     fs::write(flag(args, "--json").expect("--json"), json).expect("the folder is there");
+}
+
+/// Whether no report of this run was asked for before: each trial has a folder of its own beside the others'.
+fn is_first(report: &str) -> bool {
+    let trials = Path::new(report).ancestors().nth(2).expect("a folder");
+    fs::File::create_new(trials.join("first")).is_ok()
 }
 
 extern "C" fn stopped(_: libc::c_int) {

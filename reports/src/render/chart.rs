@@ -17,6 +17,8 @@ pub enum XAxis {
     Time,
     /// 1 / (1 - quantile), logarithmic: 10 is the 90th percentile, 1,000 the 99.9th.
     Tail,
+    /// Runs, by their place in the labels.
+    Run,
 }
 
 /// What the y axis counts, hence how values read.
@@ -35,6 +37,12 @@ pub enum YAxis {
     State,
     /// Processor cores.
     Cores,
+    /// Seconds.
+    Seconds,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// Anything else, as a number.
+    Count,
 }
 
 /// What a series stands for, hence its colour and line; the style sheet has the colours.
@@ -150,6 +158,9 @@ pub struct Chart {
     pub y_max: Option<f64>,
     /// Ends of the x axis, if not the data's.
     pub x_range: Option<(f64, f64)>,
+    /// What stands at 0, 1, 2 and so on of the x axis, where that counts runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub x_labels: Vec<String>,
     /// Points of a series are joined across `None`: the axis is shared, not sampled.
     pub joined: bool,
     /// x values, ascending.
@@ -223,12 +234,31 @@ impl Chart {
             y_axis,
             y_max: None,
             x_range: None,
+            x_labels: Vec::new(),
             joined: false,
             x,
             series,
             label_rows: 0,
             bands: Vec::new(),
             marks: Vec::new(),
+        }
+    }
+
+    /// A chart over runs, oldest first, each with its label.
+    #[must_use]
+    pub fn over_runs(
+        id: String,
+        y_axis: YAxis,
+        labels: Vec<String>,
+        series: Vec<Series>,
+        empty: &str,
+    ) -> Self {
+        let x: Vec<f64> = (0..labels.len()).map(|place| place as f64).collect();
+        Self {
+            x_range: Some((-0.5, labels.len() as f64 - 0.5)),
+            x_labels: labels,
+            joined: true,
+            ..Self::bare(id, XAxis::Run, y_axis, &x, series, empty)
         }
     }
 

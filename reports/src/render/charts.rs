@@ -82,10 +82,40 @@ pub fn memory(id: String, trial: &Trial) -> Chart {
 /// Memory charts of a scenario and one control on the same scales, so that the eye may compare them.
 #[must_use]
 pub fn side_by_side(prefix: &str, held: &Trial, control: &Trial) -> [Chart; 2] {
-    let mut pair = [
+    let pair = [
         memory(format!("{prefix}-held"), held),
         memory(format!("{prefix}-control"), control),
     ];
+    on_one_scale(pair, held, control)
+}
+
+/// End of an id, heading, and how the chart is made.
+type Kind = (&'static str, &'static str, fn(String, &Trial) -> Chart);
+
+/// The charts of the same trial in two runs, each pair on the same scales.
+#[must_use]
+pub fn of_pair(prefix: &str, before: &Trial, after: &Trial) -> Vec<[Chart; 2]> {
+    const CHARTS: [Kind; 5] = [
+        ("memory", "Memory", memory),
+        ("latency", "Switch latency", latency),
+        ("rates", "Rate", rates),
+        ("hits", "Hit ratio", cache),
+        ("spectrum", "Latency spectrum", spectrum),
+    ];
+    let pair = |(id, title, chart): Kind| {
+        let sides = [("a", "first run", before), ("b", "second run", after)];
+        let pair = sides.map(|(side, which, trial)| {
+            chart(format!("{prefix}-{id}-{side}"), trial).titled(&format!("{title}, {which}"), "")
+        });
+        match pair[0].x_axis {
+            XAxis::Time => on_one_scale(pair, before, after),
+            XAxis::Tail | XAxis::Run => pair,
+        }
+    };
+    CHARTS.into_iter().map(pair).collect()
+}
+
+fn on_one_scale(mut pair: [Chart; 2], held: &Trial, control: &Trial) -> [Chart; 2] {
     let top = pair.iter().map(Chart::value_max).fold(0.0, f64::max);
     let ends = |c: &Chart| Some((*c.x.first()?, *c.x.last()?));
     // Without a first planned send the times of a trial have another zero: no common time axis then.

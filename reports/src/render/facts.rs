@@ -135,6 +135,19 @@ pub fn run_facts(record: &RunRecord) -> Vec<Fact> {
 }
 
 /// A kill in a scenario that held nevertheless was asked for by its expectations.
+fn stood_still(evidence: &Evidence) -> String {
+    match evidence.host_stalls {
+        None => "not seen here".to_owned(),
+        Some(stalls) if stalls.count == 0 => "never".to_owned(),
+        Some(stalls) => format!(
+            "{} times, {:.2} s in all, at most {:.0} ms",
+            stalls.count,
+            stalls.total_s,
+            stalls.longest_s * 1e3
+        ),
+    }
+}
+
 fn kills_tone(scenarios: &[ScenarioRecord]) -> Tone {
     let killed: Vec<_> = scenarios
         .iter()
@@ -232,6 +245,12 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
         )
         .titled(
             "Share of the CPUs' time during the load; above 1 % a missed bound in time is in doubt",
+        ),
+    );
+    facts.push(
+        Fact::new("CPUs stood still", stood_still(e), Tone::Plain).titled(
+            "Times of 5 ms and more at which nothing ran on a CPU, whatever its priority; where they take 0.5 % of a window, a bound \
+             in time that was missed in it is in doubt",
         ),
     );
     facts.push(Fact::new(

@@ -86,7 +86,7 @@ fn head(record: &RunRecord) -> String {
         let _ = writeln!(
             text,
             "| {} | {} {} | {} | {} |",
-            cell(&s.name),
+            cell(&s.label()),
             mark(s.verdict),
             s.verdict.word(),
             cell(&s.reason),
@@ -122,7 +122,7 @@ fn section(s: &ScenarioRecord) -> String {
         text,
         "\n## {} {}: {}\n",
         mark(s.verdict),
-        cell(&s.name),
+        cell(&s.label()),
         s.verdict.word()
     );
     let _ = writeln!(text, "{}\n\n{}\n", cell(&s.title), cell(&s.reason));

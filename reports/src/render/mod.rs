@@ -1,16 +1,24 @@
-//! Writes a run's folder: `run.json`, `index.html`, `junit.xml`, `summary.md`, and moves the `latest` link.
+//! Writes a run's folder: `run.json`, `index.html`, `junit.xml`, `ctrf.json`, `summary.md`, and moves the `latest` link.
 //!
 //! Everything is rendered before the first byte is written, and each file is written aside and renamed, so a
 //! reader sees the old file or the new one. The renderings repeat the record's verdict and never form their own.
 
+pub mod cases;
 pub mod chart;
 pub mod charts;
+pub mod ctrf;
 pub mod facts;
 pub mod html;
 pub mod junit;
 pub mod markdown;
+pub mod page;
 pub mod series;
+pub mod sheet;
+pub mod side_by_side;
+pub mod terminal;
+pub mod trend;
 pub mod view;
+pub mod words;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -22,7 +30,7 @@ use crate::record::{Evidence, RunRecord, Trial};
 /// Name of the link beside the run folders that points to the last run.
 pub const LATEST_LINK: &str = "latest";
 
-/// Writes all four files into the run folder `dir` (made if missing) and points the sibling link `latest` to it.
+/// Writes all five files into the run folder `dir` (made if missing) and points the sibling link `latest` to it.
 ///
 /// A figure that is not a finite number has no place in JSON: it is left out, and a sample becomes null.
 ///
@@ -40,7 +48,7 @@ pub fn write_all(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
     parse_record(&json, &dir.join(RECORD_FILE)).map(|_| ())
 }
 
-/// Writes the three renderings of `record` into `dir`, leaving `run.json` and `latest` alone.
+/// Writes the four renderings of `record` into `dir`, leaving `run.json` and `latest` alone.
 ///
 /// # Errors
 /// Which file could not be rendered or written.
@@ -64,6 +72,7 @@ pub fn to_json(record: &RunRecord) -> Result<Vec<u8>, ReportError> {
 struct Renderings {
     html: String,
     junit: String,
+    ctrf: String,
     summary: String,
 }
 
@@ -72,6 +81,7 @@ impl Renderings {
         Ok(Self {
             html: html::render(record)?,
             junit: junit::render(record)?,
+            ctrf: ctrf::render(record)?,
             summary: markdown::render(record),
         })
     }
@@ -79,6 +89,7 @@ impl Renderings {
     fn write(&self, dir: &Path) -> Result<(), ReportError> {
         write_file(&dir.join("index.html"), self.html.as_bytes())?;
         write_file(&dir.join("junit.xml"), self.junit.as_bytes())?;
+        write_file(&dir.join("ctrf.json"), self.ctrf.as_bytes())?;
         write_file(&dir.join("summary.md"), self.summary.as_bytes())
     }
 }
@@ -91,7 +102,10 @@ fn make_dir(dir: &Path) -> Result<(), ReportError> {
 }
 
 /// Written aside in the same folder and renamed over `path`.
-fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+///
+/// # Errors
+/// Which file could not be written.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), ReportError> {
     let aside = path.with_extension(format!("{}.tmp", std::process::id()));
     let written = std::fs::write(&aside, content).and_then(|()| std::fs::rename(&aside, path));
     written.map_err(|cause| {

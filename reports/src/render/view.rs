@@ -292,6 +292,8 @@ pub struct ScenarioView {
     pub reason: String,
     /// Command that replays it.
     pub replay: String,
+    /// Hash of its plan; empty where the record has none.
+    pub plan: String,
     /// Expectations, all.
     pub expectations: Vec<ExpectationView>,
     /// The expectations that the first screen has: those not met, then the first ones.
@@ -318,13 +320,14 @@ impl ScenarioView {
         key.truncate(KEY_FIGURES);
         let control = |(i, c)| ControlView::of(&format!("{prefix}-c{i}"), s, c);
         Self {
-            anchor: anchor(&s.name),
-            name: s.name.clone(),
+            anchor: anchor(&s.label()),
+            name: s.label(),
             title: s.title.clone(),
             story: s.story.clone(),
             verdict: s.verdict.into(),
             reason: s.reason.clone(),
             replay: s.replay.clone(),
+            plan: s.plan.hash.clone(),
             expectations,
             key,
             controls: s.controls.iter().enumerate().map(control).collect(),

@@ -7,8 +7,9 @@ use backdrop_reports::load::{
     SessionFigures, TruthFigures, TruthVerdict, WindowFigures,
 };
 use backdrop_reports::record::{
-    Binary, Build, Control, Event, Evidence, Expectation, Fault, Host, Met, RECORD_SCHEMA_VERSION,
-    RunRecord, ScenarioRecord, ServiceProcess, SetAside, Timeline, Trial, Verdict,
+    Better, Binary, Build, Control, Definition, Event, Evidence, Expectation, Fault, FigureFacts,
+    Host, Met, Plan, RECORD_SCHEMA_VERSION, RunOptions, RunRecord, ScenarioRecord, ServiceProcess,
+    SetAside, Timeline, Trial, Verdict,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -51,10 +52,58 @@ pub fn run() -> RunRecord {
                 ),
             ],
         },
+        options: RunOptions::default(),
+        replay_of: None,
+        definitions: [definition("million-switch"), definition("overflow")].into(),
+        figures: facts(&[
+            ("service_oom_kills", "kills", Better::Lower, false),
+            ("switch_p99_us", "us", Better::Lower, true),
+            ("pressed_p99_us", "us", Better::Lower, true),
+            ("switch_rate_per_s", "1/s", Better::Higher, true),
+            ("peak_bytes", "bytes", Better::Lower, false),
+            ("bytes_per_session", "B", Better::Lower, false),
+            ("hit_ratio", "ratio", Better::Higher, false),
+            ("recovery_s", "s", Better::Lower, true),
+            ("hit_ratio_gap_points", "points", Better::Lower, false),
+            ("capacities_evicted", "ratio", Better::Neither, false),
+        ]),
+    }
+}
+
+fn definition(name: &str) -> (String, Definition) {
+    let definition = Definition {
+        origin: format!("chaos/scenarios/{name}.toml"),
+        text: format!("name = \"{name}\"\n"),
+    };
+    (name.into(), definition)
+}
+
+fn facts(all: &[(&str, &str, Better, bool)]) -> BTreeMap<String, FigureFacts> {
+    let one = |(name, unit, better, timed): &(&str, &str, Better, bool)| {
+        let facts = FigureFacts {
+            unit: (*unit).into(),
+            better: *better,
+            timed: *timed,
+        };
+        ((*name).to_owned(), facts)
+    };
+    all.iter().map(one).collect()
+}
+
+fn plan(name: &str) -> Plan {
+    Plan {
+        hash: "c0ffee".repeat(10) + "0000",
+        schedule_hash: "5be1a2d09c".into(),
+        steps: vec![
+            format!("scenario {name}"),
+            "fault memory-hog memory_hog bytes=157286400 ramp_ms=8000 at_ms=30000 for_ms=28000"
+                .into(),
+        ],
     }
 }
 
 /// The same run with its second scenario deviated.
+#[allow(dead_code, reason = "each test binary uses its own part")]
 pub fn deviated() -> RunRecord {
     let mut run = run();
     let overflow = &mut run.scenarios[1];
@@ -82,6 +131,7 @@ fn million_switch() -> ScenarioRecord {
     let trial = pressed_trial();
     ScenarioRecord {
         name: "million-switch".into(),
+        repeat: 1,
         title: "1.2 million sessions switch every 3 s inside 384 MiB".into(),
         story: "The load of the article: every session has its own due time, 400,000 switches a second for 60 s. In the \
                 second half a CPU hog and a memory hog press as well."
@@ -95,6 +145,7 @@ fn million_switch() -> ScenarioRecord {
             reason: "the simulator was starved: 3.0 % of its sends were late or dropped".into(),
             logs: vec!["logs/million-switch/service.log".into()],
         }],
+        plan: plan("million-switch"),
         expectations: vec![
             expectation("service_oom_kills", "the kernel kills nothing", "==", 0.0, "", Some(0.0)),
             expectation("switch_p99_us", "switch p99, unpressed half", "<=", 10_000.0, "us", Some(1_460.0)),
@@ -136,6 +187,7 @@ fn overflow() -> ScenarioRecord {
     });
     ScenarioRecord {
         name: "overflow".into(),
+        repeat: 1,
         title: "400 backgrounds, six times what fits".into(),
         story: "Previews force loads; LRU eviction must keep the hit ratio of an exact replay."
             .into(),
@@ -143,6 +195,7 @@ fn overflow() -> ScenarioRecord {
         reason: "2 of 2 expectations met.".into(),
         replay: "just chaos run overflow --seed 42".into(),
         set_aside: Vec::new(),
+        plan: plan("overflow"),
         expectations: vec![
             expectation(
                 "hit_ratio_gap_points",

@@ -26,6 +26,19 @@ pub fn verify(bytes: &[u8]) -> Result<(), CodecError> {
     }
 }
 
+/// Most components of a frame and of a scan, by the standard.
+const COMPONENTS_MAX: usize = 4;
+
+/// The number of components, which opens the list of them in the header of a frame or a scan.
+fn component_count(body: &mut Walk<'_>) -> Result<u8, CodecError> {
+    let count = body.u8()?;
+    if (1..=COMPONENTS_MAX).contains(&usize::from(count)) {
+        Ok(count)
+    } else {
+        Err(body.malformed(format!("{count} components, not 1 to {COMPONENTS_MAX}")))
+    }
+}
+
 /// A component of the frame.
 #[derive(Clone, Copy)]
 struct Component {
@@ -83,17 +96,20 @@ impl<'a> Scanner<'a> {
     }
 
     fn frame(&mut self, progressive: bool) -> Result<(), CodecError> {
+        // A second one would give the scans that follow blocks of another picture than was probed.
+        if !self.components.is_empty() {
+            return Err(self.walk.malformed("two frame headers"));
+        }
         let mut body = self.segment()?;
         body.u8()?;
         self.height = u32::from(body.u16_be()?);
         self.width = u32::from(body.u16_be()?);
         self.progressive = progressive;
-        self.components.clear();
-        for _ in 0..body.u8()? {
+        for _ in 0..component_count(&mut body)? {
             let part = body.take(3)?;
             let (h, v) = (u32::from(part[1] >> 4), u32::from(part[1] & 15));
-            if h == 0 || v == 0 {
-                return Err(body.malformed("sampling factor of zero"));
+            if !(1..=4).contains(&h) || !(1..=4).contains(&v) {
+                return Err(body.malformed("sampling factor outside 1..=4"));
             }
             self.components.push(Component {
                 id: part[0],
@@ -124,8 +140,8 @@ impl<'a> Scanner<'a> {
 
     fn scan(&mut self) -> Result<(), CodecError> {
         let mut body = self.segment()?;
-        let mut parts = Vec::with_capacity(4);
-        for _ in 0..body.u8()? {
+        let mut parts = Vec::with_capacity(COMPONENTS_MAX);
+        for _ in 0..component_count(&mut body)? {
             let (id, tables) = (body.u8()?, body.u8()?);
             let known = self.components.iter().position(|c| c.id == id);
             let at = known.ok_or_else(|| body.malformed("scan of an unknown component"))?;
@@ -272,6 +288,10 @@ impl<'a> Bits<'a> {
         plan: &[(&Table, &Table)],
         interval: u32,
     ) -> Result<usize, CodecError> {
+        // Blocks take bits, so that the data ends the walk. Without any, nothing would.
+        if plan.is_empty() {
+            return Ok(self.at);
+        }
         for mcu in 0..mcus {
             if interval != 0 && mcu != 0 && mcu % interval == 0 {
                 self.restart()?;

@@ -2,6 +2,9 @@
 
 use super::{CodecError, Format, Size};
 
+/// Most pixels that limits may allow.
+pub const PIXELS_MAX: u64 = 1_000_000_000;
+
 /// Limits of a picture that may be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -34,7 +37,9 @@ impl Limits {
         match (self.pixels_max, self.side_max) {
             (0, _) => Err("pixels_max must be at least 1".into()),
             (_, 0) => Err("side_max must be at least 1".into()),
-            (1_000_000_001.., _) => Err("pixels_max must be at most 1000000000".into()),
+            (pixels, _) if pixels > PIXELS_MAX => {
+                Err(format!("pixels_max must be at most {PIXELS_MAX}"))
+            }
             _ => Ok(()),
         }
     }

@@ -175,7 +175,4 @@ pub enum CodecError {
         /// The encoder's reason.
         cause: String,
     },
-    /// Injected by a failpoint.
-    #[error("injected decode error")]
-    Injected,
 }

@@ -3,10 +3,14 @@
 //! Each format's own header is walked here, byte by byte, so that a forged size is refused before any decoder has seen the
 //! file. The walks know the layout of headers, not of picture data. [`super::decode`] compares its decoder with the result.
 
+use super::thumbnail::THUMBNAIL_SCRATCH_BYTES;
 use super::{CodecError, Format, Header, Limits, Size};
 
 /// Decoders hold small tables, state and metadata beside their buffers; measured at below half of this.
 const FIXED_SCRATCH: u64 = 768 * 1024;
+
+// An upload's thumbnail is made when its decode is over, under the same reservation.
+const _: () = assert!(THUMBNAIL_SCRATCH_BYTES <= FIXED_SCRATCH);
 
 /// Reads the header of an encoded picture.
 ///

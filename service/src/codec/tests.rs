@@ -167,6 +167,40 @@ fn a_jpeg_that_ends_early_is_an_error_although_it_has_an_end() {
     }
 }
 
+/// The refusal's cause when `segment` stands before the first marker `code` of a small JPEG.
+fn jpeg_with(code: u8, segment: &[u8]) -> String {
+    let mut file = jpeg_file(Size::new(64, 64), |_| {});
+    let at = file.windows(2).position(|w| w == [0xFF, code]).unwrap();
+    file.splice(at..at, segment.iter().copied());
+    match super::jpeg_scan::verify(&file) {
+        Err(CodecError::Malformed { cause, .. }) => cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each such header of eight bytes would cost a walk over every block there may be.
+#[test]
+fn a_jpeg_scan_has_one_to_four_components() {
+    let none = [0xFF, 0xDA, 0, 6, 0, 0, 63, 0];
+    assert_eq!(jpeg_with(0xDA, &none), "0 components, not 1 to 4");
+    let mut five = vec![0xFF, 0xDA, 0, 16, 5];
+    for component in 1..=5 {
+        five.extend([component, 0]);
+    }
+    five.extend([0, 63, 0]);
+    assert_eq!(jpeg_with(0xDA, &five), "5 components, not 1 to 4");
+}
+
+#[test]
+fn a_jpeg_has_one_frame_header() {
+    // The second is larger: scans after it would be walked as those of 60,000 × 60,000 pixels.
+    let (high, low) = (0xEA, 0x60);
+    let larger = [0xFF, 0xC0, 0, 11, 8, high, low, high, low, 1, 1, 0x11, 0];
+    assert_eq!(jpeg_with(0xDA, &larger), "two frame headers");
+    let nothing = [0xFF, 0xC0, 0, 8, 8, 0, 8, 0, 8, 0];
+    assert_eq!(jpeg_with(0xC0, &nothing), "0 components, not 1 to 4");
+}
+
 #[test]
 fn bytes_after_the_end_of_a_jpeg_do_not_matter() {
     let mut file = jpeg_file(Size::new(9, 9), |_| {});
@@ -271,6 +305,49 @@ fn webp_decodes_exactly_and_cut_files_are_errors() {
         .unwrap()
         .1;
     assert_eq!(pixels[4 * 5..][..4], [5, 5, 5, 255]);
+}
+
+/// Made by Pillow 13: `Image.new("RGBA", (1600, 1208), (200, 40, 30, 255))` with the right half `(20, 60, 180, 255)`, as RGB
+/// `save("lossy.webp", quality=80)`; with alpha 128 in the lower half, `save("lossy-alpha.webp", quality=80, exact=True)`.
+const LOSSY: [(&[u8], u8); 2] = [
+    (include_bytes!("../../tests/fixtures/lossy.webp"), 255),
+    (include_bytes!("../../tests/fixtures/lossy-alpha.webp"), 128),
+];
+
+#[test]
+fn lossy_webp_decodes_with_and_without_alpha_and_cut_files_are_errors() {
+    let size = Size::new(1600, 1208);
+    for (file, alpha_below) in LOSSY {
+        let (header, pixels) = open(file).unwrap();
+        assert_eq!((header.format, header.size), (Format::Webp, size));
+        let (pixels, _) = pixels.as_chunks::<4>();
+        for (at, pixel) in (0u32..).zip(pixels) {
+            let (x, y) = (at % size.width, at / size.width);
+            let alpha = if y < size.height / 2 {
+                255
+            } else {
+                alpha_below
+            };
+            assert_eq!(pixel[3], alpha, "at {x}, {y}");
+            let expected = if x < size.width / 2 {
+                [200, 40, 30]
+            } else {
+                [20, 60, 180]
+            };
+            // Colours run into each other where they meet.
+            let meeting = x.abs_diff(size.width / 2) < 32;
+            assert!(
+                meeting || close(&pixel[..3], &expected, 6),
+                "{pixel:?} at {x}, {y}"
+            );
+        }
+        for end in (12..file.len()).step_by(97).chain([file.len() - 1]) {
+            let truncated = CodecError::Truncated {
+                format: Format::Webp,
+            };
+            assert_eq!(open(&file[..end]), Err(truncated), "cut at {end}");
+        }
+    }
 }
 
 fn patch_jpeg_size(file: &mut [u8], width: u16, height: u16) {

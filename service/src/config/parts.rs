@@ -17,6 +17,8 @@ use std::path::PathBuf;
 const INDICES_PER_BACKGROUND: usize = 16;
 /// Most indices of an epoch.
 const INDICES_MAX: usize = 1 << 24;
+/// A load waits so many times as long as another reservation: it waits for its turn and for several reservations, all in one.
+const LOAD_WAITS: u32 = 4;
 
 impl Config {
     /// The flyweights' settings.
@@ -28,6 +30,7 @@ impl Config {
             indices_max: self.indices_max(),
             decode_threads: self.decode_threads,
             loads_max: self.decode_threads * 2,
+            reserve_wait: self.http.reserve_wait * LOAD_WAITS,
             limits: Limits::with_pixels_max(self.image_pixels_max),
             eviction: self.eviction,
             access_record: self.access_record,

@@ -83,7 +83,7 @@ raw! {
     batch_entries_max: usize = "BACKDROP_BATCH_ENTRIES_MAX" (value_name = "N");
     /// Bytes of one body [default: 64MiB]
     body_bytes_max: ByteSize = "BACKDROP_BODY_BYTES_MAX" (value_name = "SIZE");
-    /// Bytes of a request's head, and of the buffer that bodies are read with [default: 64KiB]
+    /// Bytes of a request's head, on HTTP/2 a quarter, and of the buffer that bodies are read with [default: 16KiB]
     header_bytes_max: ByteSize = "BACKDROP_HEADER_BYTES_MAX" (value_name = "SIZE");
     /// Pixels of an uploaded picture [default: 50000000]
     image_pixels_max: u64 = "BACKDROP_IMAGE_PIXELS_MAX" (value_name = "N");
@@ -99,7 +99,7 @@ raw! {
     idle_timeout: Span = "BACKDROP_IDLE_TIMEOUT" (value_name = "TIME");
     /// Time for a refused sender to take note of its answer before the connection is reset [default: 2s]
     linger_timeout: Span = "BACKDROP_LINGER_TIMEOUT" (value_name = "TIME");
-    /// Time that a memory reservation may wait before the request is shed [default: 250ms]
+    /// Time that a memory reservation may wait before the request is shed; a load waits four times that [default: 250ms]
     reserve_wait: Span = "BACKDROP_RESERVE_WAIT" (value_name = "TIME");
     /// Let the budget count but refuse nothing: for a chaos control only
     #[cfg(feature = "chaos-controls")]

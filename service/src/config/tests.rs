@@ -95,6 +95,63 @@ fn flags_stand_over_the_file_and_the_file_over_defaults() {
 }
 
 #[test]
+fn the_wait_for_reservations_reaches_every_part_that_reserves() {
+    let of = |reserve_wait| {
+        let raw = Raw {
+            reserve_wait,
+            ..Raw::default()
+        };
+        let config = Config::resolve(raw).expect("valid");
+        [
+            config.http.reserve_wait,
+            config.frames().reserve_wait,
+            config.flyweights().reserve_wait,
+        ]
+        .map(|wait| wait.as_millis())
+    };
+    assert_eq!(of(None), [250, 250, 1000]);
+    assert_eq!(of(Some("40ms".parse().expect("a time"))), [40, 40, 160]);
+    assert_eq!(of(Some("0".parse().expect("a time"))), [0, 0, 0]);
+}
+
+#[test]
+fn a_number_out_of_bounds_is_named_with_its_value_and_what_it_may_be() {
+    for (raw, text) in [
+        (
+            Raw {
+                render_threads: Some(0),
+                ..Raw::default()
+            },
+            "render-threads is 0, and must lie between 1 and 1024; change it",
+        ),
+        (
+            Raw {
+                access_record: Some(2 << 30),
+                ..Raw::default()
+            },
+            "access-record is 2147483648, and must lie between 0 and 1073741824; change it",
+        ),
+        (
+            Raw {
+                image_pixels_max: Some(1_000_000_001),
+                ..Raw::default()
+            },
+            "image-pixels-max is 1000000001, and must lie between 1 and 1000000000; change it",
+        ),
+        (
+            Raw {
+                sessions_max: Some(0),
+                ..Raw::default()
+            },
+            "sessions-max is 0, and must lie between 1 and",
+        ),
+    ] {
+        let refused = Config::resolve(raw).expect_err("refused").to_string();
+        assert!(refused.starts_with(text), "{refused}");
+    }
+}
+
+#[test]
 fn a_bad_setting_names_cause_and_mend() {
     let refused = |raw: Raw| Config::resolve(raw).expect_err("refused").to_string();
     let unknown = file("no-such = 1");

@@ -120,7 +120,7 @@ pub struct Flyweights {
     pool: Arc<Pool>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
-    writers: Box<[tokio::sync::Mutex<()>]>,
+    writers: Box<[Arc<tokio::sync::Mutex<()>>]>,
 }
 
 impl std::fmt::Debug for Flyweights {
@@ -180,7 +180,7 @@ impl Flyweights {
             pool,
             budget,
             metrics,
-            writers: (0..64).map(|_| tokio::sync::Mutex::default()).collect(),
+            writers: (0..64).map(|_| Arc::default()).collect(),
             config,
         }))
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::MutexGuard;
+use tokio::sync::OwnedMutexGuard;
 
 use super::catalogue::Place;
 use super::loader::LoadError;
@@ -95,10 +95,9 @@ pub struct RecoveryReport {
 }
 
 impl Flyweights {
-    async fn turn(&self, id: &str) -> MutexGuard<'_, ()> {
-        self.writers[checksum(id.as_bytes()) as usize % self.writers.len()]
-            .lock()
-            .await
+    async fn turn(&self, id: &str) -> OwnedMutexGuard<()> {
+        let writers = &self.writers[checksum(id.as_bytes()) as usize % self.writers.len()];
+        Arc::clone(writers).lock_owned().await
     }
 
     fn current(&self, id: &str) -> Option<u32> {
@@ -117,26 +116,33 @@ impl Flyweights {
         image: Bytes,
         wanted: Precondition,
     ) -> Result<Registered, UploadError> {
-        self.upload_tagged(id, image, Tags::default(), wanted).await
+        let keeping = self
+            .begin_upload(id, image, Tags::default(), wanted)
+            .await?;
+        keeping.await
     }
 
-    /// The same with tags, which belong to the version as its picture does: a later upload brings its own.
-    pub async fn upload_tagged(
+    /// The same in two parts, with tags, which belong to the version as its picture does: a later upload brings its own.
+    ///
+    /// The first waits for memory, for the decoders and for the id's turn: dropped, or failed, it leaves nothing. Once it has returned,
+    /// the picture is being kept, and is kept to the end whether or not the second part is awaited: a caller that goes away must not
+    /// leave the disk ahead of the catalogue.
+    pub async fn begin_upload(
         self: &Arc<Self>,
         id: &str,
         image: Bytes,
         tags: Tags,
         wanted: Precondition,
-    ) -> Result<Registered, UploadError> {
+    ) -> Result<impl Future<Output = Result<Registered, UploadError>>, UploadError> {
         if !valid_id(id) {
             return Err(CatalogueError::BadId(id.to_owned()).into());
         }
         self.check_precondition(id, wanted)?;
         let inspected = self.loader.inspect(&image).await?;
+        let turn = self.turn(id).await;
         let (flyweights, id) = (Arc::clone(self), Arc::<str>::from(id));
-        // From here on in a task of its own: a caller that goes away must not leave the disk ahead of the catalogue.
-        let keep = async move {
-            let _turn = flyweights.turn(&id).await;
+        let keeping = tokio::spawn(async move {
+            let _turn = turn;
             flyweights.check_precondition(&id, wanted)?;
             let place = flyweights.catalogue.next_version(&id)?;
             let stored = Stored {
@@ -150,10 +156,8 @@ impl Flyweights {
                 tags,
             };
             flyweights.keep(stored, image, place).await
-        };
-        tokio::spawn(keep)
-            .await
-            .unwrap_or(Err(UploadError::Interrupted))
+        });
+        Ok(async { keeping.await.unwrap_or(Err(UploadError::Interrupted)) })
     }
 
     /// Durable, then shown, and only then without the versions before it: whoever was led to one of them finds its files.
@@ -197,9 +201,20 @@ impl Flyweights {
         id: &str,
         wanted: Precondition,
     ) -> Result<u32, RemoveError> {
+        self.begin_delete(id, wanted).await.await
+    }
+
+    /// The same in two parts, as [`Flyweights::begin_upload`]: dropped while it waits for the id's turn, the first leaves everything as
+    /// it was; once it has returned, the removal goes on to its end.
+    pub async fn begin_delete(
+        self: &Arc<Self>,
+        id: &str,
+        wanted: Precondition,
+    ) -> impl Future<Output = Result<u32, RemoveError>> {
+        let turn = self.turn(id).await;
         let (flyweights, id) = (Arc::clone(self), id.to_owned());
-        let removal = async move {
-            let _turn = flyweights.turn(&id).await;
+        let removing = tokio::spawn(async move {
+            let _turn = turn;
             let current = flyweights.current(&id).ok_or(RemoveError::NotFound)?;
             if !wanted.holds(Some(current)) {
                 return Err(RemoveError::Precondition {
@@ -212,10 +227,8 @@ impl Flyweights {
             // Last: until it is out of the catalogue, readers are led to its files.
             store.prune_deleted(&id, current).await;
             removed
-        };
-        tokio::spawn(removal)
-            .await
-            .unwrap_or(Err(RemoveError::Interrupted))
+        });
+        async { removing.await.unwrap_or(Err(RemoveError::Interrupted)) }
     }
 
     /// The source bytes of the present version.

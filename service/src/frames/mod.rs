@@ -40,8 +40,6 @@ pub struct FramesConfig {
     pub reserve_wait: Duration,
     /// Buffers that a thread keeps between frames, in bytes; what a larger frame took is given back after it.
     pub keep_bytes: u64,
-    /// Added to the niceness of the drawing threads: switches come first.
-    pub nice: i32,
 }
 
 impl Default for FramesConfig {
@@ -52,7 +50,6 @@ impl Default for FramesConfig {
             side_max: 4096,
             reserve_wait: Duration::from_millis(250),
             keep_bytes: 4 * 1024 * 1024,
-            nice: 5,
         }
     }
 }
@@ -71,12 +68,6 @@ impl FramesConfig {
                     "frames: {name} must be between {low} and {high}, not {value}"
                 ));
             }
-        }
-        if !(0..=19).contains(&self.nice) {
-            return Err(format!(
-                "frames: nice must be between 0 and 19, not {}",
-                self.nice
-            ));
         }
         Ok(())
     }

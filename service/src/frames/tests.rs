@@ -522,10 +522,6 @@ fn settings_are_checked() {
             side_max: 70_000,
             ..FramesConfig::default()
         },
-        FramesConfig {
-            nice: -1,
-            ..FramesConfig::default()
-        },
     ] {
         assert!(bad.validate().is_err());
     }

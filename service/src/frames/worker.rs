@@ -1,4 +1,5 @@
-//! The pool that draws: a bounded queue and a fixed number of threads below normal priority.
+//! The pool that draws: a bounded queue and a fixed number of threads. They run at normal priority: below it, a
+//! neighbour that spins on their CPU leaves them too little for the frames that are asked for, while requests come first anyway.
 //!
 //! A job whose deadline has passed, or whose caller has gone, is dropped unseen when its turn comes. A thread keeps its
 //! buffers, under a charge of its own that grows before they do. The invariant: at most `queue_max` jobs wait, and each
@@ -19,7 +20,6 @@ use super::{FrameRequest, FramesConfig, Pixels};
 use crate::codec::CodecError;
 use crate::memory::{Budget, Charge, ReserveError};
 use crate::metrics::{Metrics, ShedReason};
-use crate::priority;
 
 /// What a job draws.
 pub(super) enum Material {
@@ -92,10 +92,10 @@ impl Pool {
         for number in 0..config.threads {
             let shared = Arc::clone(&pool.shared);
             let easel = Easel::new(Arc::clone(budget), config.keep_bytes);
-            let (metrics, nice) = (Arc::clone(metrics), config.nice);
+            let metrics = Arc::clone(metrics);
             let thread = std::thread::Builder::new().name(format!("render-{number}"));
             pool.threads
-                .push(thread.spawn(move || run(&shared, easel, &metrics, nice))?);
+                .push(thread.spawn(move || run(&shared, easel, &metrics))?);
         }
         Ok(pool)
     }
@@ -155,10 +155,7 @@ fn next(shared: &Shared) -> Option<Job> {
     }
 }
 
-fn run(shared: &Shared, mut easel: Easel, metrics: &Metrics, nice: i32) {
-    if let Err(error) = priority::give_way(nice) {
-        tracing::warn!(%error, nice, "render threads run at normal priority");
-    }
+fn run(shared: &Shared, mut easel: Easel, metrics: &Metrics) {
     while let Some(job) = next(shared) {
         if job.reply.is_closed() {
             continue;

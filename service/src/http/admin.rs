@@ -8,6 +8,7 @@ use super::body::{self, BodyLimits};
 use super::problem::{Kind, Problem};
 use super::query::Query;
 use super::respond::{self, Answer};
+use super::routes::{self, Target};
 #[cfg(feature = "failpoints")]
 use crate::failpoints;
 use crate::flyweight::AccessRecord;
@@ -23,6 +24,8 @@ use std::sync::Arc;
 #[derive(Serialize)]
 struct MemoryJson {
     limit_bytes: u64,
+    /// Sample that first saw this limit.
+    limit_sample: u64,
     limit_source: String,
     usage_bytes: u64,
     pressure_bytes: u64,
@@ -160,8 +163,7 @@ struct ShrinkJson {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Answer, Problem> {
-    let json = serde_json::to_vec(value)
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let json = serde_json::to_vec(value).map_err(Problem::internal)?;
     Ok(respond::json(json))
 }
 
@@ -186,10 +188,17 @@ const FAILPOINTS: &str = "/debug/failpoints";
 fn parameters(path: &str) -> Option<&'static [&'static str]> {
     match path {
         "/debug/accesses" => Some(&["reset"]),
-        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz" => {
-            Some(&[])
-        }
-        path => path.starts_with(FAILPOINTS).then_some(&[]),
+        "/metrics" | "/debug/memory" | "/debug/pprof/heap" | "/debug/shrink" | "/healthz"
+        | "/readyz" => Some(&[]),
+        path => failpoint_of(path).map(|_| &[][..]),
+    }
+}
+
+/// The failpoint that a path names; `Some(None)` is all of them, `None` is no such path.
+fn failpoint_of(path: &str) -> Option<Option<&str>> {
+    match path.strip_prefix(FAILPOINTS)? {
+        "" => Some(None),
+        rest => rest.strip_prefix('/').map(Some),
     }
 }
 
@@ -206,7 +215,7 @@ impl Service {
     /// Answers one request of the admin listener.
     pub async fn answer_admin(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let handled = Box::pin(self.handle_admin(request)).await;
-        let answer = handled.unwrap_or_else(|problem| problem.answer(&self.metrics));
+        let answer = handled.unwrap_or_else(|problem| problem.answer(Route::Admin, &self.metrics));
         self.metrics
             .http
             .requests_total
@@ -218,13 +227,15 @@ impl Service {
     async fn handle_admin(self: &Arc<Self>, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        if (&parts.method, path) == (&Method::GET, "/healthz") {
-            return Ok(respond::json("{\"status\":\"ok\"}\n"));
+        if let Target::Route(route @ (Route::Health | Route::Ready), _) =
+            routes::find(&parts.method, path)
+        {
+            return self.probe(route);
         }
         let known = parameters(path).ok_or(Kind::NotFound)?;
         let query = Query::of(&parts.uri, known)?;
-        if let Some(rest) = path.strip_prefix(FAILPOINTS) {
-            return failpoint(self, &parts.method, rest.strip_prefix('/'), body).await;
+        if let Some(name) = failpoint_of(path) {
+            return failpoint(self, &parts.method, name, body).await;
         }
         match (&parts.method, path) {
             (&Method::GET, "/metrics") => self.exposition(),
@@ -257,7 +268,7 @@ impl Service {
             respond::charged(record, charge)
         });
         let copied = copying.await;
-        let body = copied.ok_or_else(|| Problem::new(Kind::Internal, "it was not copied"))?;
+        let body = copied.ok_or_else(|| Problem::internal("the record was not copied"))?;
         Ok(respond::full(StatusCode::OK, respond::OCTETS, body))
     }
 
@@ -279,7 +290,7 @@ impl Service {
             .map_err(|error| match error {
                 HeapError::Off => Problem::new(Kind::ProfilingOff, error.to_string()),
                 HeapError::Busy => Problem::new(Kind::QueueFull, error.to_string()),
-                other => Problem::new(Kind::Internal, other.to_string()),
+                other => Problem::internal(other),
             })?;
         let kept = charge.bytes().min(profile.capacity() as u64);
         charge.resize(kept).map_err(|error| refused(&error))?;
@@ -305,6 +316,7 @@ impl Service {
         let bound = self.memory.reaction_bound();
         MemoryJson {
             limit_bytes: snapshot.reading.limit,
+            limit_sample: snapshot.limit_sample,
             limit_source: report.source,
             usage_bytes: snapshot.reading.usage,
             pressure_bytes: snapshot.reading.pressure,
@@ -381,7 +393,7 @@ impl Service {
         let flyweights = Arc::clone(&self.flyweights);
         // Freeing takes milliseconds: not on a worker.
         let report = aside::run(move || flyweights.shrink_to(target)).await;
-        let report = report.ok_or_else(|| Problem::new(Kind::Internal, "the pass did not end"))?;
+        let report = report.ok_or_else(|| Problem::internal("the pass did not end"))?;
         to_json(&ShrinkJson {
             evicted: report.evicted,
             evicted_bytes: report.evicted_bytes,
@@ -428,7 +440,7 @@ async fn failpoint(
         failpoints::ConfigureError::UnknownName(_) => {
             Problem::new(Kind::NotFound, error.to_string())
         }
-        failpoints::ConfigureError::BadAction(_) => {
+        failpoints::ConfigureError::BadAction(_) | failpoints::ConfigureError::NoDelay(_) => {
             Problem::new(Kind::BadRequest, error.to_string())
         }
     };

@@ -5,7 +5,12 @@
 //! - A small body is free only if it arrives whole: a handler works on it at once, so that there are about as many as
 //!   threads (beyond them the budget's own waiters and the decoders' queue count). One that trickles in is charged.
 //! - Small answers wait for their reader: a connection has [`FREE_BYTES`] for them, which the streams of HTTP/2 share.
-//!   With the default 4096 connections that is 64 MiB. Answers of fixed size (one session, a problem) are below 1 KiB.
+//!   Answers of fixed size (one session, a problem) are below 1 KiB.
+//! - What a connection itself holds is bounded, not charged. On HTTP/1 a buffer for reading and one for writing of
+//!   `header-bytes-max` each: with the answer 48 KiB by default. On HTTP/2 a head (a quarter of that) and a small answer for each of
+//!   [`STREAMS_MAX`] streams, [`WINDOW_BYTES`] of bodies that nobody has read yet, and frames under way: below 768 KiB.
+//!   With the default 4096 connections that is 192 MiB, and 3 GiB if all of them speak HTTP/2 and have all their streams busy. As any
+//!   other usage that no charge covers, it lowers the budget's ceiling while it lasts; `connections-max` bounds it.
 
 use super::problem::{Kind, Problem};
 use crate::memory::budget::{Budget, Charge, Purpose, ReserveError};
@@ -18,6 +23,10 @@ pub const FREE_BYTES: u64 = 16 * 1024;
 
 /// Streams of one HTTP/2 connection.
 pub const STREAMS_MAX: u32 = 128;
+
+/// Bytes of bodies that an HTTP/2 connection may send before they are read, over all of its streams: the least that the protocol
+/// knows. hyper's default is sixteen times as much.
+pub const WINDOW_BYTES: u32 = 65_535;
 
 /// Answers up to this size are not charged: streams of one connection share what a connection has.
 const fn free_answer_bytes(version: Version) -> u64 {

@@ -82,15 +82,13 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
 }
 
 fn write_json(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Problem> {
-    serde_json::to_writer(&mut *out, value)
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    serde_json::to_writer(&mut *out, value).map_err(Problem::internal)?;
     out.push(b'\n');
     Ok(())
 }
 
 fn etag(version: u32) -> Result<HeaderValue, Problem> {
-    HeaderValue::from_str(&format!("\"v{version}\""))
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+    HeaderValue::from_str(&format!("\"v{version}\"")).map_err(Problem::internal)
 }
 
 fn metadata_answer(
@@ -153,13 +151,15 @@ fn overtaken(current: Option<u32>) -> Problem {
     Problem::new(Kind::PreconditionFailed, detail)
 }
 
-fn codec_problem(error: &CodecError) -> Problem {
+fn work_failed(cause: impl std::error::Error + Send + Sync + 'static) -> Problem {
+    Problem::new(Kind::Internal, "the picture could not be worked on").because(cause)
+}
+
+fn codec_problem(error: CodecError) -> Problem {
     let kind = match error {
         CodecError::UnknownFormat { .. } => Kind::UnsupportedMedia,
         CodecError::TooLarge { .. } => Kind::PictureTooLarge,
-        CodecError::Encode { .. } | CodecError::Injected => {
-            return Problem::new(Kind::Internal, "the picture could not be worked on");
-        }
+        CodecError::Encode { .. } => return work_failed(error),
         _ => Kind::BrokenPicture,
     };
     Problem::new(kind, error.to_string())
@@ -178,14 +178,13 @@ fn reserve_problem(service: &Service, error: &ReserveError) -> Problem {
     }
 }
 
-fn store_problem(error: &StoreError) -> Problem {
-    tracing::error!(%error, "store");
-    Problem::new(Kind::Internal, "the store failed")
+fn store_problem(cause: StoreError) -> Problem {
+    Problem::new(Kind::Internal, "the store failed").because(cause)
 }
 
-fn load_problem(service: &Service, error: &LoadError) -> Problem {
+fn load_problem(service: &Service, error: LoadError) -> Problem {
     match error {
-        LoadError::Reserve(refusal) => reserve_problem(service, refusal),
+        LoadError::Reserve(refusal) => reserve_problem(service, &refusal),
         LoadError::Codec(error) => codec_problem(error),
         LoadError::Worker(WorkerError::QueueFull) => Kind::QueueFull.into(),
         LoadError::Worker(WorkerError::Panicked) => {
@@ -194,14 +193,11 @@ fn load_problem(service: &Service, error: &LoadError) -> Problem {
         LoadError::Worker(WorkerError::Stopped) => Kind::Draining.into(),
         LoadError::Store(error) => store_problem(error),
         other if other.is_overload() => Kind::BudgetExhausted.into(),
-        other => {
-            tracing::debug!(error = %other, "upload failed");
-            Problem::new(Kind::Internal, "the picture could not be worked on")
-        }
+        other => work_failed(other),
     }
 }
 
-fn upload_problem(service: &Service, error: &UploadError) -> Problem {
+fn upload_problem(service: &Service, error: UploadError) -> Problem {
     match error {
         UploadError::Catalogue(CatalogueError::BadId(_)) => {
             Problem::new(Kind::BadRequest, error.to_string())
@@ -209,8 +205,17 @@ fn upload_problem(service: &Service, error: &UploadError) -> Problem {
         UploadError::Catalogue(error) => Problem::new(Kind::CatalogueFull, error.to_string()),
         UploadError::Load(error) => load_problem(service, error),
         UploadError::Store(error) => store_problem(error),
-        UploadError::Precondition { current } => overtaken(*current),
-        UploadError::Interrupted => Kind::Draining.into(),
+        UploadError::Precondition { current } => overtaken(current),
+        UploadError::Interrupted => Problem::from(Kind::OutcomeUnknown).because(error),
+    }
+}
+
+fn remove_problem(error: RemoveError) -> Problem {
+    match error {
+        RemoveError::NotFound => Kind::BackgroundNotFound.into(),
+        RemoveError::Precondition { current } => overtaken(current),
+        RemoveError::Store(error) => store_problem(error),
+        RemoveError::Interrupted => Problem::from(Kind::OutcomeUnknown).because(error),
     }
 }
 
@@ -226,7 +231,7 @@ fn result_of(problem: &Problem) -> UploadResult {
 /// `PUT /v1/backgrounds/{background}`.
 ///
 /// # Errors
-/// As the table of problems says; nothing is kept then.
+/// As the table of problems says; nothing is kept then, but for [`Kind::OutcomeUnknown`], after which it may be.
 pub async fn put(
     service: &Service,
     caller: Caller,
@@ -268,7 +273,7 @@ async fn upload(
     };
     let look = |head: &[u8]| {
         let looked = service.flyweights.peek(head);
-        looked.map_err(|error| codec_problem(&error))
+        looked.map_err(codec_problem)
     };
     let received = body::read_looking(body, limits, &service.intake, &look).await?;
     if received.bytes.is_empty() {
@@ -279,12 +284,18 @@ async fn upload(
     }
     // The charge lives as long as the bytes, also when this caller goes away and the upload ends without it.
     let image = respond::charged(received.bytes, received.charge);
-    let uploading = async {
-        let flyweights = &service.flyweights;
-        let registered = flyweights.upload_tagged(id, image, tags, wanted).await;
-        registered.map_err(|error| upload_problem(service, &error))
+    let begin = async {
+        let begun = service.flyweights.begin_upload(id, image, tags, wanted);
+        let keeping = begun
+            .await
+            .map_err(|error| upload_problem(service, error))?;
+        Ok(async move {
+            keeping
+                .await
+                .map_err(|error| upload_problem(service, error))
+        })
     };
-    let registered = service.in_time(uploading).await?;
+    let registered = service.change_in_time(begin).await?;
     let identity = service
         .flyweights
         .identity(registered.index)
@@ -365,7 +376,7 @@ async fn source(
             .read_source(id)
             .await
             .map_err(|error| match error {
-                RemoveError::Store(error) => store_problem(&error),
+                RemoveError::Store(error) => store_problem(error),
                 _ => Kind::BackgroundNotFound.into(),
             })?;
     // Replaced in between by one of another size.
@@ -382,7 +393,7 @@ async fn source(
 /// `DELETE /v1/backgrounds/{background}`.
 ///
 /// # Errors
-/// As the table of problems says.
+/// As the table of problems says; nothing is removed then, but for [`Kind::OutcomeUnknown`], after which it may be.
 pub async fn delete(
     service: &Service,
     caller: Caller,
@@ -391,13 +402,13 @@ pub async fn delete(
 ) -> Result<Answer, Problem> {
     caller.needs_catalogue()?;
     let wanted = precondition(headers)?;
-    match service.flyweights.delete(checked_id(id)?, wanted).await {
-        Ok(_) => Ok(respond::empty(StatusCode::NO_CONTENT)),
-        Err(RemoveError::NotFound) => Err(Kind::BackgroundNotFound.into()),
-        Err(RemoveError::Precondition { current }) => Err(overtaken(current)),
-        Err(RemoveError::Store(error)) => Err(store_problem(&error)),
-        Err(RemoveError::Interrupted) => Err(Kind::Draining.into()),
-    }
+    let id = checked_id(id)?;
+    let begin = async {
+        let removing = service.flyweights.begin_delete(id, wanted).await;
+        Ok(async move { removing.await.map_err(remove_problem) })
+    };
+    service.change_in_time(begin).await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 
 /// `GET /v1/backgrounds`.

@@ -190,7 +190,8 @@ async fn collect(
 enum Buffer {
     /// At most [`SHORT_BYTES`], from the general heap.
     Short(Vec<u8>, Charge),
-    /// A block with room for all that may come. Only what was written takes memory, and only that is charged.
+    /// A block with room for all that may come. Only what was written takes memory; charged is the stated length, or what was written
+    /// up to the next [`STEP_BYTES`] where none was stated.
     Long(Long),
 }
 

@@ -131,15 +131,13 @@ fn problem_of(error: FrameError) -> Problem {
         .into(),
         FrameError::Gone => Kind::Gone.into(),
         FrameError::Unknown => Kind::BackgroundNotFound.into(),
-        FrameError::Load(cause) => {
-            tracing::debug!(%cause, "load failed");
-            Kind::LoadFailed.into()
+        FrameError::Load(cause) => Problem::from(Kind::LoadFailed).because(cause),
+        FrameError::Codec(cause) => {
+            Problem::new(Kind::Internal, "the frame could not be encoded").because(cause)
         }
-        FrameError::Codec(error) => {
-            tracing::debug!(%error, "encoding failed");
-            Problem::new(Kind::Internal, "the frame could not be encoded")
+        FrameError::Internal(cause) => {
+            Problem::new(Kind::Internal, "the frame could not be drawn").because(cause)
         }
-        FrameError::Internal(_) => Problem::new(Kind::Internal, "the frame could not be drawn"),
     }
 }
 
@@ -212,8 +210,7 @@ fn tag_of(
         hasher.update(&offset.to_le_bytes());
     }
     hasher.update(&[view.alpha]);
-    HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.digest()))
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))
+    HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.digest())).map_err(Problem::internal)
 }
 
 /// Whether the caller says that it has this frame already.

@@ -1,5 +1,6 @@
 //! Bounds of the public listener: one struct, its defaults, and what makes them consistent.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bounds of the public listener.
@@ -11,7 +12,7 @@ pub struct HttpConfig {
     pub batch_entries_max: usize,
     /// Bytes of one body.
     pub body_bytes_max: u64,
-    /// Bytes of a request's head.
+    /// Bytes of a request's head, and of the buffer that a connection is read with; see [`HttpConfig::stream_header_bytes_max`].
     pub header_bytes_max: usize,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
@@ -39,7 +40,7 @@ impl Default for HttpConfig {
             connections_max: 4096,
             batch_entries_max: 65_536,
             body_bytes_max: 64 << 20,
-            header_bytes_max: 64 << 10,
+            header_bytes_max: 16 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(5),
@@ -57,59 +58,89 @@ impl HttpConfig {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// A sentence with the cause.
+    /// A sentence that names the setting, its value and what it may be.
     pub fn validate(&self) -> Result<(), String> {
-        let positive = [
-            ("connections-max", self.connections_max as u64),
-            ("batch-entries-max", self.batch_entries_max as u64),
-            ("body-bytes-max", self.body_bytes_max),
-            ("frame-pixels-max", self.frame_pixels_max),
+        let numbers = [
+            ("connections-max", self.connections_max as u64, 1, 1 << 20),
+            (
+                "batch-entries-max",
+                self.batch_entries_max as u64,
+                1,
+                1 << 24,
+            ),
+            ("body-bytes-max", self.body_bytes_max, 1, 1 << 40),
+            (
+                "header-bytes-max",
+                self.header_bytes_max as u64,
+                8 << 10,
+                1 << 20,
+            ),
+            ("frame-pixels-max", self.frame_pixels_max, 1, 1 << 32),
         ];
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(format!("{name} is 0, and must be positive"));
+        for (name, value, least, most) in numbers {
+            within(name, value, least, most)?;
         }
-        if self.connections_max > 1 << 20 || self.batch_entries_max > 1 << 24 {
-            return Err(
-                "connections-max is above 1048576 or batch-entries-max above 16777216".to_owned(),
-            );
-        }
-        if self.header_bytes_max < 8 << 10 {
-            return Err("header-bytes-max is below 8KiB".to_owned());
-        }
-        let waits = [
-            self.reserve_wait,
-            self.drain_timeout,
-            self.lame_duck,
-            self.linger_timeout,
-        ];
-        if waits.iter().any(|time| *time > Duration::from_secs(3600)) {
-            return Err(
-                "reserve-wait, lame-duck, drain-timeout or linger-timeout is above an hour"
-                    .to_owned(),
-            );
-        }
+        let (none, instant) = (Duration::ZERO, Duration::from_millis(1));
         let times = [
-            self.header_timeout,
-            self.body_timeout,
-            self.request_timeout,
-            self.idle_timeout,
+            ("reserve-wait", self.reserve_wait, none),
+            ("drain-timeout", self.drain_timeout, none),
+            ("lame-duck", self.lame_duck, none),
+            ("linger-timeout", self.linger_timeout, none),
+            ("header-timeout", self.header_timeout, instant),
+            ("body-timeout", self.body_timeout, instant),
+            ("request-timeout", self.request_timeout, instant),
+            ("idle-timeout", self.idle_timeout, instant),
         ];
-        if times
-            .iter()
-            .any(|time| time.is_zero() || *time > Duration::from_secs(3600))
-        {
-            return Err("a timeout is not between 1 ms and an hour".to_owned());
+        for (name, value, least) in times {
+            within(name, Shown(value), Shown(least), Shown(HOUR))?;
         }
         // Between the last byte of a body that came late and the first of its answer nothing moves on the connection.
         let quiet_max = self.reserve_wait + self.body_timeout + self.request_timeout;
         if self.idle_timeout < quiet_max {
             return Err(format!(
-                "idle-timeout is below the sum of reserve-wait, body-timeout and request-timeout, {quiet_max:?}, \
-                 and would cut answers off"
+                "idle-timeout is {:?}, less than reserve-wait, body-timeout and request-timeout together, {quiet_max:?}, \
+                 and would cut answers off",
+                self.idle_timeout
             ));
         }
         Ok(())
     }
+
+    /// Bytes of the head of a request on HTTP/2, as that counts them: the streams of a connection hold one each, all at once.
+    #[must_use]
+    pub fn stream_header_bytes_max(&self) -> u32 {
+        u32::try_from(self.header_bytes_max / 4).unwrap_or(u32::MAX)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A time as settings are written, more or less.
+#[derive(PartialEq, PartialOrd)]
+struct Shown(Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// Refuses a setting outside of its bounds.
+///
+/// # Errors
+/// A sentence that names the setting, its value and what it may be.
+pub fn within<T: PartialOrd + fmt::Display>(
+    name: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), String> {
+    if least <= value && value <= most {
+        return Ok(());
+    }
+    Err(format!(
+        "{name} is {value}, and must lie between {least} and {most}"
+    ))
 }
 
 #[cfg(test)]
@@ -127,6 +158,35 @@ mod tests {
         };
         assert_eq!(with(sum).validate(), Ok(()));
         let below = with(sum - Duration::from_millis(1));
-        assert!(below.validate().is_err_and(|cause| cause.contains("sum")));
+        assert!(
+            below
+                .validate()
+                .is_err_and(|cause| cause.contains("together"))
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named_with_its_value_and_what_it_may_be() {
+        let refused = |change: fn(&mut HttpConfig)| {
+            let mut config = HttpConfig::default();
+            change(&mut config);
+            config.validate().expect_err("refused")
+        };
+        assert_eq!(
+            refused(|config| config.batch_entries_max = 1 << 25),
+            "batch-entries-max is 33554432, and must lie between 1 and 16777216"
+        );
+        assert_eq!(
+            refused(|config| config.header_bytes_max = 4096),
+            "header-bytes-max is 4096, and must lie between 8192 and 1048576"
+        );
+        assert_eq!(
+            refused(|config| config.lame_duck = Duration::from_secs(3601)),
+            "lame-duck is 3601s, and must lie between 0ns and 3600s"
+        );
+        assert_eq!(
+            refused(|config| config.body_timeout = Duration::ZERO),
+            "body-timeout is 0ns, and must lie between 1ms and 3600s"
+        );
     }
 }

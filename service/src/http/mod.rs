@@ -9,6 +9,7 @@ pub mod auth;
 pub mod backgrounds;
 pub mod batch;
 pub mod body;
+pub mod door;
 pub mod exposition;
 pub mod frame;
 pub mod io;
@@ -73,8 +74,6 @@ pub struct Service {
     pub intake: Intake,
     /// Metrics on their way to whoever asked.
     pub expositions: Expositions,
-    /// Set once start-up is over.
-    pub ready: AtomicBool,
     /// Set when the service is told to stop and serves on for a while: not ready, but answering.
     pub leaving: AtomicBool,
     /// Set when no more work is taken.
@@ -105,7 +104,7 @@ impl Service {
             Target::NotFound => (Route::Unknown, Err(Kind::NotFound.into())),
         };
         let answer =
-            handled.unwrap_or_else(|problem: Problem| self.refuse(&problem, parts.uri.path()));
+            handled.unwrap_or_else(|problem| self.refuse(&problem, route, parts.uri.path()));
         self.metrics
             .http
             .requests_total
@@ -114,7 +113,7 @@ impl Service {
         self.metrics
             .http
             .request_duration_seconds
-            .of(route)
+            .of(route.timed())
             .observe(start.elapsed().as_secs_f64());
         answer
     }
@@ -130,8 +129,26 @@ impl Service {
             .unwrap_or_else(|_| Err(Kind::Timeout.into()))
     }
 
-    fn refuse(&self, problem: &Problem, path: &str) -> Answer {
-        let mut answer = problem.answer(&self.metrics);
+    /// Makes a change of the store within a request's time. While `begin` waits for its turn, that time ends it and nothing was done.
+    /// What it returns is under way and cannot be taken back: once the time is over, the caller is told that he does not know.
+    async fn change_in_time<T, C: Future<Output = Result<T, Problem>>>(
+        &self,
+        begin: impl Future<Output = Result<C, Problem>>,
+    ) -> Result<T, Problem> {
+        let until = tokio::time::Instant::now() + self.config.request_timeout;
+        let begun = tokio::time::timeout_at(until, begin).await;
+        let change = begun.unwrap_or_else(|_| Err(Kind::Timeout.into()))?;
+        tokio::time::timeout_at(until, change)
+            .await
+            .unwrap_or_else(|_| {
+                let detail =
+                    "it is still being made durable: read the background to see what became of it";
+                Err(Problem::new(Kind::OutcomeUnknown, detail))
+            })
+    }
+
+    fn refuse(&self, problem: &Problem, route: Route, path: &str) -> Answer {
+        let mut answer = problem.answer(route, &self.metrics);
         if problem.kind() == Kind::MethodNotAllowed {
             answer.headers_mut().insert(ALLOW, allowed(path));
         }
@@ -186,8 +203,7 @@ impl Service {
             Route::BackgroundPut => backgrounds::put(self, caller, part, parts, query, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {
-                let deleting = backgrounds::delete(self, caller, part, &parts.headers);
-                self.in_time(deleting).await
+                backgrounds::delete(self, caller, part, &parts.headers).await
             }
             Route::BackgroundList => self.in_time(backgrounds::list(self, parts, query)).await,
             _ => Err(Kind::NotFound.into()),
@@ -202,11 +218,8 @@ impl Service {
             {
                 Err(Problem::new(Kind::NotReady, "the service is draining"))
             }
-            Route::Ready if !self.ready.load(Ordering::Relaxed) => {
-                Err(Problem::new(Kind::NotReady, "the service is starting"))
-            }
             Route::OpenApi => Ok(respond::json(OPENAPI)),
-            _ => Ok(respond::json("{\"status\":\"ok\"}\n")),
+            _ => Ok(respond::json(respond::ALIVE)),
         }
     }
 }

@@ -4,23 +4,70 @@ use super::Service;
 use super::batch::Code;
 use crate::flyweight::{LeaseError, Texture};
 use crate::sessions::{NO_FLYWEIGHT, SessionError, SessionId, TenantId};
+use tokio::time::Instant;
 
 /// Why a session did not get a texture of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Refusal {
     /// As any entry's fate.
     Entry(Code),
     /// The texture is larger than may ever be reserved: coming again does not help.
     NeverFits,
+    /// It could not be loaded.
+    Fault(LeaseError),
 }
 
 impl Refusal {
     /// What it is in a batch, whose codes tell no more than that there was no room.
-    pub(super) fn code(self) -> Code {
+    pub(super) fn code(&self) -> Code {
         match self {
-            Refusal::Entry(code) => code,
+            Refusal::Entry(code) => *code,
             Refusal::NeverFits => Code::Shed,
+            Refusal::Fault(_) => Code::Internal,
         }
+    }
+}
+
+/// A batch's entries one after the other, until one finds no room or the time is over: those behind it are shed untried. What was done
+/// until then is done, and its entries are told so.
+#[derive(Debug)]
+pub(super) struct Turns {
+    until: Instant,
+    over: bool,
+    failed: bool,
+}
+
+impl Turns {
+    pub(super) fn until(until: Instant) -> Self {
+        Self {
+            until,
+            over: false,
+            failed: false,
+        }
+    }
+
+    /// Does one entry's work, which must leave nothing behind when it is dropped before its end.
+    pub(super) async fn take<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Code> {
+        if self.over {
+            return Err(Code::Shed);
+        }
+        let done = tokio::time::timeout_at(self.until, work).await;
+        let refusal = match done {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => Code::Shed.into(),
+        };
+        // What could never fit says nothing of its neighbours.
+        self.over = matches!(refusal, Refusal::Entry(Code::Shed));
+        if let Refusal::Fault(cause) = &refusal
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            tracing::error!(%cause, "a batch has entries that failed; of the first");
+        }
+        Err(refusal.code())
     }
 }
 
@@ -36,15 +83,12 @@ impl From<SessionError> for Refusal {
     }
 }
 
-fn refusal_of(error: &LeaseError) -> Refusal {
-    match error {
+fn refusal_of(error: LeaseError) -> Refusal {
+    match &error {
         LeaseError::Unavailable(unavailable) => Code::from(*unavailable).into(),
         LeaseError::TooLarge(_) => Refusal::NeverFits,
         overload if overload.is_overload() => Code::Shed.into(),
-        fault => {
-            tracing::debug!(error = %fault, "private load failed");
-            Code::Internal.into()
-        }
+        _ => Refusal::Fault(error),
     }
 }
 
@@ -53,7 +97,7 @@ impl Service {
         self.flyweights
             .load_private(flyweight)
             .await
-            .map_err(|error| refusal_of(&error))
+            .map_err(refusal_of)
     }
 
     fn keep_texture(&self, tenant: TenantId, id: SessionId, flyweight: u32, texture: Texture) {

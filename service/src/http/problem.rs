@@ -4,10 +4,11 @@
 //! what to mend and never what happened inside.
 
 use super::respond::{self, Answer};
-use crate::metrics::{Metrics, ShedReason};
+use crate::metrics::{Label, Metrics, Route, ShedReason};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
 
 /// What the table says about one kind of error.
@@ -92,6 +93,7 @@ problems! {
     TooManyConnections = 503 "too_many_connections" "Too many connections are open" shed Connections;
     Draining = 503 "draining" "The service is about to stop" shed Draining;
     NotReady = 503 "not_ready" "The service is not ready";
+    OutcomeUnknown = 504 "outcome_unknown" "It is not known yet whether this was done" log true;
 }
 
 /// Seconds that a shed caller is asked to wait.
@@ -104,6 +106,8 @@ pub struct Problem {
     detail: Cow<'static, str>,
     /// Present epoch, for a caller with a stale one.
     epoch: Option<u64>,
+    /// What happened inside: for the log, never for the caller.
+    cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Problem {
@@ -113,7 +117,20 @@ impl Problem {
             kind,
             detail: detail.into(),
             epoch: None,
+            cause: None,
         }
+    }
+
+    /// A failure of the service itself, which the caller can do nothing about.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::from(Kind::Internal).because(cause)
+    }
+
+    /// The same with what it stems from, which the log is told and the caller is not.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
     }
 
     /// The caller's epoch is not `epoch`.
@@ -124,6 +141,7 @@ impl Problem {
             kind: Kind::StaleEpoch,
             detail: detail.into(),
             epoch: Some(epoch),
+            cause: None,
         }
     }
 
@@ -139,14 +157,16 @@ impl Problem {
         &self.detail
     }
 
-    /// The answer that the caller gets; counts and logs as the table says.
+    /// The answer that a caller of `route` gets; counts and logs as the table says. Nothing else logs a request's failure.
     #[must_use]
-    pub fn answer(&self, metrics: &Metrics) -> Answer {
+    pub fn answer(&self, route: Route, metrics: &Metrics) -> Answer {
         let row = self.kind.row();
+        let (code, route, detail) = (row.code, route.name(), &self.detail);
+        let cause = self.cause.as_deref().map(tracing::field::display);
         if row.log {
-            tracing::error!(code = row.code, detail = %self.detail, "request failed");
+            tracing::error!(route, code, %detail, cause, "request failed");
         } else {
-            tracing::debug!(code = row.code, detail = %self.detail, "request refused");
+            tracing::debug!(route, code, %detail, cause, "request refused");
         }
         if let Some(reason) = row.shed {
             metrics.http.shed_total.of(reason).inc();
@@ -219,9 +239,16 @@ mod tests {
     #[test]
     fn a_shed_answer_says_when_to_come_again_and_is_counted() {
         let metrics = Metrics::default();
-        let answer = Problem::from(Kind::BudgetExhausted).answer(&metrics);
+        let answer = Problem::from(Kind::BudgetExhausted).answer(Route::BackgroundPut, &metrics);
         assert_eq!(answer.headers()[RETRY_AFTER], RETRY_AFTER_SECONDS);
         assert_eq!(metrics.http.shed_total.of(ShedReason::Budget).get(), 1);
+    }
+
+    #[test]
+    fn a_cause_is_not_told_to_the_caller() {
+        let problem = Problem::internal("disk on fire");
+        assert!(!problem.body(&problem.kind.row()).contains("fire"));
+        assert!(format!("{problem:?}").contains("fire"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/prob
 pub const BATCH: HeaderValue = HeaderValue::from_static("application/vnd.backdrop.batch");
 /// Raw bytes.
 pub const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// What a probe is told that finds all well.
+pub const ALIVE: &str = "{\"status\":\"ok\"}\n";
 /// The exposition of metrics.
 pub const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of routes: what answers a request is a function.
 
-use super::admission::STREAMS_MAX;
+use super::admission::{STREAMS_MAX, WINDOW_BYTES};
 use super::io::{Ending, IdleTimeout};
 use super::limits::HttpConfig;
 use super::problem::{Kind, Problem};
@@ -51,6 +51,24 @@ pub struct Server {
     counted: bool,
 }
 
+/// What keeps connections from being accepted: logged when it begins, changes and ends, since it comes fifty times a second.
+#[derive(Debug, Default)]
+struct Trouble(Option<std::io::ErrorKind>);
+
+impl Trouble {
+    /// Takes note of how an accept ended; whether that was news.
+    fn note(&mut self, error: Option<&std::io::Error>) -> bool {
+        let now = error.map(std::io::Error::kind);
+        let before = std::mem::replace(&mut self.0, now);
+        match error {
+            _ if before == now => return false,
+            Some(error) => tracing::warn!(%error, "connections cannot be accepted"),
+            None => tracing::info!("connections are accepted again"),
+        }
+        true
+    }
+}
+
 /// Counts one open connection while it lives.
 struct Open {
     gauge: Option<Gauge>,
@@ -89,7 +107,9 @@ fn builder(config: &HttpConfig) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(config.header_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(config.stream_header_bytes_max())
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .keep_alive_interval(config.idle_timeout / 3)
         .keep_alive_timeout(config.header_timeout);
     builder
@@ -133,17 +153,20 @@ impl Server {
         R: Future<Output = Answer> + Send + 'static,
     {
         let told_later = drain.clone();
+        let mut trouble = Trouble::default();
         loop {
-            tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = told(&mut drain) => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, answer.clone(), told_later.clone()),
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_BACKOFF).await;
-                    }
-                },
+                accepted = listener.accept() => accepted,
+            };
+            trouble.note(accepted.as_ref().err());
+            match accepted {
+                Ok((stream, _)) => self.admit(stream, answer.clone(), told_later.clone()),
+                Err(_) => {
+                    self.metrics.http.accept_errors_total.inc();
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
             }
         }
         drop(listener);
@@ -288,6 +311,19 @@ mod tests {
         ] {
             assert_eq!(head_problem(left_alone.as_bytes()), None, "{left_alone}");
         }
+    }
+
+    #[test]
+    fn failures_to_accept_are_news_only_when_they_change() {
+        use std::io::{Error, ErrorKind};
+        let (one, other) = (
+            Error::from(ErrorKind::OutOfMemory),
+            Error::from(ErrorKind::ConnectionAborted),
+        );
+        let mut trouble = Trouble::default();
+        let course = [None, Some(&one), Some(&one), Some(&other), None, None];
+        let news = course.map(|error| trouble.note(error));
+        assert_eq!(news, [false, true, false, true, true, false]);
     }
 
     #[test]

@@ -89,6 +89,7 @@ fn refusal_problem(refusal: Refusal) -> Problem {
             Kind::PictureTooLarge,
             "its pixels would need more memory than the service may ever use",
         ),
+        Refusal::Fault(cause) => problem_of(Code::Internal).because(cause),
     }
 }
 
@@ -161,7 +162,7 @@ fn push_view(out: &mut Vec<u8>, view: &View) {
 }
 
 fn session_json(service: &Service, session: &Session) -> Vec<u8> {
-    let mut out = Vec::with_capacity(384);
+    let mut out = Vec::with_capacity(416);
     out.extend_from_slice(b"{\"session\":\"");
     respond::push_hex(&mut out, session.id.0);
     out.extend_from_slice(b"\",\"user\":");
@@ -169,6 +170,8 @@ fn session_json(service: &Service, session: &Session) -> Vec<u8> {
     push_background(&mut out, service, session.flyweight);
     out.extend_from_slice(b",\"switches\":");
     respond::push_decimal(&mut out, u64::from(session.switches));
+    out.extend_from_slice(b",\"changed_unix_s\":");
+    respond::push_decimal(&mut out, session.changed_unix_s);
     out.extend_from_slice(b",\"epoch\":\"");
     respond::push_decimal(&mut out, service.flyweights.epoch());
     out.extend_from_slice(b"\",\"view\":");
@@ -252,12 +255,17 @@ pub async fn switch(
     let switched = match service.index_of(&Target::Name(body.background)) {
         Ok(flyweight) => {
             let switching = service.switch_one(caller.tenant, id, flyweight);
-            service.in_time(async { Ok(switching.await) }).await?
+            service.in_time(async { Ok(switching.await) }).await
         }
-        Err(code) => Err(code.into()),
+        Err(code) => Ok(Err(code.into())),
     };
-    service.count_switch(switched.map_or_else(Refusal::code, |()| Code::Ok));
-    switched.map_err(refusal_problem)?;
+    service.count_switch(match &switched {
+        Ok(Ok(())) => Code::Ok,
+        Ok(Err(refusal)) => refusal.code(),
+        // Out of time, and not applied.
+        Err(_) => Code::Shed,
+    });
+    switched?.map_err(refusal_problem)?;
     Ok(respond::json(read_json(service, caller, id)?))
 }
 

@@ -213,11 +213,6 @@ impl Budget {
         })
     }
 
-    /// Whether reservations can be refused at all.
-    pub fn enforces(&self) -> bool {
-        self.enforce
-    }
-
     /// Sets the present ceiling. Below what is in use nothing more is granted until enough was released.
     pub fn set_ceiling(&self, ceiling: u64) {
         let raised = {

@@ -229,6 +229,7 @@ impl Sampler {
         let reading = probe.read()?;
         let snapshot = Snapshot {
             reading,
+            limit_sample: 1,
             allocator: AllocatorStats::default(),
             arena_ledger: arena.ledger_bytes(),
             arena_allocated: arena.ledger_bytes(),
@@ -293,6 +294,9 @@ impl Sampler {
         }
         match self.probe.read() {
             Ok(reading) => {
+                if reading.limit != self.snapshot.reading.limit {
+                    self.snapshot.limit_sample = shared.samples.load(Ordering::Relaxed) + 1;
+                }
                 self.snapshot.reading = reading;
                 self.failed = false;
             }

@@ -56,14 +56,14 @@ impl FlyweightMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
             catalogue_entries: r.gauge("catalogue_entries", "Live backgrounds of the catalogue"),
-            accesses_total: r.counters("flyweight_accesses", "Accesses to textures by result"),
-            loads_total: r.counters("flyweight_loads", "Loads of textures by result"),
+            accesses_total: r.counters("flyweight_accesses", "Accesses to textures by result; more miss: the cache is smaller than what is asked for; more joined: many ask for what is loading"),
+            loads_total: r.counters("flyweight_loads", "Loads of textures by result; more error: sources cannot be read or decoded; more overtaken: replaced while they loaded"),
             load_duration_seconds: r.work(
                 "flyweight_load_duration_seconds",
-                "Time of one load, from the flight's start to residency",
+                "Time of one load, from the flight's start to residency; a rise means larger pictures, a slow disk or a CPU that is shared",
             ),
-            evictions_total: r.counters("flyweight_evictions", "Textures evicted by reason"),
-            evicted_bytes_total: r.counter("flyweight_evicted_bytes", "Bytes of evicted textures"),
+            evictions_total: r.counters("flyweight_evictions", "Textures evicted by reason; more capacity: the budget is smaller than what is asked for; more pressure: memory is taken from outside"),
+            evicted_bytes_total: r.counter("flyweight_evicted_bytes", "Bytes of evicted textures, whatever the reason; a rise means that the cache turns over"),
             shrinks_total: r.counters(
                 "flyweight_shrinks",
                 "Passes that shrank the cache; a rise means pressure from outside the budget, short that leases kept it from its target",
@@ -73,7 +73,7 @@ impl FlyweightMetrics {
                 "flyweight_resident_bytes",
                 "Bytes of the textures in memory",
             ),
-            pinned_bytes: r.gauge("flyweight_pinned_bytes", "Bytes of textures under a lease"),
+            pinned_bytes: r.gauge("flyweight_pinned_bytes", "Bytes of textures under a lease, which cannot be evicted; a rise at the same load means slower frames"),
         }
     }
 }
@@ -92,11 +92,11 @@ pub struct PoolMetrics {
 impl PoolMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
-            blocks: r.gauges("pool_blocks", "Blocks of the frame pool by state"),
-            acquires_total: r.counters("pool_acquires", "Blocks taken by where they came from"),
+            blocks: r.gauges("pool_blocks", "Blocks of the frame pool by state; idle ones are charged to the budget, too"),
+            acquires_total: r.counters("pool_acquires", "Blocks taken by where they came from; more grown: the pool was too small; more direct: pictures beyond the largest block"),
             populates_total: r.counters(
                 "pool_populates",
-                "New blocks by whether their pages came at once; refused ones fault page by page, in the first decode",
+                "New blocks by whether their pages came at once; more refused ones: the first decodes into them fault page by page",
             ),
         }
     }

@@ -22,10 +22,10 @@ pub struct FrameMetrics {
 impl FrameMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
-            renders_total: r.counters("renders", "Frames by result"),
+            renders_total: r.counters("renders", "Frames by result; more degraded: the governor is critical; more shed: the queue is full, or memory short"),
             render_duration_seconds: r.work(
                 "render_duration_seconds",
-                "Render and encode of one frame, without waiting",
+                "Render and encode of one frame, without waiting; a rise means larger frames or a CPU that is shared",
             ),
         }
     }

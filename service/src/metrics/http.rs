@@ -29,6 +29,17 @@ labels! {
         Admin = "admin",
         Unknown = "unknown",
     }
+    /// Routes whose time somebody waits for, each by itself, and the rest together: a histogram is seventeen series, and a
+    /// route more is worth them only if its time is looked at.
+    TimedRoute("route") {
+        SessionSwitch = "session_switch",
+        BatchSwitch = "batch_switch",
+        SessionFrame = "session_frame",
+        BatchCreate = "batch_create",
+        BatchRead = "batch_read",
+        BackgroundPut = "background_put",
+        Other = "other",
+    }
     /// Class of an answer's status.
     StatusClass("status") { Success = "2xx", Redirection = "3xx", ClientError = "4xx", ServerError = "5xx", }
     /// What became of an upload.
@@ -36,6 +47,22 @@ labels! {
     /// Why a request was shed.
     ShedReason("reason") {
         Budget = "budget", Governor = "governor", Queue = "queue", Connections = "connections", Draining = "draining",
+    }
+}
+
+impl Route {
+    /// As which its time is told.
+    #[must_use]
+    pub fn timed(self) -> TimedRoute {
+        match self {
+            Self::SessionSwitch => TimedRoute::SessionSwitch,
+            Self::BatchSwitch => TimedRoute::BatchSwitch,
+            Self::SessionFrame => TimedRoute::SessionFrame,
+            Self::BatchCreate => TimedRoute::BatchCreate,
+            Self::BatchRead => TimedRoute::BatchRead,
+            Self::BackgroundPut => TimedRoute::BackgroundPut,
+            _ => TimedRoute::Other,
+        }
     }
 }
 
@@ -64,7 +91,7 @@ impl RequestCounters {
             })
             .collect();
         let make = Counter::default as fn() -> Counter;
-        let help = "HTTP requests by route and status class";
+        let help = "HTTP requests by route and status class; more 5xx: shed or failed here; more 4xx: asked for wrongly";
         Self {
             handles: r.sets("http_requests", help, make, &sets),
         }
@@ -83,9 +110,11 @@ pub struct HttpMetrics {
     /// Requests by route and class of status.
     pub requests_total: RequestCounters,
     /// Time from the request's head to the answer's head, in seconds.
-    pub request_duration_seconds: By<Route, Histogram>,
+    pub request_duration_seconds: By<TimedRoute, Histogram>,
     /// Open connections of the public listener.
     pub connections: Gauge,
+    /// Connections of either listener that could not be accepted.
+    pub accept_errors_total: Counter,
     /// Uploads by result.
     pub uploads_total: By<UploadResult, Counter>,
     /// Requests refused for load, by reason.
@@ -98,15 +127,19 @@ impl HttpMetrics {
             requests_total: RequestCounters::new(r),
             request_duration_seconds: r.by(
                 "http_request_duration_seconds",
-                "Time to the answer's head",
+                "Time from a request's head to its answer's head; a rise without more requests means waiting: for a worker, a texture or memory",
                 request_histogram as fn() -> Histogram,
             ),
             connections: r.gauge(
                 "http_connections",
-                "Open connections of the public listener",
+                "Open connections of the public listener; a rise at the same load means that clients do not reuse them",
             ),
-            uploads_total: r.counters("uploads", "Uploads by result"),
-            shed_total: r.counters("shed", "Requests refused for load by reason"),
+            accept_errors_total: r.counter(
+                "http_accept_errors",
+                "Connections that could not be accepted; a rise means that descriptors or memory of the process have run out",
+            ),
+            uploads_total: r.counters("uploads", "Uploads by result; more rejected: what is sent is no picture or too large; more shed: no memory or governor critical"),
+            shed_total: r.counters("shed", "Requests answered 503 by what was short; any rise means more load than memory, workers or connections allow"),
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct MemoryMetrics {
     pub allocator_resident_bytes: Gauge,
     /// Allocated bytes by jemalloc's account.
     pub allocator_allocated_bytes: Gauge,
-    /// Difference between the ledger of textures and the allocator's statistics of their arena.
+    /// The allocator's account of the arena of textures less their ledger.
     pub arena_drift_bytes: Gauge,
 }
 
@@ -58,11 +58,11 @@ impl MemoryMetrics {
             ),
             pressure_bytes: r.gauge(
                 "memory_pressure_bytes",
-                "Usage less the page cache that can be dropped",
+                "Usage less the page cache that can be dropped: what the governor goes by; beyond the watermarks it acts",
             ),
             foreign_bytes: r.gauge(
                 "memory_foreign_bytes",
-                "Usage of others below the same limit",
+                "Usage of others below the same limit; a rise is what the cache has to make room for",
             ),
             rss_bytes: r.gauge("memory_rss_bytes", "Resident set of the process"),
             allocator_resident_bytes: r.gauge(
@@ -75,7 +75,7 @@ impl MemoryMetrics {
             ),
             arena_drift_bytes: r.gauge(
                 "memory_arena_drift_bytes",
-                "Ledger of textures less the allocator's account of their arena",
+                "Allocator's account of the arena of textures less their ledger; anything but 0 that lasts is a defect",
             ),
         }
     }
@@ -97,10 +97,10 @@ pub struct BudgetMetrics {
 impl BudgetMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
-            ceiling_bytes: r.gauge("memory_budget_ceiling_bytes", "Ceiling of the budget"),
+            ceiling_bytes: r.gauge("memory_budget_ceiling_bytes", "Ceiling of the budget; a fall means pressure from outside, or a lowered limit"),
             used_bytes: r.gauges("memory_budget_used_bytes", "Bytes reserved by purpose"),
-            waits_total: r.counter("memory_budget_waits", "Reservations that had to wait"),
-            shed_total: r.counter("memory_budget_shed", "Reservations that were refused"),
+            waits_total: r.counter("memory_budget_waits", "Reservations that had to wait; a rise means that evictions only just keep up"),
+            shed_total: r.counter("memory_budget_shed", "Reservations that were refused after their wait; a rise means that requests are answered 503"),
         }
     }
 }
@@ -122,7 +122,7 @@ impl GovernorMetrics {
             watermark_bytes: r.gauges("memory_watermark_bytes", "The governor's watermarks"),
             state: r.gauge("governor_state", "0 normal, 1 elevated, 2 critical"),
             transitions_total: r
-                .counters("governor_transitions", "Transitions by the state entered"),
+                .counters("governor_transitions", "Transitions by the state entered; more elevated or critical: memory is taken from outside the budget"),
         }
     }
 }

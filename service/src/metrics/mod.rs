@@ -20,7 +20,9 @@ pub use flyweight::{
     PoolMetrics, PopulateResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
-pub use http::{HttpMetrics, RequestCounters, Route, ShedReason, StatusClass, UploadResult};
+pub use http::{
+    HttpMetrics, RequestCounters, Route, ShedReason, StatusClass, TimedRoute, UploadResult,
+};
 pub use label::{By, Label};
 pub use memory::{
     BudgetMetrics, BudgetPurpose, GovernorMetrics, GovernorState, MemoryMetrics, Watermark,

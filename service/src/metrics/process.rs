@@ -42,7 +42,7 @@ fn failpoint_triggers(r: &mut Registrar, names: &[&'static str]) -> Vec<(&'stati
         .map(|name| vec![("failpoint", *name)])
         .collect();
     let make = Counter::default as fn() -> Counter;
-    let help = "Times that each failpoint fired";
+    let help = "Times that each failpoint fired; a rise is an injected fault";
     let handles = r.sets("failpoint_triggers", help, make, &sets);
     names.iter().copied().zip(handles).collect()
 }
@@ -58,7 +58,7 @@ impl ProcessMetrics {
             ),
             cpu_seconds_total: r.one(
                 "process_cpu_seconds",
-                "CPU time of the process, user and system",
+                "CPU time of the process, user and system; a rise without more requests means dearer ones: decodes, larger frames",
                 Counter::default(),
             ),
         }

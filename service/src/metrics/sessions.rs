@@ -32,12 +32,12 @@ pub struct SessionMetrics {
 impl SessionMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
-            live: r.gauge("sessions", "Live sessions"),
+            live: r.gauge("sessions", "Live sessions; at sessions_capacity new ones are refused"),
             capacity: r.gauge(
                 "sessions_capacity",
                 "Sessions that the configuration allows",
             ),
-            switches_total: r.counters("switches", "Background switches by result"),
+            switches_total: r.counters("switches", "Background switches by result, one per session and not per batch; more shed or internal: the service fails them; more of the others: they are asked for wrongly"),
         }
     }
 }

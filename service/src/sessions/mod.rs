@@ -15,7 +15,7 @@ use crate::render::view::{View, ViewError};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use view::ViewPatch;
 
 /// Flyweight number of a session without a background.
@@ -85,8 +85,8 @@ pub struct Session {
     pub flyweight: u32,
     /// Switches applied since it was created; wraps.
     pub switches: u32,
-    /// Seconds since the table was made, at the last switch or the creation.
-    pub changed_s: u32,
+    /// Seconds since the Unix epoch, at the last switch or the creation.
+    pub changed_unix_s: u64,
     /// Extrinsic state.
     pub view: View,
 }
@@ -102,6 +102,7 @@ struct Record {
     crop: AtomicU64,
     rest: AtomicU64,
     switches: AtomicU32,
+    /// Seconds since the table was made, at the last switch or the creation.
     changed_s: AtomicU32,
     /// Next free slot while this one is free.
     next_free: AtomicU32,
@@ -154,7 +155,8 @@ impl SessionsConfig {
     pub fn validate(&self) -> Result<(), String> {
         if self.sessions_max == 0 || self.sessions_max > SESSIONS_LIMIT {
             return Err(format!(
-                "sessions-max must lie between 1 and {SESSIONS_LIMIT}"
+                "sessions-max is {}, and must lie between 1 and {SESSIONS_LIMIT}",
+                self.sessions_max
             ));
         }
         Ok(())
@@ -172,6 +174,7 @@ pub struct Sessions {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     start: Instant,
+    start_unix_s: u64,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -204,6 +207,9 @@ impl Sessions {
             budget,
             metrics,
             start: Instant::now(),
+            start_unix_s: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
         }
     }
 
@@ -449,7 +455,7 @@ impl Sessions {
             user,
             flyweight: word as u32,
             switches,
-            changed_s,
+            changed_unix_s: self.start_unix_s + u64::from(changed_s),
             view,
         })
     }

@@ -42,6 +42,24 @@ fn a_session_costs_at_most_64_bytes_all_in() {
 }
 
 #[test]
+fn a_session_says_when_it_was_last_switched() {
+    let table = table(4);
+    let id = table.create(OURS, 7, 3).expect("fits");
+    let created = table.read(id, OURS).expect("live").changed_unix_s;
+    assert!(created >= table.start_unix_s);
+    // The clock of the table may be read once for many, so the time is given.
+    let later = table.now_s() + 90;
+    table.switch_at(id, OURS, 4, later).expect("live");
+    let switched = table.read(id, OURS).expect("live").changed_unix_s;
+    assert_eq!(switched, table.start_unix_s + u64::from(later));
+    table.delete(id, OURS).expect("live");
+    let heir = table.create(OURS, 7, 3).expect("fits");
+    assert_eq!(heir.slot(), id.slot());
+    let anew = table.read(heir, OURS).expect("live").changed_unix_s;
+    assert!(anew < switched, "the slot's past is not the heir's");
+}
+
+#[test]
 fn a_stale_id_and_a_foreign_tenant_find_nothing() {
     let table = table(4);
     let id = table.create(OURS, 7, 3).expect("fits");

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Format, Size};
+use crate::failpoints;
 use archive::Archive;
 use origin::{Kind, Origin};
 pub use tags::{TAG_BYTES_MAX, TAGS_MAX, TagError, Tags};
@@ -32,8 +33,6 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// Keep uploads in memory only and lose them on exit: for a control experiment.
     pub volatile: bool,
-    /// Read every image at start and compare its checksum, not only its size.
-    pub verify: bool,
     /// Most ids, deleted ones included, that the directory may hold; with more, recovery fails.
     pub ids_max: usize,
 }
@@ -44,7 +43,6 @@ impl StoreConfig {
         Self {
             dir: dir.into(),
             volatile: false,
-            verify: true,
             ids_max: 65_536,
         }
     }
@@ -150,7 +148,10 @@ impl Stored {
         if image.len() as u64 != self.bytes {
             return Err(self.corrupt(format!("{} bytes instead of {}", image.len(), self.bytes)));
         }
-        let found = checksum(image);
+        self.check_sum(checksum(image))
+    }
+
+    fn check_sum(&self, found: u64) -> Result<(), StoreError> {
         if found != self.checksum {
             return Err(self.corrupt(format!(
                 "checksum {} instead of {}",
@@ -317,6 +318,7 @@ impl Store {
     /// [`Store::prune`].
     pub async fn put(&self, entry: &Stored, image: Bytes) -> Result<(), StoreError> {
         debug_assert!(valid_id(&entry.id), "ids are validated at the edge");
+        failpoints::delay(failpoints::STORE_WRITE_DELAY).await;
         self.origin.put(entry, image).await
     }
 
@@ -330,6 +332,7 @@ impl Store {
     /// Ends an id whose newest version is `version`, and remembers that number. Durable when it returns; the files are there still,
     /// until [`Store::prune_deleted`].
     pub async fn bury(&self, id: &str, version: u32) -> Result<(), StoreError> {
+        failpoints::delay(failpoints::STORE_WRITE_DELAY).await;
         self.origin.bury(id, version).await
     }
 

@@ -21,6 +21,21 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const BINARY: &str = "application/vnd.backdrop.batch";
 
+/// Says that the calling test did not test what it is for, past the harness, which shows no output of tests that pass.
+pub fn say_skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
+}
+
+/// The same for a test that a host must be able to run where `BACKDROP_TESTS_SKIP_NOTHING=1` says so: fails there.
+#[track_caller]
+pub fn skipped(why: &str) {
+    say_skipped(why);
+    let all = std::env::var("BACKDROP_TESTS_SKIP_NOTHING").is_ok_and(|value| value == "1");
+    assert!(!all, "skipped: {why}");
+}
+
 /// Asks until there is an answer.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     for _ in 0..POLLS {

@@ -251,6 +251,14 @@ fn check(
     duration: Duration,
     background_count: u16,
 ) -> Result<(), UsageError> {
+    if let Some(address) = args.metrics_listen
+        && !address.ip().is_loopback()
+    {
+        return Err(usage(
+            "metrics-listen",
+            format!("{address} is not on loopback"),
+        ));
+    }
     let at_least = |flag, value: Duration, least: Duration| {
         if value < least {
             Err(usage(flag, format!("{value:?} is less than {least:?}")))

@@ -77,6 +77,8 @@ fn what_cannot_be_run_says_so() {
         (&["--cpus", "3-1"], "list of CPUs"),
         (&["--zipf", "-1"], "unexpected argument"),
         (&["--gateways", "0"], "gateways"),
+        (&["--metrics-listen", "0.0.0.0:9000"], "loopback"),
+        (&["--metrics-listen", "9000"], "socket address"),
         (&["--wire", "xml"], "binary"),
         (&["--record-max", "0"], "record-max"),
         (&["--record-max", "32000001"], "record-max"),

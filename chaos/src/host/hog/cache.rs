@@ -78,7 +78,7 @@ impl CacheHog {
         })?;
         let silent = |_| HostError::Subprocess {
             what: "cache hog",
-            why: format!("it did not begin: {:?}", process.try_wait()),
+            why: super::unheard(&process),
         };
         begun.recv_timeout(ANSWER_WITHIN).map_err(silent)?;
         Ok(Self {

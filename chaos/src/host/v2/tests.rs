@@ -90,7 +90,7 @@ fn a_smaller_limit_further_up_is_found() {
     assert!(no_smaller_ancestor(&cell, 900_000).is_ok());
     assert!(matches!(
         no_smaller_ancestor(&cell, 2_000_000),
-        Err(HostError::NotTaken { got: 1_000_000, .. })
+        Err(HostError::SmallerAbove { got: 1_000_000, .. })
     ));
 }
 

@@ -1,5 +1,6 @@
-//! The readable batch form. Parsing is lenient entry by entry: an entry of the wrong shape is one bad entry and never
-//! fails its neighbours; only a body that is no JSON object with the expected list fails as a whole.
+//! The readable batch form. Parsing is lenient entry by entry: an entry of the wrong shape, or with a key that is not its
+//! operation's, is one bad entry and never fails its neighbours; only a body that is no JSON object with the expected list, or that
+//! has another key, fails as a whole.
 //!
 //! Entries are read in one pass into compact values that borrow from the body, at most as many as are allowed.
 
@@ -7,8 +8,7 @@ use super::{Code, Operation};
 use crate::http::problem::{Kind, Problem};
 use crate::http::respond::parse_hex;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
-    Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use std::borrow::Cow;
 use std::fmt;
@@ -126,96 +126,105 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn set(&mut self, key: &Loose<'a>, value: Loose<'a>) {
-        let Loose::Text(key) = key else { return };
-        match (key.as_ref(), value) {
+    fn bad() -> Self {
+        Self {
+            bad: true,
+            ..Self::default()
+        }
+    }
+
+    /// A key that `operation` has no use for would be something that its sender wanted, and that was dropped.
+    fn set(&mut self, operation: Operation, key: &Loose<'a>, value: Loose<'a>) {
+        let key = match key {
+            Loose::Text(key) if entry_keys(operation).contains(&&**key) => &**key,
+            _ => {
+                self.bad = true;
+                return;
+            }
+        };
+        match (key, value) {
             ("session", value) => self.set_session(&value),
-            ("background" | "flyweight" | "user", Loose::Nothing) => {}
+            (_, Loose::Nothing) => {}
             ("background", Loose::Text(name)) => self.target = Target::Name(name),
             ("flyweight", Loose::Number(index)) => match u32::try_from(index) {
                 Ok(index) => self.target = Target::Index(index),
                 Err(_) => self.bad = true,
             },
             ("user", Loose::Number(user)) => self.user = user,
-            ("background" | "flyweight" | "user", _) => self.bad = true,
-            _ => {}
+            _ => self.bad = true,
         }
     }
 }
 
-struct EntryVisitor;
+/// Keys that an entry may have.
+const fn entry_keys(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::Switch => &["session", "background", "flyweight"],
+        Operation::Create => &["user", "background", "flyweight"],
+        Operation::Read | Operation::Delete => &["session"],
+    }
+}
 
-impl<'de> Visitor<'de> for EntryVisitor {
+/// Reads one entry of an operation.
+#[derive(Clone, Copy)]
+struct EntrySeed(Operation);
+
+impl<'de> DeserializeSeed<'de> for EntrySeed {
+    type Value = Entry<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntrySeed {
     type Value = Entry<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an entry")
     }
 
+    /// A session's id alone. One that is to be made has none yet.
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         let session = parse_hex(text.as_bytes());
         Ok(Entry {
             session,
-            bad: session.is_none(),
+            bad: session.is_none() || self.0 == Operation::Create,
             ..Entry::default()
         })
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Entry {
-            bad: true,
-            ..Entry::default()
-        })
+        Ok(Entry::bad())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entry = Entry::default();
         while let Some((key, value)) = map.next_entry::<Loose<'de>, Loose<'de>>()? {
-            entry.set(&key, value);
+            entry.set(self.0, &key, value);
         }
         Ok(entry)
-    }
-}
-
-impl<'de> Deserialize<'de> for Entry<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
     }
 }
 
@@ -228,7 +237,7 @@ pub struct Batch<'a> {
     pub count: Option<u64>,
     /// Background of the sessions that `count` creates.
     pub target: Target<'a>,
-    /// The entries.
+    /// The entries, where there is no `count`.
     pub entries: Option<Vec<Entry<'a>>>,
 }
 
@@ -236,7 +245,8 @@ impl Batch<'_> {
     /// Number of entries that will be answered.
     #[must_use]
     pub fn answers(&self) -> usize {
-        self.count.unwrap_or(0) as usize + self.entries.as_ref().map_or(0, Vec::len)
+        let listed = self.entries.as_ref().map(Vec::len);
+        listed.unwrap_or(self.count.unwrap_or(0) as usize)
     }
 }
 
@@ -246,6 +256,7 @@ const TOO_MANY: &str = "too many entries";
 /// Reads a list of at most `max` entries into a vector that has room for all of them from the start: one that grew would hold its
 /// entries twice while it moves.
 struct EntriesSeed {
+    entry: EntrySeed,
     max: usize,
     /// No fewer than the list has.
     room: usize,
@@ -268,7 +279,7 @@ impl<'de> Visitor<'de> for EntriesSeed {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::with_capacity(self.room);
-        while let Some(entry) = seq.next_element()? {
+        while let Some(entry) = seq.next_element_seed(self.entry)? {
             if entries.len() == self.max {
                 return Err(A::Error::custom(TOO_MANY));
             }
@@ -279,6 +290,7 @@ impl<'de> Visitor<'de> for EntriesSeed {
 }
 
 struct BatchVisitor {
+    operation: Operation,
     list: &'static str,
     entries_max: usize,
     room: usize,
@@ -293,6 +305,19 @@ fn number(value: &Loose<'_>) -> Option<u64> {
 }
 
 impl BatchVisitor {
+    /// Keys that a body may have beside its list.
+    const fn keys(&self) -> &'static [&'static str] {
+        match self.operation {
+            Operation::Create => &["epoch", "count", "background", "flyweight"],
+            Operation::Switch | Operation::Read | Operation::Delete => &["epoch"],
+        }
+    }
+
+    fn unknown<E: Error>(&self) -> E {
+        let known = self.keys().join(", ");
+        E::custom(format!("a key is none of {}, {known}", self.list))
+    }
+
     fn set<'a>(batch: &mut Batch<'a>, key: &str, value: Loose<'a>) -> Result<(), &'static str> {
         match (key, value) {
             (_, Loose::Nothing) => {}
@@ -305,10 +330,7 @@ impl BatchVisitor {
                 batch.target =
                     Target::Index(u32::try_from(index).map_err(|_| "flyweight must fit 32 bits")?);
             }
-            ("count" | "background" | "flyweight", _) => {
-                return Err("count, background or flyweight is of the wrong type");
-            }
-            _ => {}
+            _ => return Err("count, background or flyweight is of the wrong type"),
         }
         Ok(())
     }
@@ -331,15 +353,17 @@ impl<'de> Visitor<'de> for BatchVisitor {
                 }
                 Loose::Text(key) if key == self.list => {
                     let seed = EntriesSeed {
+                        entry: EntrySeed(self.operation),
                         max: self.entries_max,
                         room: self.room,
                     };
                     batch.entries = Some(map.next_value_seed(seed)?);
                 }
-                Loose::Text(key) => {
+                Loose::Text(key) if self.keys().contains(&&*key) => {
                     Self::set(&mut batch, &key, map.next_value()?).map_err(A::Error::custom)?
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                // Not repeated in the answer: it may be as long as a body.
+                _ => return Err(self.unknown()),
             }
         }
         Ok(batch)
@@ -378,6 +402,7 @@ pub fn escaped_bytes_max(body: &[u8]) -> u64 {
 pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Batch<'_>, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let visitor = BatchVisitor {
+        operation,
         list: list_of(operation),
         entries_max,
         room: entries_within(body, entries_max),
@@ -394,11 +419,19 @@ pub fn parse(body: &[u8], operation: Operation, entries_max: usize) -> Result<Ba
         };
         Problem::new(kind, detail)
     })?;
-    if batch.entries.is_none() && !(operation == Operation::Create && batch.count.is_some()) {
-        return Err(Problem::new(
-            Kind::BadBatch,
-            format!("the list {:?} is missing", list_of(operation)),
-        ));
+    let bad = |detail: String| Err(Problem::new(Kind::BadBatch, detail));
+    match (&batch.entries, batch.count) {
+        (None, None) => return bad(format!("the list {:?} is missing", list_of(operation))),
+        (Some(_), Some(_)) => {
+            return bad(format!(
+                "give either count or the list {:?}",
+                list_of(operation)
+            ));
+        }
+        (Some(_), None) if batch.target != Target::Nothing => {
+            return bad("the background beside a list is nobody's: give it to each entry".into());
+        }
+        _ => {}
     }
     if batch.count.is_some_and(|count| count > entries_max as u64) {
         return Err(Problem::new(

@@ -24,6 +24,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Version};
 use json::{Entry, Target};
+use tokio::time::Instant;
 
 /// Media type of the compact form.
 const BINARY_TYPE: &[u8] = b"application/vnd.backdrop.batch";
@@ -92,11 +93,12 @@ pub async fn answer(
         operation,
         tenant: caller.tenant,
         version: parts.version,
+        until: Instant::now() + service.config.request_timeout,
     };
     let answered = if binary {
-        service.in_time(binary_batch(&batch, &bytes)).await
+        binary_batch(&batch, &bytes).await
     } else {
-        service.in_time(json_batch(&batch, &bytes)).await
+        json_batch(&batch, &bytes).await
     };
     // The bytes go first: nothing lives without its charge.
     drop(bytes);
@@ -110,6 +112,8 @@ struct Batch<'a> {
     operation: Operation,
     tenant: TenantId,
     version: Version,
+    /// The end of its time: before anything is done it ends the batch, after that only the entries that are left.
+    until: Instant,
 }
 
 impl Batch<'_> {
@@ -121,7 +125,10 @@ impl Batch<'_> {
             self.version,
             self.service.config.reserve_wait,
         );
-        reserved.await.map_err(|error| match error {
+        let reserved = tokio::time::timeout_at(self.until, reserved)
+            .await
+            .map_err(|_| Problem::from(Kind::Timeout))?;
+        reserved.map_err(|error| match error {
             ReserveError::TooLarge { .. } => Problem::new(
                 Kind::BatchTooLarge,
                 "the answer would need more memory than the service may ever use: send fewer entries",
@@ -145,6 +152,7 @@ async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem>
         service,
         operation,
         tenant,
+        until,
         ..
     } = asked;
     let batch = binary::parse(body, operation, service.config.batch_entries_max)?;
@@ -161,7 +169,7 @@ async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem>
                 .switches()
                 .map(|(session, flyweight)| Ok((SessionId(session), flyweight)));
             service
-                .switch_all(tenant, entries, |code| out.push(code as u8))
+                .switch_all(tenant, entries, until, |code| out.push(code as u8))
                 .await;
         }
         Operation::Create => {
@@ -172,7 +180,7 @@ async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem>
                 Ok(id) => binary::push_created(&mut out, id.0, Code::Ok),
                 Err(code) => binary::push_created(&mut out, 0, code),
             };
-            service.create_all(tenant, entries, push).await;
+            service.create_all(tenant, entries, until, push).await;
         }
         Operation::Read => {
             for session in batch.sessions() {
@@ -198,10 +206,7 @@ async fn binary_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem>
 
 async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
     let &Batch {
-        service,
-        operation,
-        tenant,
-        ..
+        service, operation, ..
     } = asked;
     let _escaped = asked
         .reserve(json::escaped_bytes_max(body) as usize)
@@ -213,10 +218,10 @@ async fn json_batch(asked: &Batch<'_>, body: &[u8]) -> Result<Answer, Problem> {
     let bytes_max = json::answer_bytes_max(operation, batch.answers());
     let charge = asked.reserve(bytes_max).await?;
     let out = match operation {
-        Operation::Switch => json_switch(service, tenant, batch.entries.unwrap_or_default()).await,
-        Operation::Create => json_create(service, tenant, batch).await,
-        Operation::Read => json_read(service, tenant, &batch.entries.unwrap_or_default()),
-        Operation::Delete => json_delete(service, tenant, &batch.entries.unwrap_or_default()),
+        Operation::Switch => json_switch(asked, batch.entries.unwrap_or_default()).await,
+        Operation::Create => json_create(asked, batch).await,
+        Operation::Read => json_read(asked, &batch.entries.unwrap_or_default()),
+        Operation::Delete => json_delete(asked, &batch.entries.unwrap_or_default()),
     };
     debug_assert!(out.capacity() <= bytes_max, "the bound holds");
     Ok(respond::json(respond::charged(out, charge)))
@@ -230,7 +235,8 @@ fn session_of(entry: &Entry<'_>) -> Result<SessionId, Code> {
         .ok_or(Code::BadEntry)
 }
 
-async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>>) -> Vec<u8> {
+async fn json_switch(asked: &Batch<'_>, entries: Vec<Entry<'_>>) -> Vec<u8> {
+    let service = asked.service;
     let count = entries.len();
     let switches = entries.into_iter().map(|entry| {
         let id = session_of(&entry)?;
@@ -241,7 +247,7 @@ async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>
     });
     let mut codes = Vec::with_capacity(count);
     service
-        .switch_all(tenant, switches, |code| codes.push(code))
+        .switch_all(asked.tenant, switches, asked.until, |code| codes.push(code))
         .await;
     let applied = codes.iter().filter(|code| **code == Code::Ok).count();
     let mut out = json::open(service.flyweights.epoch(), Operation::Switch, count);
@@ -251,11 +257,13 @@ async fn json_switch(service: &Service, tenant: TenantId, entries: Vec<Entry<'_>
     out
 }
 
-async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>) -> Vec<u8> {
+async fn json_create(asked: &Batch<'_>, batch: json::Batch<'_>) -> Vec<u8> {
+    let service = asked.service;
+    // Either a count or a list.
+    let total = batch.answers();
     let count = batch.count.unwrap_or(0) as usize;
     let like = service.index_of(&batch.target).map(|index| (0, index));
     let listed = batch.entries.unwrap_or_default();
-    let total = count + listed.len();
     let listed = listed.into_iter().map(|entry| {
         let index = if entry.bad {
             Err(Code::BadEntry)
@@ -281,15 +289,19 @@ async fn json_create(service: &Service, tenant: TenantId, batch: json::Batch<'_>
         }
         codes.push(made.err().unwrap_or(Code::Ok));
     };
+    let entries = std::iter::repeat_n(like, count).chain(listed);
     service
-        .create_all(tenant, std::iter::repeat_n(like, count).chain(listed), push)
+        .create_all(asked.tenant, entries, asked.until, push)
         .await;
     out.push(b']');
     json::close_with_codes(&mut out, &codes);
     out
 }
 
-fn json_read(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<u8> {
+fn json_read(asked: &Batch<'_>, entries: &[Entry<'_>]) -> Vec<u8> {
+    let &Batch {
+        service, tenant, ..
+    } = asked;
     let mut out = json::open(service.flyweights.epoch(), Operation::Read, entries.len());
     out.extend_from_slice(b",\"entries\":[");
     for (at, entry) in entries.iter().enumerate() {
@@ -320,7 +332,10 @@ fn json_read(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<
     out
 }
 
-fn json_delete(service: &Service, tenant: TenantId, entries: &[Entry<'_>]) -> Vec<u8> {
+fn json_delete(asked: &Batch<'_>, entries: &[Entry<'_>]) -> Vec<u8> {
+    let &Batch {
+        service, tenant, ..
+    } = asked;
     let delete =
         |entry| session_of(entry).map_or_else(|code| code, |id| service.delete_entry(tenant, id));
     let codes: Vec<Code> = entries.iter().map(delete).collect();

@@ -1,26 +1,38 @@
 //! What is done with an entry: the same whether it came alone or in a batch, in either form, and under either kind of sharing.
 
 use super::super::Service;
-use super::super::owned::Refusal;
+use super::super::owned::{Refusal, Turns};
 use super::code::Code;
 use super::json::Target;
 use crate::memory::budget::Charge;
 use crate::metrics::{Label, SwitchResult};
 use crate::sessions::{NO_FLYWEIGHT, SessionError, SessionId, TenantId};
+use tokio::time::Instant;
 
-/// Counts the codes of a batch, and adds them to the metric at once.
-#[derive(Default)]
-struct Tally([u64; Code::ALL.len()]);
+/// Counts the codes of a batch, and adds them to the metric at once when it ends, also where its caller went away before that.
+struct Tally<'a> {
+    service: &'a Service,
+    codes: [u64; Code::ALL.len()],
+}
 
-impl Tally {
-    fn add(&mut self, code: Code) {
-        self.0[code as usize] += 1;
+impl<'a> Tally<'a> {
+    fn of(service: &'a Service) -> Self {
+        Self {
+            service,
+            codes: Default::default(),
+        }
     }
 
-    fn publish(&self, service: &Service) {
-        for (label, count) in SwitchResult::ALL.iter().zip(self.0) {
+    fn add(&mut self, code: Code) {
+        self.codes[code as usize] += 1;
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        for (label, count) in SwitchResult::ALL.iter().zip(self.codes) {
             if count > 0 {
-                service
+                self.service
                     .metrics
                     .sessions
                     .switches_total
@@ -71,32 +83,33 @@ impl Service {
         }
     }
 
-    /// Switches every entry in order, and hands each code out.
+    /// Switches every entry in order, and hands each code out. What cannot be done `until` then is shed.
     pub(super) async fn switch_all(
         &self,
         tenant: TenantId,
         entries: impl Iterator<Item = Switch>,
+        until: Instant,
         mut out: impl FnMut(Code),
     ) {
-        let now_s = self.sessions.now_s();
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(self);
         let mut give = |code| {
             tally.add(code);
             out(code);
         };
         if self.exclusive.is_some() {
-            let mut shedding = false;
+            let mut turns = Turns::until(until);
             for entry in entries {
                 let switched = match entry {
-                    Ok(_) if shedding => Err(Code::Shed.into()),
-                    Ok((id, flyweight)) => self.switch_exclusive(tenant, id, flyweight).await,
-                    Err(code) => Err(code.into()),
+                    Ok((id, flyweight)) => {
+                        let switching = self.switch_exclusive(tenant, id, flyweight);
+                        turns.take(switching).await
+                    }
+                    Err(code) => Err(code),
                 };
-                // What could never fit says nothing of its neighbours.
-                shedding |= switched == Err(Code::Shed.into());
-                give(switched.map_or_else(Refusal::code, |()| Code::Ok));
+                give(switched.err().unwrap_or(Code::Ok));
             }
         } else {
+            let now_s = self.sessions.now_s();
             for entry in entries {
                 give(match entry {
                     Ok((id, flyweight)) => self.switch_entry(tenant, id, flyweight, now_s),
@@ -104,29 +117,30 @@ impl Service {
                 });
             }
         }
-        tally.publish(self);
     }
 
-    /// Creates every entry in order, and hands each session and code out.
+    /// Creates every entry in order, and hands each session and code out. What cannot be done `until` then is shed.
     pub(super) async fn create_all(
         &self,
         tenant: TenantId,
         entries: impl Iterator<Item = Result<(u64, u32), Code>>,
+        until: Instant,
         mut out: impl FnMut(Result<SessionId, Code>),
     ) {
         if self.exclusive.is_some() {
-            let mut shedding = false;
+            let mut turns = Turns::until(until);
             for entry in entries {
-                let made = match entry {
-                    Ok(_) if shedding => Err(Code::Shed.into()),
-                    Ok((user, flyweight)) => self.create_exclusive(tenant, user, flyweight).await,
-                    Err(code) => Err(code.into()),
-                };
-                shedding |= made == Err(Code::Shed.into());
-                out(made.map_err(Refusal::code));
+                out(match entry {
+                    Ok((user, flyweight)) => {
+                        let creating = self.create_exclusive(tenant, user, flyweight);
+                        turns.take(creating).await
+                    }
+                    Err(code) => Err(code),
+                });
             }
             return;
         }
+        // Waits for memory for a moment, and before anything is done.
         let room = self.room(entries.size_hint().1.unwrap_or(0)).await;
         let mut creation = self.sessions.creation(tenant, room);
         for entry in entries {

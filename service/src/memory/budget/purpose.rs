@@ -18,7 +18,7 @@ pub enum Purpose {
     Render,
     /// Chunks of the session table.
     Sessions,
-    /// Request bodies.
+    /// Bodies of requests, with what parsing makes of them, and of answers.
     Body,
     /// Always-resident thumbnails.
     Thumbnails,

@@ -72,11 +72,13 @@ pub struct Passes {
     pub longest: Duration,
 }
 
-/// The latest figures, in bytes.
+/// The latest figures, in bytes unless they say otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
     /// The kernel's.
     pub reading: Reading,
+    /// Number of the sample that first saw the present limit, from 1.
+    pub limit_sample: u64,
     /// The allocator's.
     pub allocator: AllocatorStats,
     /// Pixel arena by its own ledger.

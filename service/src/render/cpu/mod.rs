@@ -25,13 +25,6 @@ pub struct CpuRenderer {
 }
 
 impl CpuRenderer {
-    /// Gives back buffers beyond `bytes`, after a frame that was larger than the usual ones.
-    pub fn trim(&mut self, bytes: usize) {
-        if self.held_bytes() > bytes {
-            *self = Self::default();
-        }
-    }
-
     /// Bytes of the buffers that are kept.
     pub fn held_bytes(&self) -> usize {
         self.x.held_bytes() + self.y.held_bytes() + self.row.capacity() + self.sums.capacity() * 4

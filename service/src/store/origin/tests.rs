@@ -1,6 +1,6 @@
 //! Uploads, replaces and deletes over real files, whole and cut short.
 
-use super::super::{Tags, checksum};
+use super::super::{Store, Tags, checksum};
 use super::*;
 use crate::codec::{Format, Size};
 
@@ -174,6 +174,32 @@ async fn torn_and_corrupt_entries_are_reported_and_never_served() {
         Err(StoreError::Corrupt { .. })
     ));
     assert!(!file("orphan/0000000008.image#1").exists());
+}
+
+#[tokio::test]
+async fn images_of_several_pieces_are_checked_to_their_last_byte() {
+    let piece = PIECE_BYTES as usize;
+    for bytes in [0, 1, piece - 1, piece, piece + 1, 2 * piece + 7] {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut image: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let stored = entry("long", 1, &image);
+        let kept = open(&dir).put(&stored, image.clone().into()).await;
+        kept.expect("put");
+        let recovered = open(&dir).recover().await.expect("recovery");
+        assert_eq!(recovered.live, [stored], "{bytes} bytes");
+        let Some(last) = image.last_mut() else {
+            continue;
+        };
+        *last ^= 1;
+        let file = dir.path().join("backgrounds/long/0000000001.image");
+        std::fs::write(file, &image).expect("write");
+        let recovered = open(&dir).recover().await.expect("recovery");
+        assert!(recovered.live.is_empty(), "{bytes} bytes");
+        assert!(
+            recovered.damaged[0].what.contains("checksum"),
+            "{recovered:?}"
+        );
+    }
 }
 
 #[tokio::test]

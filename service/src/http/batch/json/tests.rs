@@ -10,13 +10,21 @@ fn one_bad_entry_leaves_its_neighbours_alone() {
     let body = br#"{"epoch":"12","switches":[
         {"session":"00000001000000ff","background":"beach"},
         {"session":5,"background":"beach"}, 7, null, [1,{"a":2}], "x",
+        {"session":"00000001000000fe","flyweight":3},
+        {"session":"0000000100\u0030000fd","flyweight":4294967296},
         {"session":"00000001000000fe","flyweight":3,"extra":{"deep":[1]}},
-        {"session":"0000000100\u0030000fd","flyweight":4294967296}]}"#;
-    let batch = parse(body, Operation::Switch, 10).expect("well-formed");
+        {"session":"00000001000000fe","flyweight":3,"extra":null},
+        {"session":"00000001000000fe","flyweight":3,"user":7}]}"#;
+    let batch = parse(body, Operation::Switch, 11).expect("well-formed");
     assert_eq!(batch.epoch, Some(12));
     let entries = batch.entries.expect("listed");
     let bad: Vec<bool> = entries.iter().map(|entry| entry.bad).collect();
-    assert_eq!(bad, [false, true, true, true, true, true, false, true]);
+    assert_eq!(
+        bad,
+        [
+            false, true, true, true, true, true, false, true, true, true, true
+        ]
+    );
     assert_eq!(entries[0].target, Target::Name("beach".into()));
     assert_eq!(
         (entries[6].session, &entries[6].target),
@@ -117,6 +125,43 @@ fn reads_lists_of_ids_and_counts() {
         (batch.count, batch.target),
         (Some(5), Target::Name("a".into()))
     );
+}
+
+#[test]
+fn an_entry_has_its_operations_keys_and_no_others() {
+    for (operation, entry, bad) in [
+        (Operation::Create, r#"{"user":1,"background":"a"}"#, false),
+        (Operation::Create, r#"{"session":"00000001000000ff"}"#, true),
+        (Operation::Create, r#""00000001000000ff""#, true),
+        (Operation::Read, r#"{"session":"00000001000000ff"}"#, false),
+        (
+            Operation::Delete,
+            r#"{"session":"00000001000000ff","flyweight":1}"#,
+            true,
+        ),
+    ] {
+        let body = format!(r#"{{"sessions":[{entry}]}}"#);
+        let batch = parse(body.as_bytes(), operation, 1).expect("well-formed");
+        assert_eq!(batch.entries.expect("listed")[0].bad, bad, "{entry}");
+    }
+}
+
+#[test]
+fn what_would_be_dropped_is_refused_and_what_is_known_is_named() {
+    let detail = |body: &str, operation| {
+        let problem = parse(body.as_bytes(), operation, 2).expect_err("refused");
+        assert_eq!(problem.kind(), Kind::BadBatch, "{body}");
+        problem.detail().to_owned()
+    };
+    let unknown = detail(r#"{"switches":[],"count":1}"#, Operation::Switch);
+    assert!(unknown.contains("none of switches, epoch"), "{unknown}");
+    let unknown = detail(r#"{"cuont":1,"sessions":[]}"#, Operation::Create);
+    assert!(unknown.contains("count, background"), "{unknown}");
+    // Each alone is within the bounds, their sum is not.
+    let both = detail(r#"{"count":2,"sessions":[{},{}]}"#, Operation::Create);
+    assert!(both.contains("either count or"), "{both}");
+    let nobodys = detail(r#"{"background":"a","sessions":[{}]}"#, Operation::Create);
+    assert!(nobodys.contains("nobody's"), "{nobodys}");
 }
 
 #[test]

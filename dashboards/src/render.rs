@@ -1,0 +1,168 @@
+//! *Backdrop: render*: what a frame costs and what it waits for. Of a GPU the service has no metrics yet; its row comes with them.
+
+use crate::grafana::Dashboard;
+use crate::head;
+use crate::layout::{Draft, Layout};
+use crate::queries::{mean, quantile, rate, rate_by, rate_where, select, share, total};
+use crate::words::{FRAME_ROUTE, HIT_RATIO, HITS, NO_FRAMES, NOT_OK};
+
+const REQUEST: &str = "http_request_duration_seconds";
+const RENDER: &str = "render_duration_seconds";
+
+/// The whole dashboard.
+#[must_use]
+pub fn dashboard() -> Dashboard {
+    let layout = glance(Layout::default());
+    let layout = frames(layout);
+    let layout = textures(layout);
+    let layout = memory(layout);
+    head::RENDER.over(layout.panels())
+}
+
+fn glance(layout: Layout) -> Layout {
+    layout
+        .row("At a glance")
+        .panel(
+            Draft::stat("Frames", "ops", "Frames answered whole per second.")
+                .query("frames", rate("renders_total", r#"result="ok""#)),
+        )
+        .panel(
+            Draft::stat(
+                "Request p99",
+                "s",
+                "99th percentile of the time from a frame's request to its answer's head.",
+            )
+            .query("p99", quantile("0.99", REQUEST, FRAME_ROUTE))
+            .quiet(NO_FRAMES)
+            .thresholds(&[("green", None), ("orange", Some(0.1)), ("red", Some(0.5))]),
+        )
+        .panel(
+            Draft::stat(
+                "Render p99",
+                "s",
+                "99th percentile of render and encode alone, without any wait.",
+            )
+            .query("p99", quantile("0.99", RENDER, ""))
+            .quiet(NO_FRAMES),
+        )
+        .panel(
+            Draft::stat(
+                "Degraded",
+                "percentunit",
+                "Share of frames answered by the thumbnail, as in state critical.",
+            )
+            .query("degraded", share("renders_total", r#"result="degraded""#))
+            .quiet(NO_FRAMES)
+            .thresholds(&[("green", None), ("orange", Some(0.01))]),
+        )
+        .panel(
+            Draft::stat(
+                "Not answered",
+                "percentunit",
+                "Share of frames that were shed or failed.",
+            )
+            .query(
+                "shed or failed",
+                share("renders_total", r#"result=~"shed|error""#),
+            )
+            .quiet(NO_FRAMES)
+            .thresholds(&[
+                ("green", None),
+                ("orange", Some(0.01)),
+                ("red", Some(0.05)),
+            ]),
+        )
+        .panel(
+            Draft::stat(
+                "Cores drawing",
+                "cores",
+                "Workers that render or encode, on average: time spent per second of time.",
+            )
+            .query("cores", rate("render_duration_seconds_sum", "")),
+        )
+}
+
+fn frames(layout: Layout) -> Layout {
+    layout
+        .row("Frames")
+        .panel(
+            Draft::lines("Frames by result", "ops", "Frames per second. Degraded: the thumbnail. Shed: no worker, memory or texture in time.")
+                .query("{{result}}", rate_by("result", "renders_total")),
+        )
+        .panel(
+            Draft::lines("Render and encode", "s", "Time that drawing and encoding one frame takes, without any wait. It rises with the frame's size, and with a CPU that is shared.")
+                .query("p50", quantile("0.5", RENDER, ""))
+                .query("p90", quantile("0.9", RENDER, ""))
+                .query("p99", quantile("0.99", RENDER, ""))
+                .quiet(NO_FRAMES)
+                .log(),
+        )
+        .panel(
+            Draft::lines("Whole request", "s", "Time from a frame's request to its answer's head: wait for a worker, the texture, render and encode.")
+                .query("p50", quantile("0.5", REQUEST, FRAME_ROUTE))
+                .query("p90", quantile("0.9", REQUEST, FRAME_ROUTE))
+                .query("p99", quantile("0.99", REQUEST, FRAME_ROUTE))
+                .quiet(NO_FRAMES)
+                .log(),
+        )
+        .panel(
+            Draft::lines("Where the time goes", "s", "Mean time of a request for a frame, and the part of it that is drawing; the rest is waiting, for a worker or for pixels.")
+                .query("request", mean(REQUEST, FRAME_ROUTE))
+                .query("render and encode", mean(RENDER, ""))
+                .quiet(NO_FRAMES),
+        )
+        .panel(
+            Draft::lines("Frame errors", "percentunit", "Share of frames that were not answered whole.")
+                .query("not ok", share("renders_total", NOT_OK))
+                .query("shed", share("renders_total", r#"result="shed""#))
+                .query("degraded", share("renders_total", r#"result="degraded""#))
+                .quiet(NO_FRAMES),
+        )
+        .panel(
+            Draft::lines("Answers by status", "reqps", "Requests for a frame per second by class of status. 3xx: the client had that frame already.")
+                .query("{{status}}", rate_where("status", "http_requests_total", FRAME_ROUTE)),
+        )
+}
+
+fn textures(layout: Layout) -> Layout {
+    layout
+        .row("Textures that frames need")
+        .panel(
+            Draft::lines("Hit ratio", "percentunit", HIT_RATIO)
+                .max(1.0)
+                .query("hit ratio", share("flyweight_accesses_total", HITS))
+                .quiet(NO_FRAMES),
+        )
+        .panel(
+            Draft::lines("Load duration", "s", "Time of one load, from its start until the texture is resident: what a frame on a cold background waits for.")
+                .query("p50", quantile("0.5", "flyweight_load_duration_seconds", ""))
+                .query("p99", quantile("0.99", "flyweight_load_duration_seconds", ""))
+                .log(),
+        )
+        .panel(
+            Draft::lines("Pinned by frames", "bytes", "Bytes of textures that a frame being drawn holds; they cannot be evicted meanwhile.")
+                .query("pinned", total("flyweight_pinned_bytes", "")),
+        )
+}
+
+fn memory(layout: Layout) -> Layout {
+    layout
+        .row("What drawing takes")
+        .panel(
+            Draft::lines("Reserved for frames", "bytes", "Bytes that the budget holds for frames under way, and for decoding what they need.")
+                .stacked()
+                .query(
+                    "{{purpose}}",
+                    format!("sum by (purpose) ({})", select("memory_budget_used_bytes", r#"purpose=~"render|encode|decode""#)),
+                ),
+        )
+        .panel(
+            Draft::lines("Cores", "cores", "Processor cores that draw, and those of the whole service.")
+                .query("drawing", rate("render_duration_seconds_sum", ""))
+                .query("service", rate("process_cpu_seconds_total", "")),
+        )
+        .panel(
+            Draft::lines("Refused for load", "ops", "Requests per second answered with 503, by what was short; of frames, mostly the queue.")
+                .query("{{reason}}", rate_by("reason", "shed_total")),
+        )
+}

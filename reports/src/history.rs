@@ -1,0 +1,181 @@
+//! The kept runs of one scenario, oldest first: what each figure was in each. Knows where runs lie and how many are looked at,
+//! not how a trend looks. A run that cannot be opened is named with the reason, and the others are shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::ReportError;
+use crate::read::{RECORD_FILE, read_record};
+use crate::record::{Better, RunRecord, ScenarioRecord, Verdict};
+use crate::statistics::median;
+
+/// Runs that are looked at, the newest ones: a record may have some megabytes.
+pub const RUNS_MAX: usize = 200;
+
+/// One scenario over runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trend {
+    /// The scenario.
+    pub scenario: String,
+    /// Runs that have it, oldest first.
+    pub runs: Vec<Point>,
+    /// Runs that could not be opened, with the reason.
+    pub unread: Vec<(PathBuf, String)>,
+    /// Older runs that were not looked at.
+    pub older: usize,
+    /// Figures of any of the runs, by name with the window: which way each is better.
+    pub figures: BTreeMap<String, Better>,
+}
+
+/// The scenario in one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// The run's folder's name.
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// Git commit.
+    pub commit: String,
+    /// Worst verdict of the repeats.
+    pub verdict: Verdict,
+    /// Times that the scenario was run.
+    pub repeats: usize,
+    /// Something else was planned than in the run before; false where a record does not say.
+    pub redefined: bool,
+    /// It ran on another host than the run before.
+    pub moved: bool,
+    /// Figures by name, the median of the repeats.
+    pub values: BTreeMap<String, f64>,
+}
+
+impl Trend {
+    /// The figure of each run; none where it has no sample.
+    #[must_use]
+    pub fn column(&self, figure: &str) -> Vec<Option<f64>> {
+        let value = |run: &Point| run.values.get(figure).copied();
+        self.runs.iter().map(value).collect()
+    }
+}
+
+/// The trend of a scenario over the newest [`RUNS_MAX`] runs below `out`, of all its figures or of `figure` alone.
+///
+/// # Errors
+/// The folder cannot be read, or no run there has the scenario or the figure.
+pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, ReportError> {
+    let mut folders = runs_in(out)?;
+    let older = folders.len().saturating_sub(RUNS_MAX);
+    let folders = folders.split_off(older);
+    let mut trend = Trend {
+        scenario: scenario.to_owned(),
+        runs: Vec::new(),
+        unread: Vec::new(),
+        older,
+        figures: BTreeMap::new(),
+    };
+    let mut before: Option<Fingerprint> = None;
+    let mut others = BTreeSet::new();
+    for folder in folders {
+        // One at a time: together they may not fit into memory.
+        let run = match read_record(&folder) {
+            Ok(run) => run,
+            Err(why) => {
+                trend.unread.push((folder, why.to_string()));
+                continue;
+            }
+        };
+        let trials: Vec<_> = run
+            .scenarios
+            .iter()
+            .filter(|s| s.name == scenario)
+            .collect();
+        let Some(first) = trials.first() else {
+            others.extend(run.scenarios.iter().map(|s| s.name.clone()));
+            continue;
+        };
+        let now = Fingerprint::of(&run, first);
+        let mut point = point(&run, &trials, before.as_ref(), &now);
+        point
+            .values
+            .retain(|name, _| figure.is_none_or(|figure| figure == name));
+        for name in point.values.keys() {
+            let better = run.facts_of(name).map_or(Better::Neither, |f| f.better);
+            let known = trend.figures.entry(name.clone()).or_insert(better);
+            if better != Better::Neither {
+                *known = better;
+            }
+        }
+        trend.runs.push(point);
+        before = Some(now);
+    }
+    let what = match figure {
+        _ if trend.runs.is_empty() => format!("scenario `{scenario}`"),
+        Some(figure) if trend.figures.is_empty() => format!("figure `{figure}` of `{scenario}`"),
+        _ => return Ok(trend),
+    };
+    Err(ReportError::NoHistory {
+        path: out.to_path_buf(),
+        what,
+        others: others.into_iter().collect(),
+        unread: trend.unread,
+    })
+}
+
+/// Folders below `out` with a record, in the order of their names, which begin with the time. `latest` is a link and counts once.
+fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let entries = std::fs::read_dir(out).map_err(|cause| ReportError::Read {
+        path: out.to_path_buf(),
+        cause,
+    })?;
+    let is_run = |entry: &std::fs::DirEntry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && entry.path().join(RECORD_FILE).is_file()
+    };
+    let mut folders: Vec<_> = entries.flatten().filter(is_run).map(|e| e.path()).collect();
+    folders.sort();
+    Ok(folders)
+}
+
+/// What must be the same for two runs to have measured the same.
+struct Fingerprint {
+    steps: Vec<String>,
+    host: (String, u32, String),
+}
+
+impl Fingerprint {
+    fn of(run: &RunRecord, trial: &ScenarioRecord) -> Self {
+        let host = &run.host;
+        Self {
+            steps: trial.plan.steps.clone(),
+            host: (host.cpu.clone(), host.cpus, host.cgroup.clone()),
+        }
+    }
+}
+
+fn point(
+    run: &RunRecord,
+    trials: &[&ScenarioRecord],
+    before: Option<&Fingerprint>,
+    now: &Fingerprint,
+) -> Point {
+    let names: BTreeSet<&String> = trials.iter().flat_map(|t| t.figures.keys()).collect();
+    let value = |name: &String| {
+        let values: Vec<f64> = trials
+            .iter()
+            .filter_map(|t| t.figures.get(name).copied())
+            .collect();
+        Some((name.clone(), median(&values)?))
+    };
+    // A record that does not say what was planned is no change.
+    let told = |steps: &[String]| !steps.is_empty();
+    Point {
+        id: run.id.clone(),
+        started_at: run.started_at.clone(),
+        commit: run.build.commit.clone(),
+        verdict: Verdict::worst(trials.iter().map(|t| t.verdict)).unwrap_or(run.verdict),
+        repeats: trials.len(),
+        redefined: before
+            .is_some_and(|b| told(&b.steps) && told(&now.steps) && b.steps != now.steps),
+        moved: before.is_some_and(|b| b.host != now.host),
+        values: names.into_iter().filter_map(value).collect(),
+    }
+}
