@@ -35,7 +35,7 @@ fn the_queue_is_worked_off_before_the_run_ends() {
     assert!(analytic_us(0.5) > 0.0);
 }
 
-#[ignore = "takes fifteen real seconds: `cargo test -p backdrop-simulator --test stall -- --ignored --nocapture`"]
+#[ignore = "a measurement of fifteen real seconds: `just stall`"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_stall_is_measured_as_it_was() {
     let fake = Fake::start(Bug::None).await;
