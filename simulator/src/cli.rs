@@ -107,9 +107,9 @@ pub struct LoadArgs {
     /// switch-single 15000, preview, hot-update and penetration 10000, cold-herd 4096, replay as recorded]
     #[arg(long, help_heading = LOAD, value_name = "N")]
     pub sessions: Option<u64>,
-    /// Every session switches once in this time, each at a moment of its own
-    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "3s", value_parser = duration)]
-    pub period: Duration,
+    /// Every session switches once in this time, each at a moment of its own [default: 3s, replay as recorded]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
+    pub period: Option<Duration>,
     /// Length of the measured load [default: 60s, replay as recorded]
     #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
@@ -213,7 +213,7 @@ pub struct LoadArgs {
     /// Record every switch that is sent: planned time, session, background; `replay` sends them again
     #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Switches that are recorded at most, about 20 bytes each; later ones are left out
+    /// Switches that are recorded at most, about 20 bytes each; the recording ends there
     #[arg(long, help_heading = RESULTS, value_name = "N", default_value_t = 10_000_000)]
     pub record_max: u64,
     /// Write events as newline-delimited JSON while the run lasts; - is standard output, and the table goes to standard error
@@ -242,9 +242,9 @@ pub struct LoadArgs {
     #[arg(long, help_heading = BOUNDS, value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub reconnect_for: Duration,
 
-    /// The recording of `replay`.
+    /// What `replay` plays.
     #[arg(skip)]
-    pub recording: Option<PathBuf>,
+    pub tape: Option<PathBuf>,
 }
 
 /// Flags of `replay`.
@@ -252,7 +252,7 @@ pub struct LoadArgs {
 pub struct ReplayArgs {
     /// What --record wrote
     #[arg(value_name = "FILE")]
-    pub recording: PathBuf,
+    pub tape: PathBuf,
     /// Those of every load
     #[command(flatten)]
     pub load: LoadArgs,
@@ -338,7 +338,7 @@ impl Command {
             Command::Penetration(args) => load(Scenario::Penetration, args),
             Command::Replay(args) => {
                 let mut flags = args.load;
-                flags.recording = Some(args.recording);
+                flags.tape = Some(args.tape);
                 load(Scenario::Replay, flags)
             }
             Command::Backgrounds(args) => Errand::Draw(args),

@@ -3,7 +3,7 @@
 //! Sixteen bytes a session. The `n`-th switch of a cohort (its *ordinal*) belongs to session `n % len` in round
 //! `n / len`, and sessions are sorted by phase, so what falls due in a tick is one contiguous range of ordinals,
 //! and a request in flight is two numbers. The invariant that keeps truth decidable: a session never has two
-//! switches in flight at once ([`Cohort::conflicts`]). Where a recording is followed, it says whose an ordinal is.
+//! switches in flight at once ([`Cohort::conflicts`]). Where a tape is followed, it says whose an ordinal is.
 //!
 //! Knows no clock, sockets or catalogue.
 
@@ -14,7 +14,7 @@ use crate::schedule::{self, Planned, Schedule};
 
 mod churn;
 mod doubt;
-mod recorded;
+mod playback;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ mod tests;
 use churn::Joiner;
 pub use churn::Leaver;
 use doubt::Doubt;
-use recorded::Recorded;
+use playback::Playback;
 use shown::Watch;
 
 /// Background number of a session that has none.
@@ -89,6 +89,8 @@ pub struct Ledger {
     pub doubtful: u64,
     /// Counted by sessions that left: read back before they were deleted.
     pub departed: u64,
+    /// One was gone before its counter was read: they do not add up.
+    pub uncounted: bool,
 }
 
 /// The sessions of one gateway.
@@ -106,8 +108,10 @@ pub struct Cohort {
     singles_every: u32,
     switching: bool,
     /// Switches follow this and not the period.
-    recorded: Option<Recorded>,
-    /// First ordinal that was cut and had not departed when something was last cut.
+    playback: Option<Playback>,
+    /// Sessions leave and join.
+    churns: bool,
+    /// First ordinal that was cut and had not departed when something was last cut; known where sessions leave and join.
     queued: u64,
     epoch: u64,
     /// Sessions that must be made anew and are not yet.
@@ -140,7 +144,8 @@ impl Cohort {
             incarnation: 0,
             singles_every: 0,
             switching: true,
-            recorded: None,
+            playback: None,
+            churns: false,
             queued: 0,
             epoch: 0,
             owed: Vec::new(),
@@ -155,9 +160,15 @@ impl Cohort {
         self
     }
 
-    /// Its sessions switch as it was recorded, by time; users count from the cohort's first one.
+    /// Its sessions switch as it was taped, by time; users count from the cohort's first one.
     pub fn following(mut self, sent: Vec<Planned>) -> Self {
-        self.recorded = Some(Recorded::new(sent, self.records.len()));
+        self.playback = Some(Playback::new(sent, self.records.len()));
+        self
+    }
+
+    /// Its sessions leave and join while the others switch.
+    pub fn churning(mut self) -> Self {
+        self.churns = true;
         self
     }
 
@@ -212,13 +223,13 @@ impl Cohort {
 
     /// Bytes of all that is known of its sessions.
     pub fn bytes(&self) -> usize {
-        let recorded = self.recorded.as_ref().map_or(0, Recorded::bytes);
+        let playback = self.playback.as_ref().map_or(0, Playback::bytes);
         self.records.capacity() * size_of::<Record>()
             + self.in_flight.capacity() * size_of::<Piece>()
             + self.watches.capacity() * size_of::<Watch>()
             + self.owed.capacity() * size_of::<usize>()
             + self.joining.capacity() * size_of::<Joiner>()
-            + recorded
+            + playback
     }
 
     /// Counts replacements of the whole cohort.
@@ -262,8 +273,8 @@ impl Cohort {
         self.in_flight.clear();
         self.watches.clear();
         self.ledger = Ledger::default();
-        if let Some(recorded) = &mut self.recorded {
-            recorded.forget();
+        if let Some(playback) = &mut self.playback {
+            playback.forget();
         }
         let mut lost: Vec<usize> = self.joining.drain(..).map(|joiner| joiner.index).collect();
         for index in self.birth_order() {
@@ -291,8 +302,8 @@ impl Cohort {
 
     /// When an ordinal is due, microseconds after the schedule's origin.
     pub fn due_us(&self, ordinal: u64) -> u64 {
-        if let Some(recorded) = &self.recorded {
-            return recorded.at(ordinal).at_us;
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).at_us;
         }
         let len = self.records.len() as u64;
         let phase = self.records[(ordinal % len) as usize].phase_us;
@@ -301,8 +312,8 @@ impl Cohort {
 
     /// First ordinal due at or after `at_us`.
     fn ordinal_at(&self, at_us: u64) -> u64 {
-        if let Some(recorded) = &self.recorded {
-            return recorded.ordinal_at(at_us);
+        if let Some(playback) = &self.playback {
+            return playback.ordinal_at(at_us);
         }
         let period = u64::from(self.schedule.period_us);
         let within = (at_us % period) as u32;
@@ -313,14 +324,14 @@ impl Cohort {
     }
 
     /// Cuts what fell due before `until_us` into pieces of at most `entries_max`, and of a round at most: a session is once in a
-    /// piece, unless a recording has it there several times. Returns the entries taken.
+    /// piece, unless a tape has it there several times. Returns the entries taken.
     pub fn take_due(&mut self, until_us: u64, entries_max: u64, out: &mut VecDeque<Piece>) -> u64 {
         if self.records.is_empty() || !self.switching {
             return 0;
         }
         self.admit();
         let end = self.ordinal_at(until_us).max(self.cursor);
-        let entries_max = match &self.recorded {
+        let entries_max = match &self.playback {
             Some(_) => entries_max,
             None => entries_max.min(self.records.len() as u64),
         };
@@ -331,9 +342,11 @@ impl Cohort {
             self.cursor = last;
             taken += self.cut(first, last, until_us, out);
         }
-        // What departs until the next time only raises it. Single ones lie before the piece they were cut from.
-        let queued = out.iter().map(|piece| piece.first).min();
-        self.queued = queued.unwrap_or(self.cursor);
+        if self.churns {
+            // What departs until the next time only raises it. Single ones lie before the piece they were cut from.
+            let queued = out.iter().map(|piece| piece.first).min();
+            self.queued = queued.unwrap_or(self.cursor);
+        }
         taken
     }
 
@@ -372,8 +385,8 @@ impl Cohort {
     }
 
     fn index(&self, ordinal: u64) -> usize {
-        if let Some(recorded) = &self.recorded {
-            return recorded.at(ordinal).user as usize;
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).user as usize;
         }
         (ordinal % self.records.len() as u64) as usize
     }
@@ -392,8 +405,8 @@ impl Cohort {
     }
 
     fn choice(&self, ordinal: u64, index: usize) -> u16 {
-        if let Some(recorded) = &self.recorded {
-            return recorded.at(ordinal).background;
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).background;
         }
         let round = ordinal / self.records.len() as u64;
         self.schedule.background(self.user(index), round)
@@ -401,11 +414,11 @@ impl Cohort {
 
     /// Whether an earlier switch of one of its sessions is still under way.
     pub fn conflicts(&self, piece: Piece) -> bool {
-        if let Some(recorded) = &self.recorded {
+        if let Some(playback) = &self.playback {
             return !self.in_flight.is_empty()
                 && self
                     .members(piece)
-                    .any(|(_, index)| recorded.is_under_way(index));
+                    .any(|(_, index)| playback.is_under_way(index));
         }
         let len = self.records.len() as u64;
         self.in_flight
@@ -429,8 +442,8 @@ impl Cohort {
                 self.watches[at].allowed.also(background);
             }
         }
-        if let Some(recorded) = &mut self.recorded {
-            recorded.departs(piece.first, piece.last);
+        if let Some(playback) = &mut self.playback {
+            playback.departs(piece.first, piece.last);
         }
         self.in_flight.push(piece);
         count
@@ -445,15 +458,15 @@ impl Cohort {
         })
     }
 
-    /// What a piece switches the session to, if it is in it; a recording may have it there several times.
+    /// What a piece switches the session to, if it is in it; a tape may have it there several times.
     fn choices_within(&self, piece: Piece, index: usize) -> Vec<u16> {
         if self.is_single(index) != piece.single {
             return Vec::new();
         }
-        if let Some(recorded) = &self.recorded {
-            let within = recorded.within(index, piece.first, piece.last).iter();
+        if let Some(playback) = &self.playback {
+            let within = playback.within(index, piece.first, piece.last).iter();
             return within
-                .map(|ordinal| recorded.at(u64::from(*ordinal)).background)
+                .map(|ordinal| playback.at(u64::from(*ordinal)).background)
                 .collect();
         }
         let len = self.records.len() as u64;
@@ -475,9 +488,12 @@ impl Cohort {
             }
             return;
         }
+        let flying = self.in_flight.len();
         self.in_flight.retain(|other| other != &piece);
-        if let Some(recorded) = &mut self.recorded {
-            recorded.lands(piece.first, piece.last);
+        // One that was never sent lands, too: it must not land for an earlier one of the same sessions, which still flies.
+        let flew = self.in_flight.len() < flying;
+        if let Some(playback) = self.playback.as_mut().filter(|_| flew) {
+            playback.lands(piece.first, piece.last);
         }
         let mut position = 0;
         for ordinal in piece.first..piece.last {
@@ -485,26 +501,40 @@ impl Cohort {
             if self.records[index].id == 0 || self.is_single(index) != piece.single {
                 continue;
             }
-            let entry = self.settle(ordinal, index, landing, position);
+            let entry = self.settle(piece, ordinal, landing, position);
             position += 1;
             sink(self.due_us(ordinal), entry);
         }
     }
 
+    /// Whether a piece holds no earlier switch of the session of one of its ordinals.
+    fn is_first_within(&self, piece: Piece, ordinal: u64, index: usize) -> bool {
+        self.playback.as_ref().is_none_or(|playback| {
+            let within = playback.within(index, piece.first, ordinal);
+            within.is_empty()
+        })
+    }
+
     fn settle(
         &mut self,
+        piece: Piece,
         ordinal: u64,
-        index: usize,
         landing: Landing<'_>,
         position: usize,
     ) -> Entry {
+        let index = self.index(ordinal);
         match landing {
             Landing::Codes(codes) => match codes.get(position) {
                 Some(0) => {
                     let background = self.choice(ordinal, index);
+                    // A doubt is settled by two answers, not by two entries of one.
+                    let settles = self.records[index].doubt != Doubt::NONE
+                        && self.is_first_within(piece, ordinal, index);
                     let record = &mut self.records[index];
                     record.acked = background;
-                    record.doubt = record.doubt.acknowledged();
+                    if settles {
+                        record.doubt = record.doubt.acknowledged();
+                    }
                     self.ledger.acknowledged += 1;
                     Entry::Acked
                 }

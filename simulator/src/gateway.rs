@@ -261,9 +261,9 @@ impl Gateway {
         if piece.tick_us > self.clock.load_us {
             self.pace.sends.sent += u64::from(entries);
         }
-        if let Some(tape) = &self.shared.tape {
+        if let Some(taping) = &self.shared.taping {
             let sent = self.shared.cohorts[self.index].lock().sent(piece).collect();
-            tape.add(sent);
+            taping.add(sent);
         }
         self.flights.push(Box::pin(async move {
             let result = lane.call(call).await;

@@ -3,7 +3,7 @@
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
 //! one [`gateway`] per [`cohort`], the [`preview`] users, the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
-//! [`truth`] judges, [`report`] tells, and [`metrics`] tell a Prometheus meanwhile. What gateways send can be kept as a [`recording`] and replayed.
+//! [`truth`] judges, [`report`] tells, and [`metrics`] tell a Prometheus meanwhile. What gateways send can be kept as a [`tape`] and replayed.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
@@ -34,11 +34,11 @@ pub mod preview;
 pub mod progress;
 pub mod reader;
 pub mod record;
-pub mod recording;
 pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shared;
+pub mod tape;
 pub mod timetable;
 pub mod truth;
 pub mod wire;

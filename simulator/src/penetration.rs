@@ -140,6 +140,11 @@ impl Intruder {
                 return false;
             }
             self.next += 1;
+            if now_us - due.at_us > self.timeout_us {
+                // Given up before it could be asked for: the simulator's doing, not the service's.
+                self.book(due, now_us, Outcome::Failed("overslept"));
+                continue;
+            }
             self.backlog.push_back(due);
         }
     }
@@ -236,7 +241,10 @@ impl Intruder {
     fn judge(&self, probe: &Probe, answer: &Answer) -> Outcome {
         match answer.status {
             404 => match answer.problem_code() {
-                Some(code) if code == probe.code => Outcome::Clean,
+                Some(code) if code == probe.code => {
+                    self.shared.truth.lock().absent();
+                    Outcome::Clean
+                }
                 Some(code) if code == "session_not_found" => {
                     // A session that was there: the service may have restarted.
                     self.shared.suspect();

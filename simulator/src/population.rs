@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 use thiserror::Error;
 
-use crate::catalogue::CatalogueError;
+use crate::catalogue::{Catalogue, CatalogueError};
 use crate::client::{Answer, Call, CallError, Lane};
 use crate::shared::{Shared, StopReason};
 use crate::truth::Violation;
@@ -19,12 +19,12 @@ mod readback;
 mod tidy;
 
 pub use readback::{name, read_back, read_ids, sample, shown};
-pub use tidy::{delete, delete_all};
+pub use tidy::{Left, Strays, delete, delete_all};
 
-/// Entries of one create or read.
-const BATCH_MAX: usize = 10_000;
+/// Entries of one create, read or deletion at most.
+pub const BATCH_MAX: usize = 10_000;
 /// Time for one of them: a naive service decodes a picture per session.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// Refused batches in a row after which a partial population is taken as it is.
@@ -76,6 +76,18 @@ pub enum PopulationError {
 impl From<CallError> for PopulationError {
     fn from(cause: CallError) -> Self {
         PopulationError::Away(cause)
+    }
+}
+
+impl PopulationError {
+    /// Whether the service may have done what was asked for, now or later. A 503 was not done and will not be.
+    pub fn may_have_applied(&self) -> bool {
+        match self {
+            PopulationError::Away(cause) => cause.may_have_applied(),
+            PopulationError::Wire(_) => true,
+            PopulationError::Refused { status, .. } => *status >= 500 && *status != 503,
+            _ => false,
+        }
     }
 }
 
@@ -216,6 +228,9 @@ pub struct Made {
 }
 
 /// Creates some sessions of a gateway; nobody knows of them yet. What refused ones count for is the caller's business.
+///
+/// # Errors
+/// The service is away, refuses, or answers something else. It may have made them all the same: [`Strays`].
 pub async fn create(
     shared: &Shared,
     lane: &mut Lane,
@@ -223,6 +238,23 @@ pub async fn create(
     indices: &[usize],
 ) -> Result<Made, PopulationError> {
     let catalogue = shared.catalogue();
+    let made = create_in(shared, &catalogue, lane, gateway, indices).await;
+    if let Err(error) = &made
+        && error.may_have_applied()
+    {
+        let count = indices.len() as u64;
+        shared.strays.lock().unnamed(catalogue.epoch, count);
+    }
+    made
+}
+
+async fn create_in(
+    shared: &Shared,
+    catalogue: &Catalogue,
+    lane: &mut Lane,
+    gateway: usize,
+    indices: &[usize],
+) -> Result<Made, PopulationError> {
     let wire = shared.plan.args.wire;
     let mut backgrounds = Vec::with_capacity(indices.len());
     let mut entries = Vec::with_capacity(indices.len());
@@ -441,5 +473,25 @@ mod tests {
             "the service went away: no answer in time"
         );
         assert!(error.source().is_none());
+    }
+
+    #[test]
+    fn a_refusal_was_not_done_and_an_unknown_outcome_may_have_been() {
+        let refused = |status| PopulationError::Refused {
+            what: "deleting sessions",
+            status,
+            code: String::new(),
+        };
+        for (status, may) in [
+            (404, false),
+            (429, false),
+            (503, false),
+            (500, true),
+            (504, true),
+        ] {
+            assert_eq!(refused(status).may_have_applied(), may, "{status}");
+        }
+        assert!(PopulationError::from(CallError::Timeout).may_have_applied());
+        assert!(!PopulationError::from(CallError::NotSent).may_have_applied());
     }
 }

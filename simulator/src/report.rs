@@ -16,8 +16,8 @@ use crate::monitor::Monitored;
 use crate::penetration::PenetrationFigures;
 use crate::progress::{grouped, micros as words};
 use crate::record::{Operation, Total, latency_of};
-use crate::recording::RecordingFigures;
 use crate::shared::{Clock, Shared, StopReason, micros};
+use crate::tape::TapeFigures;
 
 /// Share of stolen CPU time from which it is named as the cause of late sends.
 const STEAL_NAMED_MIN: f64 = 0.01;
@@ -50,7 +50,7 @@ pub struct Beside {
     pub penetration: Option<PenetrationFigures>,
     /// What was recorded; none without `--record`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recording: Option<RecordingFigures>,
+    pub recording: Option<TapeFigures>,
 }
 
 /// Both, as one object of JSON.
@@ -356,11 +356,13 @@ fn herd(out: &mut String, herds: &HerdFigures) {
 fn told_beside(out: &mut String, beside: &Beside) {
     if let Some(churn) = &beside.churn {
         let text = format!(
-            "{} left, {} joined, {} refused, {} unanswered",
+            "{} of {} left, {} joined, {} refused, {} unanswered, {} left out",
             grouped(churn.left),
+            grouped(churn.planned),
             grouped(churn.joined),
             grouped(churn.refused),
-            grouped(churn.failed)
+            grouped(churn.failed),
+            grouped(churn.left_out)
         );
         row(out, "churn", &text);
         row(out, "  to leave", &latency(&churn.leave));
@@ -386,6 +388,9 @@ fn told_beside(out: &mut String, beside: &Beside) {
             grouped(recording.left_out)
         );
         row(out, "recorded", &text);
+        if let Some(why) = &recording.failure {
+            row(out, "  not to its end", why);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One run from plan to report: prepare pictures, set up, attack, read back, conclude.
 
+use std::hash::Hasher;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use backdrop_reports::scrape::Endpoint;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::admin::Admin;
 use crate::attack;
@@ -23,14 +25,14 @@ use crate::herd::Herds;
 use crate::host::{self, Awake, HostError};
 use crate::metrics::Metrics;
 use crate::monitor::{self, LatencyLog};
-use crate::population::{self, PopulationError};
+use crate::population::{self, PopulationError, Strays};
 use crate::progress::{Progress, grouped};
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
-use crate::recording::{Header, Tape};
 use crate::report::{self, Beside, Load, Whole};
 use crate::schedule::{Popularity, Schedule, sizes};
 use crate::shared::{Census, Events, Gate, Shared, Stop, StopReason, micros};
+use crate::tape::{Header, Taping};
 use crate::truth::{Evidence, Truth};
 
 /// Descriptors beside connections: files, pipes, the runtime's own.
@@ -120,11 +122,10 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
         None => None,
     };
     events.phase("setup");
-    let tape = tape(&plan)?;
-    let shared = set_up(plan, stop, (events, metrics), tape, &mut progress).await?;
+    let shared = set_up(plan, stop, (events, metrics), &mut progress).await?;
     let shared = Arc::new(shared);
     let measured = measure(&shared, log, &mut progress).await;
-    stop_recording(&shared, &mut progress).await;
+    stop_taping(&shared, &mut progress).await;
     tidy(&shared, &mut progress).await;
     let mut load = measured?;
     load.connections = shared.target.connections();
@@ -161,21 +162,21 @@ async fn measure(
     Ok(load)
 }
 
-fn tape(plan: &Plan) -> Result<Option<Tape>, RunError> {
+fn taping(plan: &Plan) -> Result<Option<Taping>, RunError> {
     let Some(path) = &plan.args.record else {
         return Ok(None);
     };
     let (warmup_us, duration_us) = (micros(plan.warmup), micros(plan.duration));
     let header = Header::new(plan.sessions, plan.background_count, warmup_us, duration_us);
-    Tape::create(path, &header, plan.args.record_max)
+    Taping::create(path, &header, plan.args.record_max)
         .map(Some)
         .map_err(io_error(format!("--record {}", path.display())))
 }
 
-/// What is not in the recording is said: its replay would be another load.
-async fn stop_recording(shared: &Arc<Shared>, progress: &mut Progress) {
+/// What is not on the tape is said: its replay would be another load.
+async fn stop_taping(shared: &Arc<Shared>, progress: &mut Progress) {
     let taping = shared.clone();
-    let finish = move || taping.tape.as_ref().map(Tape::finish);
+    let finish = move || taping.taping.as_ref().map(Taping::finish);
     // Waits for the disk; the runtime has a place for that.
     let Ok(Some(figures)) = tokio::task::spawn_blocking(finish).await else {
         return;
@@ -225,18 +226,21 @@ fn write_json(path: &PathBuf, report: &Whole<'_>) -> Result<(), RunError> {
     std::fs::write(path, text).map_err(failed())
 }
 
-/// Hash of the request schedule, known before anything is sent.
+/// Hash of the request schedule, known before anything is sent: of all switches, and of whatever decides about the rest.
 pub fn schedule_hash(plan: &Plan) -> u64 {
-    match &plan.recording {
-        Some(recording) => recording.hash(),
+    let mut hasher = Xxh3::new();
+    hasher.write_u64(match &plan.tape {
+        Some(tape) => tape.hash,
         None => schedule(plan).hash(&sizes(plan.sessions, plan.gateways)),
-    }
+    });
+    plan.hash_load(&mut hasher);
+    hasher.finish()
 }
 
 fn schedule(plan: &Plan) -> Schedule {
     Schedule {
         seed: plan.args.seed,
-        period_us: micros(plan.args.period) as u32,
+        period_us: micros(plan.period) as u32,
         popularity: Popularity::new(plan.background_count, plan.zipf),
     }
 }
@@ -250,13 +254,11 @@ fn spans(plan: &Plan) -> Spans {
     Spans::new(edges)
 }
 
-fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
+/// The cohorts of all gateways; what is on a tape goes over to them.
+fn cohorts(plan: &mut Plan) -> Vec<Mutex<Cohort>> {
     let schedule = Arc::new(schedule(plan));
     let sizes = sizes(plan.sessions, plan.gateways);
-    let mut recorded = plan
-        .recording
-        .as_ref()
-        .map(|recording| recording.parts(&sizes));
+    let mut taped = plan.tape.as_mut().map(|tape| tape.share_out(&sizes));
     let mut first_user = 0;
     sizes
         .into_iter()
@@ -265,24 +267,24 @@ fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
             let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size)
                 .with_singles(plan.singles_every);
             first_user += size as u64;
-            let recorded = recorded
-                .as_mut()
-                .map(|parts| std::mem::take(&mut parts[gateway]));
-            Mutex::new(match recorded {
-                Some(sent) => cohort.following(sent),
-                None if plan.scenario.rests() => cohort.resting(),
-                None => cohort,
-            })
+            let taped = taped.as_mut();
+            Mutex::new(
+                match taped.map(|parts| std::mem::take(&mut parts[gateway])) {
+                    Some(sent) => cohort.following(sent),
+                    None if plan.scenario.rests() => cohort.resting(),
+                    None if plan.churn_per_second.is_some() => cohort.churning(),
+                    None => cohort,
+                },
+            )
         })
         .collect()
 }
 
 /// Pictures, catalogue and everything shared; no sessions yet.
 async fn set_up(
-    plan: Plan,
+    mut plan: Plan,
     stop: Stop,
     (events, metrics): (Events, Arc<Metrics>),
-    tape: Option<Tape>,
     progress: &mut Progress,
 ) -> Result<Shared, RunError> {
     let target = Arc::new(Target::new(&plan.args.url, plan.token.as_deref())?);
@@ -290,6 +292,8 @@ async fn set_up(
     let librarian = Librarian::new(target.clone());
     // Whether anybody listens is said before pictures are drawn.
     librarian.list().await?;
+    // Where nobody does, an older recording is left as it is.
+    let taping = taping(&plan)?;
     let gallery = Arc::new(gallery(&plan, progress)?);
     let revisions = Arc::new(Revisions::new(gallery.len()));
     let going = || stop.reason().is_none();
@@ -305,12 +309,18 @@ async fn set_up(
     if plan.looks() {
         evidence.push(Evidence::Frames);
     }
+    if plan.churns() {
+        evidence.push(Evidence::Leavers);
+    }
+    if plan.intrudes() {
+        evidence.push(Evidence::Absent);
+    }
     let truth = Arc::new(Mutex::new(Truth::requiring(evidence)));
     let readers = (host::cpus() / 2).max(1);
     let reader = Reader::start(readers, truth.clone(), revisions.clone(), gallery.clone())
         .map_err(io_error("reader threads"))?;
     Ok(Shared {
-        cohorts: cohorts(&plan),
+        cohorts: cohorts(&mut plan),
         spans: spans(&plan),
         gate: Gate::new(attack::users(&plan)),
         plan,
@@ -332,7 +342,8 @@ async fn set_up(
         herds: Mutex::new(Herds::default()),
         scanned: AtomicU64::new(0),
         updates: AtomicU64::new(0),
-        tape,
+        taping,
+        strays: Mutex::new(Strays::default()),
         beside: Mutex::default(),
     })
 }
@@ -516,10 +527,16 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
 async fn tidy(shared: &Shared, progress: &mut Progress) {
     if shared.stop.reason() != Some(StopReason::ServiceGone) {
         let left = population::delete_all(shared).await;
-        if left > 0 {
-            let left = grouped(left);
+        if left.there > 0 {
+            let left = grouped(left.there);
             progress.warn(&format!(
                 "{left} of the sessions that this run created are still in the service"
+            ));
+        }
+        if left.perhaps > 0 {
+            let left = grouped(left.perhaps);
+            progress.warn(&format!(
+                "{left} sessions more may be there: their creation was not answered"
             ));
         }
         let (librarian, gallery) = (&shared.librarian, &shared.gallery);

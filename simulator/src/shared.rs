@@ -17,10 +17,11 @@ use crate::cohort::Cohort;
 use crate::gallery::Gallery;
 use crate::herd::Herds;
 use crate::metrics::Metrics;
+use crate::population::Strays;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
-use crate::recording::Tape;
 use crate::report::Beside;
+use crate::tape::Taping;
 use crate::truth::Truth;
 
 /// Why the load ended before its time.
@@ -301,8 +302,10 @@ pub struct Shared {
     pub scanned: AtomicU64,
     /// Hot updates that were acknowledged.
     pub updates: AtomicU64,
-    /// Where what is sent is recorded, if it is.
-    pub tape: Option<Tape>,
+    /// Where what is sent is kept, if it is.
+    pub taping: Option<Taping>,
+    /// Sessions that may be there, and that no cohort has.
+    pub strays: Mutex<Strays>,
     /// What single workers hand in for the report.
     pub beside: Mutex<Beside>,
 }

@@ -55,6 +55,27 @@ async fn sessions_that_the_service_keeps_are_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_whose_creation_was_not_answered_are_told_of() {
+    let fake = Fake::start(Bug::None).await;
+    fake.faults.mute_creations.store(1, Ordering::Relaxed);
+    let url = fake.url();
+    let cache = format!("{}/backgrounds", env!("CARGO_TARGET_TMPDIR"));
+    let run = move || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_backdrop-simulator"))
+            .args(["switch-storm", "--url", &url, "--cache-dir", &cache])
+            .args(["--background-count", "4", "--sessions", "60"])
+            .args(["--progress", "none"])
+            .env_remove("BACKDROP_TOKEN")
+            .output()
+            .unwrap()
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let warning = "warning: 1 sessions more may be there: their creation was not answered";
+    assert!(text.lines().any(|line| line == warning), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_replaced_meanwhile_is_theirs() {
     let fake = Fake::start(Bug::None).await;
     let flags = [

@@ -1,13 +1,14 @@
 //! Flags resolved: every default applied, every value checked.
 
-use std::sync::Arc;
+use std::hash::Hasher;
+use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::{LoadArgs, Scenario};
 use crate::cohort::BACKGROUNDS_MAX;
-use crate::recording::{Header, Recording, SWITCHES_MAX};
+use crate::tape::{Header, SWITCHES_MAX, Tape};
 
 /// Everything a load run needs, resolved and checked.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Plan {
     pub token: Option<String>,
     /// Sessions.
     pub sessions: u64,
+    /// Every session switches once in this time, unless a tape says when.
+    pub period: Duration,
     /// Length of the load that is not measured.
     pub warmup: Duration,
     /// Length of the measured load.
@@ -47,7 +50,7 @@ pub struct Plan {
     /// Requests per second for what is not there, if any.
     pub absent_per_second: Option<f64>,
     /// Switches of another run, to be sent again.
-    pub recording: Option<Arc<Recording>>,
+    pub tape: Option<Tape>,
 }
 
 /// Herds on cold backgrounds.
@@ -95,8 +98,9 @@ fn usage(flag: &'static str, why: impl Into<String>) -> UsageError {
 impl Plan {
     /// Applies the scenario's defaults and checks every value.
     pub fn resolve(scenario: Scenario, args: LoadArgs) -> Result<Plan, UsageError> {
-        let recording = recording(&args)?;
-        let head = recording.as_ref().map(|recording| &recording.header);
+        let tape = args.tape.as_deref().map(|path| tape(&args, path));
+        let tape = tape.transpose()?;
+        let head = tape.as_ref().map(|tape| &tape.header);
         let sessions = head.map(|head| head.sessions).or(args.sessions);
         let sessions = sessions.unwrap_or(match scenario {
             Scenario::SwitchStorm => 1_200_000,
@@ -107,14 +111,15 @@ impl Plan {
             Scenario::ColdHerd => 4_096,
             Scenario::Replay => 0,
         });
-        let recorded = |us: fn(&Header) -> u64| head.map(|head| Duration::from_micros(us(head)));
-        let warmup = recorded(|head| head.warmup_us).or(args.warmup);
+        let taped = |head: &Header| Duration::from_micros(head.warmup_us);
+        let warmup = head.map(taped).or(args.warmup);
         let warmup = warmup.unwrap_or(Duration::from_secs(2));
-        let duration = args.duration.or(recorded(|head| head.duration_us));
+        let duration = args.duration.or(tape.as_ref().map(Tape::duration));
         let duration = duration.unwrap_or(Duration::from_secs(60));
+        let period = args.period.unwrap_or(Duration::from_secs(3));
         let background_count = head.map(|head| head.backgrounds).or(args.background_count);
         let background_count = background_count.unwrap_or(16);
-        check(&args, warmup, duration, background_count)?;
+        check(&args, (period, warmup, duration), background_count)?;
         if sessions == 0 || sessions > u64::from(u32::MAX) {
             return Err(usage(
                 "sessions",
@@ -148,13 +153,14 @@ impl Plan {
             scenario,
             token: token(&args)?,
             sessions,
+            period,
             warmup,
             duration,
             background_count,
             gateways,
             connections: connections(scenario, &args, gateways),
             previews_per_second,
-            singles_every: singles_every(scenario, sessions, &args),
+            singles_every: singles_every(scenario, sessions as f64 / period.as_secs_f64(), &args),
             hot_update_every: hot_update_every.filter(|every| !every.is_zero() && !args.no_upload),
             zipf: args.zipf.unwrap_or(match scenario {
                 Scenario::Scan => 0.9,
@@ -165,7 +171,7 @@ impl Plan {
             churn_per_second: (scenario == Scenario::Churn).then_some(args.churn_per_second),
             absent_per_second: (scenario == Scenario::Penetration)
                 .then_some(args.absent_per_second),
-            recording,
+            tape,
             args,
         })
     }
@@ -174,6 +180,82 @@ impl Plan {
     pub fn looks(&self) -> bool {
         let previews = self.previews_per_second * self.duration.as_secs_f64();
         previews >= 1.0 || self.herding.is_some()
+    }
+
+    /// Sessions are to leave: the truth checker must see one go.
+    pub fn churns(&self) -> bool {
+        self.brings_one(self.churn_per_second)
+    }
+
+    /// What is not there is asked for: the truth checker must see a clean 404.
+    pub fn intrudes(&self) -> bool {
+        self.brings_one(self.absent_per_second)
+    }
+
+    fn brings_one(&self, per_second: Option<f64>) -> bool {
+        per_second.is_some_and(|rate| rate * self.duration.as_secs_f64() >= 1.0)
+    }
+
+    /// Feeds a hasher what decides, beside seed and switches, which requests are sent when: every part's rate, size and start, and
+    /// how they travel. What a load is told, given or called by is not among it.
+    pub fn hash_load(&self, hasher: &mut impl Hasher) {
+        // Every field is named, so that a new one cannot be forgotten.
+        let Plan {
+            scenario,
+            args,
+            token: _,
+            sessions,
+            period: _,
+            warmup,
+            duration,
+            background_count,
+            gateways,
+            connections,
+            previews_per_second,
+            singles_every,
+            hot_update_every,
+            zipf,
+            herding,
+            scanning,
+            churn_per_second,
+            absent_per_second,
+            tape: _,
+        } = self;
+        let (width, height) = args.preview_size;
+        let time = |time: Duration| Some(time.as_micros() as u64);
+        let rate = |rate: f64| Some(rate.to_bits());
+        hasher.write(scenario.name().as_bytes());
+        for word in [
+            Some(args.seed),
+            Some(*sessions),
+            time(*warmup),
+            time(*duration),
+            time(args.tick),
+            time(args.timeout),
+            Some(u64::from(*background_count)),
+            Some(*gateways as u64),
+            Some(*connections as u64),
+            rate(*previews_per_second),
+            Some(self.preview_lanes() as u64),
+            Some(u64::from(width)),
+            Some(u64::from(height)),
+            Some(u64::from(*singles_every)),
+            hot_update_every.and_then(time),
+            rate(*zipf),
+            herding.map(|herding| u64::from(herding.size)),
+            herding.map(|herding| u64::from(herding.keys)),
+            herding.and_then(|herding| time(herding.every)),
+            scanning.and_then(|scanning| time(scanning.every)),
+            scanning.and_then(|scanning| rate(scanning.per_second)),
+            scanning.map(|_| self.scan_lanes() as u64),
+            churn_per_second.and_then(rate),
+            absent_per_second.and_then(rate),
+            Some(args.wire as u64),
+        ] {
+            // None is no zero.
+            hasher.write_u8(u8::from(word.is_some()));
+            hasher.write_u64(word.unwrap_or_default());
+        }
     }
 
     /// Connections that the run opens at most, control included.
@@ -208,22 +290,19 @@ impl Plan {
         if self.scenario.rests() {
             return 0.0;
         }
-        if let Some(recording) = &self.recording {
-            let header = &recording.header;
-            let seconds = (header.warmup_us + header.duration_us) as f64 / 1e6;
-            return recording.switches.len() as f64 / seconds.max(1e-6);
+        if let Some(tape) = &self.tape {
+            let seconds = (self.warmup + tape.duration()).as_secs_f64();
+            return tape.count as f64 / seconds.max(1e-6);
         }
-        self.sessions as f64 / self.args.period.as_secs_f64()
+        self.sessions as f64 / self.period.as_secs_f64()
     }
 }
 
 /// Reads what `replay` is to send. What it says of the load is not to be said twice.
-fn recording(args: &LoadArgs) -> Result<Option<Arc<Recording>>, UsageError> {
-    let Some(path) = &args.recording else {
-        return Ok(None);
-    };
+fn tape(args: &LoadArgs, path: &Path) -> Result<Tape, UsageError> {
     let given = [
         ("sessions", args.sessions.is_some()),
+        ("period", args.period.is_some()),
         ("warmup", args.warmup.is_some()),
         ("background-count", args.background_count.is_some()),
         ("record", args.record.is_some()),
@@ -231,24 +310,23 @@ fn recording(args: &LoadArgs) -> Result<Option<Arc<Recording>>, UsageError> {
     if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
         return Err(usage(flag, "leave it away: the recording says it"));
     }
-    let recording = Recording::read(path).map_err(|error| UsageError {
+    let tape = Tape::read(path).map_err(|error| UsageError {
         what: path.display().to_string(),
         why: error.to_string(),
     })?;
-    let longest = Duration::from_micros(recording.header.duration_us);
+    let longest = tape.duration();
     if args.duration.is_some_and(|duration| duration > longest) {
         return Err(usage(
             "duration",
             format!("the recording ends after {longest:?}"),
         ));
     }
-    Ok(Some(Arc::new(recording)))
+    Ok(tape)
 }
 
 fn check(
     args: &LoadArgs,
-    warmup: Duration,
-    duration: Duration,
+    (period, warmup, duration): (Duration, Duration, Duration),
     background_count: u16,
 ) -> Result<(), UsageError> {
     if let Some(address) = args.metrics_listen
@@ -266,7 +344,7 @@ fn check(
             Ok(())
         }
     };
-    at_least("period", args.period, Duration::from_millis(10))?;
+    at_least("period", period, Duration::from_millis(10))?;
     at_least("duration", duration, Duration::from_millis(100))?;
     at_least("tick", args.tick, Duration::from_millis(1))?;
     at_least("timeout", args.timeout, Duration::from_millis(1))?;
@@ -284,7 +362,7 @@ fn check(
             return Err(usage(flag, "a day is the longest"));
         }
     }
-    if args.period > Duration::from_secs(3600) {
+    if period > Duration::from_secs(3600) {
         return Err(usage("period", "an hour is the longest"));
     }
     if args.tick > Duration::from_secs(1) {
@@ -409,11 +487,10 @@ fn connections(scenario: Scenario, args: &LoadArgs, gateways: usize) -> usize {
 }
 
 /// mixed: a fixed share of the sessions switches alone, as large as the rate allows, at most one in fifty.
-fn singles_every(scenario: Scenario, sessions: u64, args: &LoadArgs) -> u32 {
+fn singles_every(scenario: Scenario, rate: f64, args: &LoadArgs) -> u32 {
     match scenario {
         Scenario::SwitchSingle => 1,
         Scenario::Mixed if args.singles_per_second > 0.0 => {
-            let rate = sessions as f64 / args.period.as_secs_f64();
             (rate / args.singles_per_second).ceil().max(50.0) as u32
         }
         _ => 0,

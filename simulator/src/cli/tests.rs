@@ -1,7 +1,8 @@
 //! Flags in, plans or complaints out.
 
 use super::*;
-use crate::recording::Header;
+use crate::schedule::Planned;
+use crate::tape::{Header, Taping};
 
 fn plan(scenario: Scenario, flags: &[&str]) -> Result<Plan, String> {
     let words = [&["backdrop-simulator", scenario.name()], flags].concat();
@@ -133,9 +134,18 @@ fn churn_penetration_and_replay_are_planned() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.switches");
     let file = path.to_str().unwrap();
-    let header = Header::new(10, 3, 1_000_000, 5_000_000);
-    let tape = crate::recording::Tape::create(&path, &header, 10).unwrap();
-    assert_eq!(tape.finish().switches, 0);
+    let taping = Taping::create(&path, &Header::new(10, 3, 1_000_000, 9_000_000), 10).unwrap();
+    // Full after five seconds of the nine.
+    let (at_us, user, background) = (5_999_999, 0, 0);
+    taping.add(vec![
+        Planned {
+            at_us,
+            user,
+            background
+        };
+        10
+    ]);
+    assert_eq!(taping.finish().switches, 10);
     let replay = plan(Scenario::Replay, &[file, "--gateways", "64"]).unwrap();
     assert_eq!((replay.sessions, replay.gateways), (10, 10));
     assert_eq!(replay.background_count, 3);
@@ -147,6 +157,7 @@ fn churn_penetration_and_replay_are_planned() {
         (&[file, "--duration", "6s"][..], "ends after 5s"),
         (&[file, "--sessions", "10"], "the recording says it"),
         (&[file, "--warmup", "0s"], "the recording says it"),
+        (&[file, "--period", "3s"], "--period: leave it away"),
         (&["/nonexistent"], "/nonexistent: No such file"),
         (&[], "FILE"),
     ] {
@@ -178,5 +189,54 @@ fn herds_and_scans_are_planned_and_bounded() {
     ] {
         let error = plan(scenario, flags).unwrap_err();
         assert!(error.contains(word), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn the_schedules_hash_is_of_the_whole_load() {
+    use crate::run::schedule_hash;
+    let hash = |scenario, flags: &[&str]| {
+        let few = ["--sessions", "100"];
+        schedule_hash(&plan(scenario, &[&few, flags].concat()).unwrap())
+    };
+    let same: &[&[&str]] = &[
+        &["--json", "elsewhere.json"],
+        &["--url", "http://127.0.0.1:1"],
+        &["--reconnect-for", "1s", "--cpus-may-sleep"],
+    ];
+    let others: &[&[&str]] = &[
+        &["--seed", "2"],
+        &["--period", "4s"],
+        &["--tick", "5ms"],
+        &["--warmup", "3s"],
+        &["--duration", "59s"],
+        &["--timeout", "3s"],
+        &["--connections", "2"],
+        &["--gateways", "15"],
+        &["--previews-per-second", "21"],
+        &["--preview-size", "320x180"],
+        &["--preview-connections", "15"],
+        &["--hot-update-every", "6s"],
+        &["--hot-update-every", "0s"],
+        &["--singles-per-second", "0"],
+        &["--wire", "json"],
+    ];
+    let mixed = hash(Scenario::Mixed, &[]);
+    for flags in same {
+        assert_eq!(hash(Scenario::Mixed, flags), mixed, "{flags:?}");
+    }
+    for flags in others {
+        assert_ne!(hash(Scenario::Mixed, flags), mixed, "{flags:?}");
+    }
+    for (scenario, flags) in [
+        (Scenario::ColdHerd, &["--herd-size", "99"]),
+        (Scenario::ColdHerd, &["--herd-every", "3s"]),
+        (Scenario::ColdHerd, &["--herd-keys", "2"]),
+        (Scenario::Scan, &["--scan-every", "11s"]),
+        (Scenario::Scan, &["--scan-per-second", "51"]),
+        (Scenario::Churn, &["--churn-per-second", "999"]),
+        (Scenario::Penetration, &["--absent-per-second", "499"]),
+    ] {
+        assert_ne!(hash(scenario, flags), hash(scenario, &[]), "{flags:?}");
     }
 }

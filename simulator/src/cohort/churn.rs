@@ -35,6 +35,7 @@ pub(super) struct Joiner {
 impl Cohort {
     /// Takes out up to `most` sessions, beginning somewhere by a hash. Watched ones stay.
     pub fn leave(&mut self, most: usize, hash: u64) -> Vec<Leaver> {
+        debug_assert!(self.churns, "nobody knows what is queued");
         let len = self.records.len();
         let mut leavers = Vec::new();
         let start = below(hash, len as u64) as usize;
@@ -61,9 +62,11 @@ impl Cohort {
         leavers
     }
 
-    /// A session that left and whose deletion was acknowledged counted so many switches: they are in nobody's counter any more.
-    pub fn departed(&mut self, index: usize, switches: u32) {
-        self.ledger.departed += u64::from(switches);
+    /// A session that left counted so many switches: they are in nobody's counter any more. `None` where it was gone before it could
+    /// be read.
+    pub fn departed(&mut self, index: usize, switches: Option<u32>) {
+        self.ledger.departed += u64::from(switches.unwrap_or_default());
+        self.ledger.uncounted |= switches.is_none();
         let record = &mut self.records[index];
         record.acked = super::NO_BACKGROUND;
         record.doubt = Doubt::NONE;

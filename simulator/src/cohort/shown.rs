@@ -57,10 +57,10 @@ impl Cohort {
     /// Backgrounds that the session was told before its current one, newest first: what a lost switch shows.
     pub fn earlier(&self, index: usize) -> [u16; 3] {
         let user = self.user(index);
-        if let Some(recorded) = &self.recorded {
-            let told = recorded.within(index, 0, self.cursor);
+        if let Some(playback) = &self.playback {
+            let told = playback.within(index, 0, self.cursor);
             return [1, 2, 3].map(|back| match told.len().checked_sub(back) {
-                Some(place) => recorded.at(u64::from(told[place])).background,
+                Some(place) => playback.at(u64::from(told[place])).background,
                 None => self.schedule.initial(user),
             });
         }

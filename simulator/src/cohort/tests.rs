@@ -9,7 +9,7 @@ fn cohort(sessions: usize) -> Cohort {
         period_us: 1_000_000,
         popularity: Popularity::new(100, 0.0),
     };
-    let mut cohort = Cohort::new(Arc::new(schedule), 0, 1000, sessions);
+    let mut cohort = Cohort::new(Arc::new(schedule), 0, 1000, sessions).churning();
     for index in 0..sessions {
         let background = cohort.wanted(index);
         cohort.born(index, 1 + index as u64, background);
@@ -105,7 +105,7 @@ fn the_ledger_counts_one_life_of_the_sessions() {
         Ledger {
             acknowledged,
             doubtful,
-            departed: 0
+            ..Ledger::default()
         }
     );
     cohort.forget();
@@ -213,8 +213,13 @@ fn nobody_comes_or_goes_under_a_piece_that_covers_them() {
     let indices: Vec<usize> = left.iter().map(|leaver| leaver.index).collect();
     assert_eq!(indices, [0, 2], "who is watched stays");
     cohort.unwatch(token);
-    cohort.departed(0, 1);
-    assert_eq!(cohort.ledger().departed, 1);
+    cohort.departed(0, Some(1));
+    assert_eq!(
+        (cohort.ledger().departed, cohort.ledger().uncounted),
+        (1, false)
+    );
+    cohort.departed(0, None);
+    assert!(cohort.ledger().uncounted);
 
     let piece = due(&mut cohort, 2_000_000)[0];
     assert_eq!(piece.entries, 2);
@@ -293,7 +298,7 @@ fn answers_meet_the_sessions_that_were_asked_for_whoever_comes_and_goes() {
     (0..60).for_each(walk);
 }
 
-/// Three sessions that follow these: time, user, background.
+/// Three sessions that follow this tape: time, user, background.
 fn following(sent: &[(u64, u32, u16)]) -> Cohort {
     let sent = sent.iter().map(|&(at_us, user, background)| Planned {
         at_us,
@@ -304,7 +309,7 @@ fn following(sent: &[(u64, u32, u16)]) -> Cohort {
 }
 
 #[test]
-fn a_recording_is_followed_switch_by_switch() {
+fn a_tape_is_followed_switch_by_switch() {
     let mut cohort = following(&[(10, 0, 1), (20, 2, 2), (30, 0, 3), (500, 1, 4)]);
     let first = cohort.wanted(0);
     let piece = due(&mut cohort, 100)[0];
@@ -331,13 +336,16 @@ fn a_recording_is_followed_switch_by_switch() {
 }
 
 #[test]
-fn a_recorded_session_has_one_request_under_way() {
+fn a_taped_session_has_one_request_under_way() {
     let mut cohort = following(&[(10, 0, 1), (200, 1, 2), (300, 0, 3)]);
     let first = due(&mut cohort, 100)[0];
     let second = due(&mut cohort, 250)[0];
     let third = due(&mut cohort, 350)[0];
     cohort.depart(first, |_, _| {});
     assert!(!cohort.conflicts(second) && cohort.conflicts(third));
+    // One that waits too long is given up and never sent; the first one still flies.
+    cohort.land(third, Landing::Refused, |_, _| {});
+    assert!(cohort.conflicts(third));
     cohort.land(first, Landing::Doubtful, |_, _| {});
     assert!(!cohort.conflicts(third));
     cohort.depart(third, |_, _| {});
@@ -346,4 +354,20 @@ fn a_recorded_session_has_one_request_under_way() {
         !cohort.conflicts(first),
         "nothing of another life is under way"
     );
+}
+
+#[test]
+fn a_doubt_is_settled_by_two_answers_and_not_by_two_entries_of_one() {
+    let mut cohort = following(&[(10, 0, 1), (110, 0, 2), (120, 0, 3), (210, 0, 1)]);
+    let doubtful = due(&mut cohort, 100)[0];
+    cohort.depart(doubtful, |_, _| {});
+    cohort.land(doubtful, Landing::Doubtful, |_, _| {});
+    let twice = due(&mut cohort, 200)[0];
+    assert_eq!(cohort.depart(twice, |_, _| {}), 2);
+    cohort.land(twice, Landing::Codes(&[0; 2]), |_, _| {});
+    assert!(cohort.allowed(0).is_doubtful());
+    let once = due(&mut cohort, 300)[0];
+    cohort.depart(once, |_, _| {});
+    cohort.land(once, Landing::Codes(&[0]), |_, _| {});
+    assert!(!cohort.allowed(0).is_doubtful());
 }

@@ -8,7 +8,7 @@ use super::{BATCH_MAX, Backoff, PopulationError, REQUEST_TIMEOUT, batch_call, re
 use crate::client::{CallError, Lane};
 use crate::schedule::mix;
 use crate::shared::Shared;
-use crate::truth::{Shown, Tally};
+use crate::truth::{Moment, Shown, Tally};
 use crate::wire::{Answer, NO_FLYWEIGHT, Seen, code};
 
 /// Sessions of one sample while the load runs.
@@ -42,6 +42,7 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
             progress(read);
         }
         let ledger = shared.cohorts[gateway].lock().ledger();
+        let counted = counted.filter(|_| !ledger.uncounted);
         tally = tally.zip(counted).map(|(mut tally, counted)| {
             let counted = counted + ledger.departed;
             tally.add(Tally::of(ledger.acknowledged, ledger.doubtful, counted));
@@ -98,7 +99,7 @@ async fn read_part(
             &allowed,
             shown,
             &cohort.earlier(index),
-            false,
+            Moment::End,
         );
         switches = switches
             .filter(|_| entry.code == code::OK)
@@ -216,10 +217,13 @@ pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
         }
         let shown = shown(&seen.entries[position], &catalogue);
         let earlier = cohort.earlier(index);
-        shared
-            .truth
-            .lock()
-            .session(|| who(&cohort, index), &allowed, shown, &earlier, true);
+        shared.truth.lock().session(
+            || who(&cohort, index),
+            &allowed,
+            shown,
+            &earlier,
+            Moment::Load,
+        );
     }
     drop(cohort);
     if matches!(seen, Err(PopulationError::Away(CallError::Connect(_)))) {

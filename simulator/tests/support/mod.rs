@@ -4,7 +4,6 @@
 //! frames with that code itself.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +25,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 mod answers;
 mod batches;
+mod faults;
 mod plans;
 mod sessions;
 mod stall;
 
+#[allow(unused_imports, reason = "each test binary runs its own")]
+pub use faults::Faults;
 #[allow(unused_imports, reason = "each test binary runs its own")]
 pub use plans::{plan, run_beside};
 
@@ -79,6 +81,8 @@ pub enum Bug {
     Keeps,
     /// Sessions whose deletion was acknowledged live on.
     Lingers,
+    /// A read that names a session which is not there is refused with 503.
+    HidesTheGone,
     /// What is not there is answered all the same: a session, a background.
     Invents,
     /// What is not there is a failure of the service.
@@ -111,6 +115,10 @@ struct State {
     epoch: u64,
     sessions: Vec<Session>,
     generation: u64,
+    /// Sessions whose deletion was not answered and is not applied yet.
+    late: Vec<u64>,
+    /// Sessions were read since.
+    looked: bool,
     backgrounds: BTreeMap<String, Background>,
     /// Backgrounds that there ever were.
     created: u32,
@@ -146,6 +154,12 @@ pub struct Fake {
     flaps: watch::Sender<u64>,
     /// Holds single switches up, where it is told to.
     pub stall: Stall,
+    /// What else is told to go wrong.
+    pub faults: Faults,
+    /// Batches of creations.
+    created: watch::Sender<u64>,
+    /// Largest batch that switched nothing.
+    pub batch_max: AtomicU64,
 }
 
 impl Fake {
@@ -156,6 +170,11 @@ impl Fake {
 
     /// Starts it with room for so many sessions.
     pub async fn with_room(bug: Bug, sessions_max: usize) -> Arc<Self> {
+        Fake::with_faults(bug, sessions_max, Faults::default()).await
+    }
+
+    /// Starts it with room for so many sessions, and with faults.
+    pub async fn with_faults(bug: Bug, sessions_max: usize, faults: Faults) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = Arc::new(Fake {
             address: listener.local_addr().unwrap(),
@@ -177,6 +196,9 @@ impl Fake {
             loads: AtomicU64::new(0),
             flaps: watch::Sender::new(0),
             stall: Stall::default(),
+            faults,
+            created: watch::Sender::new(0),
+            batch_max: AtomicU64::new(0),
         });
         let accepting = fake.clone();
         tokio::spawn(async move {
@@ -186,7 +208,7 @@ impl Fake {
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
                         let fake = fake.clone();
-                        async move { Ok::<_, Infallible>(fake.answer(request).await) }
+                        async move { faults::sent(fake.answer(request).await) }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -209,6 +231,7 @@ impl Fake {
         state.epoch += 1;
         state.generation += 1;
         state.sessions.clear();
+        state.late.clear();
         state
             .backgrounds
             .values_mut()
@@ -252,7 +275,7 @@ impl Fake {
         if let Some(kind) = batches::kind_of(&path) {
             let form = head.headers.get("content-type");
             let form = form.map_or(&b""[..], |value| value.as_bytes());
-            return self.batch(&Batch::parse(kind, form, &body));
+            return self.faulty(&Batch::parse(kind, form, &body)).await;
         }
         match (&head.method, path.as_str()) {
             (&Method::GET, "/v1/backgrounds") => self.list(head.uri.query().unwrap_or_default()),

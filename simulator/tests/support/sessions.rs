@@ -75,6 +75,7 @@ impl Fake {
             (state.generation << 32 | state.sessions.len() as u64, 0)
         };
         let made: Vec<(u64, u8)> = batch.entries.iter().map(make).collect();
+        self.created.send_modify(|batches| *batches += 1);
         batch.answer_created(state.epoch, &made)
     }
 
@@ -90,7 +91,7 @@ impl Fake {
         batch.answer_read(state.epoch, &seen)
     }
 
-    fn delete(&self, state: &mut State, id: u64) -> u8 {
+    pub(super) fn delete(&self, state: &mut State, id: u64) -> u8 {
         let Some(slot) = state.slot(id) else { return 1 };
         if self.bug == Bug::Keeps {
             return 4;

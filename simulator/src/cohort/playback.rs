@@ -1,11 +1,11 @@
-//! The order of switches of a cohort that follows a recording instead of a period: which session each ordinal is, when it is due
+//! The order of switches of a cohort that follows a tape instead of a period: which session each ordinal is, when it is due
 //! and what it asks for. Knows neither ids nor answers.
 
 use crate::schedule::Planned;
 
 /// Switches of one gateway's sessions, by time.
 #[derive(Debug)]
-pub(super) struct Recorded {
+pub(super) struct Playback {
     sent: Vec<Planned>,
     /// Ordinals by session, and within a session by time.
     ordinals: Vec<u32>,
@@ -15,7 +15,7 @@ pub(super) struct Recorded {
     under_way: Vec<u64>,
 }
 
-impl Recorded {
+impl Playback {
     /// `sent` is sorted by time; its users count from zero and are below `sessions`.
     pub fn new(sent: Vec<Planned>, sessions: usize) -> Self {
         let mut starts = vec![0_u32; sessions + 1];
@@ -32,7 +32,7 @@ impl Recorded {
             ordinals[*place as usize] = ordinal as u32;
             *place += 1;
         }
-        Recorded {
+        Playback {
             sent,
             ordinals,
             starts,
