@@ -22,8 +22,6 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
         &url,
         "--cache-dir",
         &cache,
-        "--period",
-        "200ms",
         "--gateways",
         "3",
         "--tick",
@@ -34,6 +32,8 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
         "none",
     ];
     let shape = [
+        "--period",
+        "200ms",
         "--background-count",
         "4",
         "--duration",
