@@ -83,6 +83,11 @@ bench *args:
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"
 
+# What the simulator measures of a stall of known length, beside what it must be: fifteen seconds on a host that is not busy
+[group('verify')]
+stall:
+    cargo test --release --locked -p backdrop-simulator --test stall -- --include-ignored --nocapture
+
 # Write the committed Grafana dashboards again; `check [RUN]` asks every panel about a run, `preview [RUN]` draws it, `schema`
 [group('verify')]
 dashboards *args:

@@ -7,6 +7,8 @@ use hyper::Uri;
 
 use crate::client::{Call, Lane, Target, TargetError};
 
+/// Bytes that all metrics may have.
+const METRICS_BYTES_MAX: usize = 16 << 20;
 /// Time for one look.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -29,7 +31,8 @@ impl Admin {
     /// Sum of a counter over its labels; `None` where the service does not answer or has no such metric.
     pub async fn counter(&self, name: &str) -> Option<u64> {
         let mut lane = Lane::new(self.target.clone(), TIMEOUT);
-        let answer = lane.call(Call::get(Uri::from_static("/metrics"))).await;
+        let call = Call::get(Uri::from_static("/metrics"), METRICS_BYTES_MAX);
+        let answer = lane.call(call).await;
         let answer = answer.ok().filter(|answer| answer.status == 200)?;
         sum(std::str::from_utf8(&answer.body).ok()?, name)
     }

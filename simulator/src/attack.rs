@@ -1,4 +1,4 @@
-//! The one file that knows goose: runs gateways, preview users, herder, sampler and updater as goose users.
+//! The one file that knows goose: runs gateways, preview users, herder, churner, intruder, sampler and updater as goose users.
 //!
 //! Goose is a closed model, and each of its users runs one transaction for the whole load: inside it, a gateway keeps
 //! its own absolute schedule. Requests do not go through goose's client; each is noted in goose's metrics by hand, one
@@ -18,9 +18,11 @@ use goose::{GooseAttack, GooseError};
 
 use thiserror::Error;
 
+use crate::churn::Churner;
 use crate::cli::Plan;
 use crate::gateway::{Gateway, Note, RequestLog};
 use crate::herd::Herder;
+use crate::penetration::Intruder;
 use crate::preview::{self, Previewer};
 use crate::shared::Shared;
 
@@ -30,7 +32,14 @@ const NAP: Duration = Duration::from_millis(50);
 /// Goose refused to run, or failed.
 #[derive(Debug, Error)]
 #[error("goose: {0}")]
-pub struct AttackError(#[from] GooseError);
+pub struct AttackError(GooseError);
+
+/// By hand: `#[from]` would make the cause, which the text holds, a source that is printed once more.
+impl From<GooseError> for AttackError {
+    fn from(cause: GooseError) -> Self {
+        AttackError(cause)
+    }
+}
 
 /// What one goose user does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,8 @@ enum Role {
     Previewer(usize),
     Scanner,
     Herder,
+    Churner,
+    Intruder,
     Sampler,
     Updater,
 }
@@ -50,6 +61,8 @@ fn roles(plan: &Plan) -> Vec<Role> {
     roles.extend((0..previewers).map(Role::Previewer));
     roles.extend(plan.scanning.map(|_| Role::Scanner));
     roles.extend(plan.herding.map(|_| Role::Herder));
+    roles.extend(plan.churn_per_second.map(|_| Role::Churner));
+    roles.extend(plan.absent_per_second.map(|_| Role::Intruder));
     roles.push(Role::Sampler);
     roles.extend(plan.hot_update_every.map(|_| Role::Updater));
     roles
@@ -64,10 +77,10 @@ struct GooseLog<'a>(&'a mut GooseUser);
 
 impl RequestLog for GooseLog<'_> {
     async fn note(&mut self, note: Note) {
-        let method = if note.name == "frame" {
-            "FRAME"
-        } else {
-            "SWITCH"
+        let method = match note.name {
+            "frame" => "FRAME",
+            "absent" => "ABSENT",
+            _ => "SWITCH",
         };
         // Its only error is a bad name, and ours are constants.
         let _ = self
@@ -137,6 +150,16 @@ async fn play_role(shared: &Arc<Shared>, role: Role, user: &mut GooseUser) {
                 Herder::new(shared, herding, clock).run(&mut log).await;
             }
         }
+        Role::Churner => {
+            if let Some(rate) = shared.plan.churn_per_second {
+                Churner::new(shared, rate, clock).run().await;
+            }
+        }
+        Role::Intruder => {
+            if let Some(rate) = shared.plan.absent_per_second {
+                Intruder::new(shared, rate, clock).run(&mut log).await;
+            }
+        }
         Role::Sampler => preview::sample_sessions(shared, clock).await,
         Role::Updater => {
             if let Some(every) = shared.plan.hot_update_every {
@@ -153,7 +176,7 @@ fn configuration(shared: &Shared, users: usize) -> GooseConfiguration {
     // The default starts one user a second and throws away what it measured until all run.
     configuration.increase_rate = Some("100000".to_owned());
     // Whole seconds; goose waits for a user that is still draining when they are over.
-    let seconds = (shared.plan.args.warmup + shared.plan.args.duration)
+    let seconds = (shared.plan.warmup + shared.plan.duration)
         .as_secs_f64()
         .ceil();
     configuration.run_time = Some(format!("{seconds}s"));

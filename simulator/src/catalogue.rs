@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::client::{Answer, Call, CallError, Lane, Target};
 use crate::gallery::{FIRST_REVISION, Gallery, GalleryError};
+use crate::wire::SMALL_ANSWER_BYTES;
 
 mod revisions;
 mod tidy;
@@ -26,6 +27,10 @@ pub use revisions::Revisions;
 /// Uploads under way at one time.
 const UPLOADS_AT_ONCE: usize = 4;
 const PAGE: usize = 1000;
+/// Bytes of a page: its entries take less than a kilobyte each.
+const PAGE_BYTES_MAX: usize = PAGE << 12;
+/// Pages of a listing: a million backgrounds, more than a service takes.
+const PAGES_MAX: usize = 1000;
 /// Time for one upload or one page.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait before an upload that was shed is tried again.
@@ -166,11 +171,14 @@ impl Librarian {
     }
 
     /// The whole listing: epoch and backgrounds by id.
+    ///
+    /// # Errors
+    /// Also where it would not end: a page that does not lead onwards, or more pages than [`PAGES_MAX`].
     pub async fn list(&self) -> Result<(u64, HashMap<String, Metadata>), CatalogueError> {
         let mut lane = self.lane();
         let mut found = HashMap::new();
         let mut after = String::new();
-        loop {
+        for _ in 0..PAGES_MAX {
             let page = self.page(&mut lane, &after).await?;
             let epoch = page
                 .epoch
@@ -182,11 +190,16 @@ impl Librarian {
                     .map(|metadata| (metadata.id.clone(), metadata)),
             );
             match page.next {
-                // A page that names itself as the next one would never end.
-                Some(next) if next != after => after = next,
-                _ => return Ok((epoch, found)),
+                Some(next) if next > after => after = next,
+                Some(next) => {
+                    let why = format!("`next` is {next:?} after {after:?}");
+                    return Err(self.odd("the listing", &why));
+                }
+                None => return Ok((epoch, found)),
             }
         }
+        let why = format!("it has more than {PAGES_MAX} pages");
+        Err(self.odd("the listing", &why))
     }
 
     async fn page(&self, lane: &mut Lane, after: &str) -> Result<Page, CatalogueError> {
@@ -200,7 +213,7 @@ impl Librarian {
             .parse()
             .map_err(|_| self.odd(what, "`next` is no id"))?;
         let answer = lane
-            .call(Call::get(path))
+            .call(Call::get(path, PAGE_BYTES_MAX))
             .await
             .map_err(|cause| self.away(cause))?;
         if answer.status != 200 {
@@ -243,6 +256,7 @@ impl Librarian {
                 content_type: Some(HeaderValue::from_static("image/jpeg")),
                 if_match: None,
                 body: bytes.clone(),
+                answer_bytes_max: SMALL_ANSWER_BYTES,
             };
             let answer = lane.call(call).await.map_err(|cause| self.away(cause))?;
             match answer.status {

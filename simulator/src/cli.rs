@@ -64,6 +64,12 @@ pub enum Command {
     HotUpdate(LoadArgs),
     /// Preview frames, of popular backgrounds more often, and from time to time a pass over all of them in order
     Scan(LoadArgs),
+    /// Batches while sessions leave and others join in their places
+    Churn(LoadArgs),
+    /// Requests for sessions and backgrounds that nobody made, beside batches: each must be a clean 404
+    Penetration(LoadArgs),
+    /// Batches as another run sent and recorded them (--record), switch by switch at its planned time
+    Replay(ReplayArgs),
     /// Draw the sample pictures into a folder, to upload them by hand
     Backgrounds(DrawArgs),
     /// Print the version
@@ -79,6 +85,7 @@ const SERVICE: &str = "The service";
 const LOAD: &str = "The load";
 const COLD_HERD: &str = "The load cold-herd";
 const SCAN: &str = "The load scan";
+const OTHERS: &str = "The loads churn and penetration";
 const PICTURES: &str = "Pictures";
 const RESULTS: &str = "What is told";
 const BOUNDS: &str = "When to give up";
@@ -96,19 +103,19 @@ pub struct LoadArgs {
     #[arg(long, help_heading = SERVICE, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
 
-    /// Sessions that are created, and deleted at the end [default: switch-storm 1200000, mixed 100000, scan 20000,
-    /// switch-single 15000, preview and hot-update 10000, cold-herd 4096]
+    /// Sessions that are created, and deleted at the end [default: switch-storm 1200000, mixed and churn 100000, scan 20000,
+    /// switch-single 15000, preview, hot-update and penetration 10000, cold-herd 4096, replay as recorded]
     #[arg(long, help_heading = LOAD, value_name = "N")]
     pub sessions: Option<u64>,
-    /// Every session switches once in this time, each at a moment of its own
-    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "3s", value_parser = duration)]
-    pub period: Duration,
-    /// Length of the measured load
-    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "60s", value_parser = duration)]
-    pub duration: Duration,
-    /// Length of the load before it, which is not measured
-    #[arg(long, help_heading = LOAD, value_name = "TIME", default_value = "2s", value_parser = duration)]
-    pub warmup: Duration,
+    /// Every session switches once in this time, each at a moment of its own [default: 3s, replay as recorded]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
+    pub period: Option<Duration>,
+    /// Length of the measured load [default: 60s, replay as recorded]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Length of the load before it, which is not measured [default: 2s, replay as recorded]
+    #[arg(long, help_heading = LOAD, value_name = "TIME", value_parser = duration)]
+    pub warmup: Option<Duration>,
     /// Workers that own a share of the sessions each and send their switches
     #[arg(long, help_heading = LOAD, value_name = "N", default_value_t = 16)]
     pub gateways: usize,
@@ -118,7 +125,7 @@ pub struct LoadArgs {
     /// Connections of each gateway [default: 4, fewer with many gateways; switch-single 8]
     #[arg(long, help_heading = LOAD, value_name = "N")]
     pub connections: Option<usize>,
-    /// Preview frames per second [default: hot-update 100, preview and scan 50, mixed 20, else 0]
+    /// Preview frames per second [default: hot-update 100, preview and scan 50, mixed, churn and penetration 20, else 0]
     #[arg(long, help_heading = LOAD, value_name = "RATE")]
     pub previews_per_second: Option<f64>,
     /// Size of preview frames, pixels
@@ -170,9 +177,16 @@ pub struct LoadArgs {
     #[arg(long, help_heading = SCAN, value_name = "RATE", default_value_t = 50.0)]
     pub scan_per_second: f64,
 
-    /// Backgrounds that all sessions share
-    #[arg(long, help_heading = PICTURES, value_name = "N", default_value_t = 16)]
-    pub background_count: u16,
+    /// Sessions per second that leave, and as many that join
+    #[arg(long, help_heading = OTHERS, value_name = "RATE", default_value_t = 1000.0)]
+    pub churn_per_second: f64,
+    /// Requests per second for what is not there
+    #[arg(long, help_heading = OTHERS, value_name = "RATE", default_value_t = 500.0)]
+    pub absent_per_second: f64,
+
+    /// Backgrounds that all sessions share [default: 16, replay as recorded]
+    #[arg(long, help_heading = PICTURES, value_name = "N")]
+    pub background_count: Option<u16>,
     /// Folder of photographs (JPEG, PNG, WebP) instead of drawn samples; copies get the code that the truth checker reads, the
     /// originals are left alone
     #[arg(long, help_heading = PICTURES, value_name = "DIR")]
@@ -196,6 +210,12 @@ pub struct LoadArgs {
     /// Write a latency log (HdrHistogram V2, one line a second)
     #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+    /// Record every switch that is sent: planned time, session, background; `replay` sends them again
+    #[arg(long, help_heading = RESULTS, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Switches that are recorded at most, about 20 bytes each; the recording ends there
+    #[arg(long, help_heading = RESULTS, value_name = "N", default_value_t = 10_000_000)]
+    pub record_max: u64,
     /// Write events as newline-delimited JSON while the run lasts; - is standard output, and the table goes to standard error
     #[arg(long, help_heading = RESULTS, value_name = "FILE")]
     pub events: Option<PathBuf>,
@@ -221,6 +241,21 @@ pub struct LoadArgs {
     /// A service that is away for longer ends the run; one that is back sooner gets its sessions anew
     #[arg(long, help_heading = BOUNDS, value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub reconnect_for: Duration,
+
+    /// What `replay` plays.
+    #[arg(skip)]
+    pub tape: Option<PathBuf>,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// What --record wrote
+    #[arg(value_name = "FILE")]
+    pub tape: PathBuf,
+    /// Those of every load
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// Flags of `backgrounds`.
@@ -265,6 +300,12 @@ pub enum Scenario {
     HotUpdate,
     /// Zipf previews with passes over everything.
     Scan,
+    /// Sessions leave and join.
+    Churn,
+    /// Requests for what is not there.
+    Penetration,
+    /// What another run sent.
+    Replay,
 }
 
 /// A command with the loads told apart from the rest.
@@ -293,6 +334,13 @@ impl Command {
             Command::ColdHerd(args) => load(Scenario::ColdHerd, args),
             Command::HotUpdate(args) => load(Scenario::HotUpdate, args),
             Command::Scan(args) => load(Scenario::Scan, args),
+            Command::Churn(args) => load(Scenario::Churn, args),
+            Command::Penetration(args) => load(Scenario::Penetration, args),
+            Command::Replay(args) => {
+                let mut flags = args.load;
+                flags.tape = Some(args.tape);
+                load(Scenario::Replay, flags)
+            }
             Command::Backgrounds(args) => Errand::Draw(args),
             Command::Version { json } => Errand::Version { json },
         }
@@ -310,6 +358,9 @@ impl Scenario {
             Scenario::ColdHerd => "cold-herd",
             Scenario::HotUpdate => "hot-update",
             Scenario::Scan => "scan",
+            Scenario::Churn => "churn",
+            Scenario::Penetration => "penetration",
+            Scenario::Replay => "replay",
         }
     }
 

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
+
+use crate::wire::SMALL_ANSWER_BYTES;
 
 /// Body of every request.
 pub type Body = Full<Bytes>;
@@ -73,12 +75,23 @@ pub enum CallError {
     /// The connection broke after the request was sent.
     #[error("the connection broke: {0}")]
     Broken(hyper::Error),
+    /// What answers does not answer like the service: the rest was not read.
+    #[error(
+        "the answer is longer than the {bytes_max} bytes that this request may be answered with"
+    )]
+    TooLong {
+        /// Bytes that it may have.
+        bytes_max: usize,
+    },
 }
 
 impl CallError {
     /// Whether the service may have applied the request, now or later.
     pub fn may_have_applied(&self) -> bool {
-        matches!(self, CallError::Timeout | CallError::Broken(_))
+        match self {
+            CallError::Connect(_) | CallError::NotSent => false,
+            CallError::Timeout | CallError::Broken(_) | CallError::TooLong { .. } => true,
+        }
     }
 
     /// Name in the report.
@@ -87,6 +100,7 @@ impl CallError {
             CallError::Connect(_) | CallError::NotSent => "connection",
             CallError::Timeout => "timeout",
             CallError::Broken(_) => "connection_broken",
+            CallError::TooLong { .. } => "answer_too_long",
         }
     }
 }
@@ -175,23 +189,26 @@ pub struct Call {
     pub method: hyper::Method,
     /// Path and query.
     pub path: Uri,
-    /// Content type of the body, also asked for in the answer.
+    /// Content type of the body; the service answers a batch in the form it was asked in, whatever is accepted.
     pub content_type: Option<HeaderValue>,
     /// The one version that the request is for.
     pub if_match: Option<HeaderValue>,
     /// Body.
     pub body: Bytes,
+    /// Bytes that the body of the answer may have; of a longer one nothing is kept.
+    pub answer_bytes_max: usize,
 }
 
 impl Call {
-    /// A `GET`.
-    pub fn get(path: Uri) -> Self {
+    /// A `GET` whose answer may have so many bytes.
+    pub fn get(path: Uri, answer_bytes_max: usize) -> Self {
         Call {
             method: hyper::Method::GET,
             path,
             content_type: None,
             if_match: None,
             body: Bytes::new(),
+            answer_bytes_max,
         }
     }
 
@@ -200,7 +217,7 @@ impl Call {
         Call {
             method: hyper::Method::DELETE,
             if_match: Some(version),
-            ..Call::get(path)
+            ..Call::get(path, SMALL_ANSWER_BYTES)
         }
     }
 }
@@ -256,6 +273,7 @@ impl Lane {
     }
 
     async fn exchange(&mut self, call: Call) -> Result<Answer, CallError> {
+        let bytes_max = call.answer_bytes_max;
         let request = self.request(call);
         // An idle connection that the service closed meanwhile is worth one more try: nothing was sent on it.
         let stale = self
@@ -265,10 +283,11 @@ impl Lane {
         if stale {
             self.link = None;
         }
-        match self.try_once(request).await {
+        match self.try_once(request, bytes_max).await {
             Err((CallError::NotSent, Some(request))) => {
                 self.link = None;
-                self.try_once(request).await.map_err(|(error, _)| error)
+                let again = self.try_once(request, bytes_max).await;
+                again.map_err(|(error, _)| error)
             }
             other => other.map_err(|(error, _)| error),
         }
@@ -295,6 +314,7 @@ impl Lane {
     async fn try_once(
         &mut self,
         request: Request<Body>,
+        bytes_max: usize,
     ) -> Result<Answer, (CallError, Option<Request<Body>>)> {
         let link = match self.link.take() {
             Some(link) => link,
@@ -319,10 +339,9 @@ impl Lane {
                     None => (CallError::Broken(error.into_error()), None),
                 })?;
         let (head, body) = response.into_parts();
+        let body = Limited::new(body, bytes_max).collect().await;
         let body = body
-            .collect()
-            .await
-            .map_err(|error| (CallError::Broken(error), None))?
+            .map_err(|error| (cut_off(error, bytes_max), None))?
             .to_bytes();
         Ok(Answer {
             status: head.status.as_u16(),
@@ -331,6 +350,14 @@ impl Lane {
             sent,
             done: Instant::now(),
         })
+    }
+}
+
+/// Why a body was not read to its end: the connection's error, else the limit's.
+fn cut_off(error: Box<dyn std::error::Error + Send + Sync>, bytes_max: usize) -> CallError {
+    match error.downcast::<hyper::Error>() {
+        Ok(error) => CallError::Broken(*error),
+        Err(_) => CallError::TooLong { bytes_max },
     }
 }
 
@@ -360,6 +387,46 @@ async fn connect(target: &Arc<Target>) -> Result<Link, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    const TEN_BYTES: [&str; 2] = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n",
+    ];
+
+    /// What a lane makes of an answer that may have so many bytes.
+    async fn answered(answer: &'static str, bytes_max: usize) -> Result<Answer, CallError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        });
+        let target = Arc::new(Target::new(&url, None).unwrap());
+        let mut lane = Lane::new(target, Duration::from_secs(10));
+        let result = lane
+            .call(Call::get(Uri::from_static("/x"), bytes_max))
+            .await;
+        drop(served.await.unwrap());
+        result
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_as_many_bytes_as_it_may_and_no_more() {
+        for text in TEN_BYTES {
+            assert_eq!(answered(text, 10).await.unwrap().body, "0123456789");
+            let error = answered(text, 9).await.unwrap_err();
+            assert!(
+                matches!(error, CallError::TooLong { bytes_max: 9 }),
+                "{error}"
+            );
+            assert!(error.may_have_applied() && error.to_string().contains("9 bytes"));
+        }
+    }
 
     #[test]
     fn urls_are_checked() {

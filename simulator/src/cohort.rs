@@ -3,21 +3,27 @@
 //! Sixteen bytes a session. The `n`-th switch of a cohort (its *ordinal*) belongs to session `n % len` in round
 //! `n / len`, and sessions are sorted by phase, so what falls due in a tick is one contiguous range of ordinals,
 //! and a request in flight is two numbers. The invariant that keeps truth decidable: a session never has two
-//! switches in flight at once ([`Cohort::conflicts`]).
+//! switches in flight at once ([`Cohort::conflicts`]). Where a tape is followed, it says whose an ordinal is.
 //!
 //! Knows no clock, sockets or catalogue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::schedule::{self, Schedule};
-use crate::truth::Allowed;
+use crate::schedule::{self, Planned, Schedule};
 
+mod churn;
 mod doubt;
+mod playback;
+mod shown;
 #[cfg(test)]
 mod tests;
 
+use churn::Joiner;
+pub use churn::Leaver;
 use doubt::Doubt;
+use playback::Playback;
+use shown::Watch;
 
 /// Background number of a session that has none.
 pub const NO_BACKGROUND: u16 = u16::MAX;
@@ -33,9 +39,7 @@ struct Record {
     doubt: Doubt,
 }
 
-/// Bytes of simulator state per session.
-pub const BYTES_PER_SESSION: usize = size_of::<Record>();
-const _: () = assert!(BYTES_PER_SESSION == 16);
+const _: () = assert!(size_of::<Record>() == 16);
 
 /// A range of due switches that travels as one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,16 +79,6 @@ pub enum Entry {
     AsPiece,
 }
 
-/// A reader that watches one session while its request is under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
-    token: u64,
-    index: u32,
-    incarnation: u32,
-    /// Every background that the session may show within the watch.
-    pub allowed: Allowed,
-}
-
 /// Switches of a cohort's sessions since they were last created: what the sessions' own counters must add up to.
 /// One for the cohort, because a counter per session would cost as much again as what is known of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,6 +87,10 @@ pub struct Ledger {
     pub acknowledged: u64,
     /// Perhaps applied.
     pub doubtful: u64,
+    /// Counted by sessions that left: read back before they were deleted.
+    pub departed: u64,
+    /// One was gone before its counter was read: they do not add up.
+    pub uncounted: bool,
 }
 
 /// The sessions of one gateway.
@@ -109,9 +107,16 @@ pub struct Cohort {
     /// 0: batches only; 1: singles only; k: every k-th session switches alone.
     singles_every: u32,
     switching: bool,
+    /// Switches follow this and not the period.
+    playback: Option<Playback>,
+    /// Sessions leave and join.
+    churns: bool,
+    /// First ordinal that was cut and had not departed when something was last cut; known where sessions leave and join.
+    queued: u64,
     epoch: u64,
     /// Sessions that must be made anew and are not yet.
     owed: Vec<usize>,
+    joining: Vec<Joiner>,
     ledger: Ledger,
 }
 
@@ -139,8 +144,12 @@ impl Cohort {
             incarnation: 0,
             singles_every: 0,
             switching: true,
+            playback: None,
+            churns: false,
+            queued: 0,
             epoch: 0,
             owed: Vec::new(),
+            joining: Vec::new(),
             ledger: Ledger::default(),
         }
     }
@@ -148,6 +157,18 @@ impl Cohort {
     /// Every `every`-th session switches by a request of its own; 0 for none, 1 for all.
     pub fn with_singles(mut self, every: u32) -> Self {
         self.singles_every = every;
+        self
+    }
+
+    /// Its sessions switch as it was taped, by time; users count from the cohort's first one.
+    pub fn following(mut self, sent: Vec<Planned>) -> Self {
+        self.playback = Some(Playback::new(sent, self.records.len()));
+        self
+    }
+
+    /// Its sessions leave and join while the others switch.
+    pub fn churning(mut self) -> Self {
+        self.churns = true;
         self
     }
 
@@ -200,6 +221,17 @@ impl Cohort {
         self.records.iter().filter(|record| record.id != 0).count() as u64
     }
 
+    /// Bytes of all that is known of its sessions.
+    pub fn bytes(&self) -> usize {
+        let playback = self.playback.as_ref().map_or(0, Playback::bytes);
+        self.records.capacity() * size_of::<Record>()
+            + self.in_flight.capacity() * size_of::<Piece>()
+            + self.watches.capacity() * size_of::<Watch>()
+            + self.owed.capacity() * size_of::<usize>()
+            + self.joining.capacity() * size_of::<Joiner>()
+            + playback
+    }
+
     /// Counts replacements of the whole cohort.
     pub fn incarnation(&self) -> u32 {
         self.incarnation
@@ -241,7 +273,10 @@ impl Cohort {
         self.in_flight.clear();
         self.watches.clear();
         self.ledger = Ledger::default();
-        let mut lost = Vec::new();
+        if let Some(playback) = &mut self.playback {
+            playback.forget();
+        }
+        let mut lost: Vec<usize> = self.joining.drain(..).map(|joiner| joiner.index).collect();
         for index in self.birth_order() {
             let record = &mut self.records[index];
             if record.id != 0 {
@@ -267,6 +302,9 @@ impl Cohort {
 
     /// When an ordinal is due, microseconds after the schedule's origin.
     pub fn due_us(&self, ordinal: u64) -> u64 {
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).at_us;
+        }
         let len = self.records.len() as u64;
         let phase = self.records[(ordinal % len) as usize].phase_us;
         (ordinal / len) * u64::from(self.schedule.period_us) + u64::from(phase)
@@ -274,6 +312,9 @@ impl Cohort {
 
     /// First ordinal due at or after `at_us`.
     fn ordinal_at(&self, at_us: u64) -> u64 {
+        if let Some(playback) = &self.playback {
+            return playback.ordinal_at(at_us);
+        }
         let period = u64::from(self.schedule.period_us);
         let within = (at_us % period) as u32;
         let index = self
@@ -282,18 +323,29 @@ impl Cohort {
         (at_us / period) * self.records.len() as u64 + index
     }
 
-    /// Cuts what fell due before `until_us` into pieces of at most `entries_max`; returns the entries taken.
+    /// Cuts what fell due before `until_us` into pieces of at most `entries_max`, and of a round at most: a session is once in a
+    /// piece, unless a tape has it there several times. Returns the entries taken.
     pub fn take_due(&mut self, until_us: u64, entries_max: u64, out: &mut VecDeque<Piece>) -> u64 {
         if self.records.is_empty() || !self.switching {
             return 0;
         }
+        self.admit();
         let end = self.ordinal_at(until_us).max(self.cursor);
+        let entries_max = match &self.playback {
+            Some(_) => entries_max,
+            None => entries_max.min(self.records.len() as u64),
+        };
         let mut taken = 0;
         while self.cursor < end {
             let first = self.cursor;
             let last = end.min(first + entries_max);
             self.cursor = last;
             taken += self.cut(first, last, until_us, out);
+        }
+        if self.churns {
+            // What departs until the next time only raises it. Single ones lie before the piece they were cut from.
+            let queued = out.iter().map(|piece| piece.first).min();
+            self.queued = queued.unwrap_or(self.cursor);
         }
         taken
     }
@@ -333,6 +385,9 @@ impl Cohort {
     }
 
     fn index(&self, ordinal: u64) -> usize {
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).user as usize;
+        }
         (ordinal % self.records.len() as u64) as usize
     }
 
@@ -350,12 +405,21 @@ impl Cohort {
     }
 
     fn choice(&self, ordinal: u64, index: usize) -> u16 {
+        if let Some(playback) = &self.playback {
+            return playback.at(ordinal).background;
+        }
         let round = ordinal / self.records.len() as u64;
         self.schedule.background(self.user(index), round)
     }
 
     /// Whether an earlier switch of one of its sessions is still under way.
     pub fn conflicts(&self, piece: Piece) -> bool {
+        if let Some(playback) = &self.playback {
+            return !self.in_flight.is_empty()
+                && self
+                    .members(piece)
+                    .any(|(_, index)| playback.is_under_way(index));
+        }
         let len = self.records.len() as u64;
         self.in_flight
             .iter()
@@ -374,16 +438,37 @@ impl Cohort {
             count += 1;
         }
         for at in 0..self.watches.len() {
-            if let Some(background) = self.choice_within(piece, self.watches[at].index as usize) {
+            for background in self.choices_within(piece, self.watches[at].index as usize) {
                 self.watches[at].allowed.also(background);
             }
+        }
+        if let Some(playback) = &mut self.playback {
+            playback.departs(piece.first, piece.last);
         }
         self.in_flight.push(piece);
         count
     }
 
-    /// What a piece switches the session to, if it is in it.
-    fn choice_within(&self, piece: Piece, index: usize) -> Option<u16> {
+    /// Planned time, user and background of each entry of a piece.
+    pub fn sent(&self, piece: Piece) -> impl Iterator<Item = Planned> + '_ {
+        self.members(piece).map(|(ordinal, index)| Planned {
+            at_us: self.due_us(ordinal),
+            user: self.user(index) as u32,
+            background: self.choice(ordinal, index),
+        })
+    }
+
+    /// What a piece switches the session to, if it is in it; a tape may have it there several times.
+    fn choices_within(&self, piece: Piece, index: usize) -> Vec<u16> {
+        if self.is_single(index) != piece.single {
+            return Vec::new();
+        }
+        if let Some(playback) = &self.playback {
+            let within = playback.within(index, piece.first, piece.last).iter();
+            return within
+                .map(|ordinal| playback.at(u64::from(*ordinal)).background)
+                .collect();
+        }
         let len = self.records.len() as u64;
         let at = index as u64;
         let round = piece.first.saturating_sub(at).div_ceil(len);
@@ -391,7 +476,8 @@ impl Cohort {
         (piece.first..piece.last)
             .contains(&ordinal)
             .then(|| self.choice(ordinal, index))
-            .filter(|_| self.is_single(index) == piece.single)
+            .into_iter()
+            .collect()
     }
 
     /// Books a landed piece; `sink` gets (due time, what became of it) per entry.
@@ -402,33 +488,53 @@ impl Cohort {
             }
             return;
         }
+        let flying = self.in_flight.len();
         self.in_flight.retain(|other| other != &piece);
+        // One that was never sent lands, too: it must not land for an earlier one of the same sessions, which still flies.
+        let flew = self.in_flight.len() < flying;
+        if let Some(playback) = self.playback.as_mut().filter(|_| flew) {
+            playback.lands(piece.first, piece.last);
+        }
         let mut position = 0;
         for ordinal in piece.first..piece.last {
             let index = self.index(ordinal);
             if self.records[index].id == 0 || self.is_single(index) != piece.single {
                 continue;
             }
-            let entry = self.settle(ordinal, index, landing, position);
+            let entry = self.settle(piece, ordinal, landing, position);
             position += 1;
             sink(self.due_us(ordinal), entry);
         }
     }
 
+    /// Whether a piece holds no earlier switch of the session of one of its ordinals.
+    fn is_first_within(&self, piece: Piece, ordinal: u64, index: usize) -> bool {
+        self.playback.as_ref().is_none_or(|playback| {
+            let within = playback.within(index, piece.first, ordinal);
+            within.is_empty()
+        })
+    }
+
     fn settle(
         &mut self,
+        piece: Piece,
         ordinal: u64,
-        index: usize,
         landing: Landing<'_>,
         position: usize,
     ) -> Entry {
+        let index = self.index(ordinal);
         match landing {
             Landing::Codes(codes) => match codes.get(position) {
                 Some(0) => {
                     let background = self.choice(ordinal, index);
+                    // A doubt is settled by two answers, not by two entries of one.
+                    let settles = self.records[index].doubt != Doubt::NONE
+                        && self.is_first_within(piece, ordinal, index);
                     let record = &mut self.records[index];
                     record.acked = background;
-                    record.doubt = record.doubt.acknowledged();
+                    if settles {
+                        record.doubt = record.doubt.acknowledged();
+                    }
                     self.ledger.acknowledged += 1;
                     Entry::Acked
                 }
@@ -447,76 +553,5 @@ impl Cohort {
                 Entry::AsPiece
             }
         }
-    }
-
-    /// What a session may show now, switches under way included.
-    pub fn allowed(&self, index: usize) -> Allowed {
-        let record = &self.records[index];
-        let mut allowed =
-            Allowed::acknowledged((record.acked != NO_BACKGROUND).then_some(record.acked));
-        match record.doubt.value() {
-            Some(_) if record.doubt.is_many() => allowed.anything(),
-            Some(background) => allowed.perhaps(background),
-            None => {}
-        }
-        for piece in &self.in_flight {
-            if let Some(background) = self.choice_within(*piece, index) {
-                allowed.also(background);
-            }
-        }
-        allowed
-    }
-
-    /// Starts to watch a session; switches that depart meanwhile widen what it may show.
-    pub fn watch(&mut self, index: usize) -> u64 {
-        let token = self.next_token;
-        self.next_token += 1;
-        let allowed = self.allowed(index);
-        self.watches.push(Watch {
-            token,
-            index: index as u32,
-            incarnation: self.incarnation,
-            allowed,
-        });
-        token
-    }
-
-    /// Ends a watch. `None` when the cohort was replaced meanwhile: nothing can be judged.
-    pub fn unwatch(&mut self, token: u64) -> Option<Allowed> {
-        let at = self.watches.iter().position(|watch| watch.token == token)?;
-        let watch = self.watches.swap_remove(at);
-        (watch.incarnation == self.incarnation).then_some(watch.allowed)
-    }
-
-    /// Backgrounds that the session was told before its current one, newest first: what a lost switch shows.
-    pub fn earlier(&self, index: usize) -> [u16; 3] {
-        let len = self.records.len() as u64;
-        let next = (self.cursor + len - 1 - index as u64) / len;
-        let user = self.user(index);
-        [1, 2, 3].map(|back| match next.checked_sub(back) {
-            Some(round) => self.schedule.background(user, round),
-            None => self.schedule.initial(user),
-        })
-    }
-
-    /// Some session that exists, chosen by a hash; `None` when there is none.
-    pub fn pick(&self, hash: u64) -> Option<usize> {
-        self.pick_where(hash, |_| true)
-    }
-
-    /// Some session that was last acknowledged this background, chosen by a hash.
-    pub fn pick_showing(&self, background: u16, hash: u64) -> Option<usize> {
-        self.pick_where(hash, |record| record.acked == background)
-    }
-
-    fn pick_where(&self, hash: u64, fits: impl Fn(&Record) -> bool) -> Option<usize> {
-        let len = self.records.len();
-        if len == 0 {
-            return None;
-        }
-        let start = crate::schedule::below(hash, len as u64) as usize;
-        (start..len)
-            .chain(0..start)
-            .find(|index| self.records[*index].id != 0 && fits(&self.records[*index]))
     }
 }

@@ -15,6 +15,7 @@ use crate::record::{Class, Recorder};
 use crate::schedule::{below, mix};
 use crate::shared::{Clock, Shared, micros};
 use crate::truth::{Allowed, Violation};
+use crate::wire::SMALL_ANSWER_BYTES;
 
 /// A frame that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ pub fn ask(shared: &Shared, mut lane: Lane, due: Due, chosen: Chosen) -> Flight 
         "/v1/sessions/{:016x}/frame?width={width}&height={height}&format=jpeg&quality=80",
         chosen.id
     );
-    let call = Call::get(path.parse().unwrap_or_default());
+    let call = Call::get(path.parse().unwrap_or_default(), bytes_max(width, height));
     Box::pin(async move {
         let sent = Instant::now();
         let result = lane.call(call).await;
@@ -101,6 +102,11 @@ pub fn ask(shared: &Shared, mut lane: Lane, due: Due, chosen: Chosen) -> Flight 
             result,
         }
     })
+}
+
+/// Bytes that a JPEG of this size may have: as many as its pixels, and its tables. At quality 80 it takes a tenth of that.
+fn bytes_max(width: u32, height: u32) -> usize {
+    SMALL_ANSWER_BYTES + 3 * width as usize * height as usize
 }
 
 /// What became of a frame.

@@ -268,9 +268,11 @@ fn save(
     write(&path, &text)
 }
 
-/// Written aside and renamed: a reader, or a second simulator, never sees half a file.
+/// Written aside and renamed: a reader, or a second run, in this process too, never sees half a file.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), GalleryError> {
-    let aside = path.with_extension(format!("tmp-{}", std::process::id()));
+    static WRITES: AtomicUsize = AtomicUsize::new(0);
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("tmp-{}-{number}", std::process::id()));
     fs::write(&aside, bytes).map_err(io_error(&aside))?;
     fs::rename(&aside, path).map_err(io_error(path))
 }

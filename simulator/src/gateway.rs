@@ -19,12 +19,10 @@ use crate::catalogue::Catalogue;
 use crate::client::{Answer, Call, CallError, Lane};
 use crate::cohort::{Entry, Landing, Piece};
 use crate::population;
-use crate::record::{Class, Operation, Pace, Recorder};
+use crate::record::{Class, LATE_US, Operation, Pace, Recorder};
 use crate::shared::{Clock, Shared, StopReason, micros};
-use crate::wire::{code, code_name};
+use crate::wire::{SMALL_ANSWER_BYTES, code, code_name};
 
-/// A send this much after its tick is late.
-const LATE_US: u64 = 5_000;
 /// Switches of one batch.
 const ENTRIES_MAX: u64 = 16_384;
 /// A cohort that does not switch looks for restarts this often.
@@ -263,6 +261,10 @@ impl Gateway {
         if piece.tick_us > self.clock.load_us {
             self.pace.sends.sent += u64::from(entries);
         }
+        if let Some(taping) = &self.shared.taping {
+            let sent = self.shared.cohorts[self.index].lock().sent(piece).collect();
+            taping.add(sent);
+        }
         self.flights.push(Box::pin(async move {
             let result = lane.call(call).await;
             Flown {
@@ -295,6 +297,7 @@ impl Gateway {
             content_type: Some(self.content_type.clone()),
             if_match: None,
             body: self.body.split().freeze(),
+            answer_bytes_max: wire.answer_bytes_max(entries as usize),
         };
         (call, entries)
     }
@@ -315,6 +318,7 @@ impl Gateway {
             content_type: Some(HeaderValue::from_static("application/json")),
             if_match: None,
             body: body.into(),
+            answer_bytes_max: SMALL_ANSWER_BYTES,
         };
         (call, entries)
     }

@@ -16,11 +16,8 @@ use crate::client::Lane;
 use crate::frame::{self, Due, Flight};
 use crate::gateway::RequestLog;
 use crate::population;
-use crate::record::{Class, Operation, Pace, Recorder, Total, histogram, latency_of};
+use crate::record::{Class, LATE_US, Operation, Pace, Recorder, Total, histogram, latency_of};
 use crate::shared::{Clock, Shared, micros};
-
-/// A herd that woke later than this after its time was late, as a whole.
-const LATE_US: u64 = 5_000;
 
 /// What all herds of a run brought.
 #[derive(Debug)]
@@ -179,6 +176,7 @@ impl Herder {
             sends.planned += size;
             sends.sent += flights.len() as u64;
             sends.unsent += size - flights.len() as u64;
+            // As a whole: its members were due at the same moment.
             if lateness_us > LATE_US {
                 sends.late += size;
             }

@@ -2,14 +2,15 @@
 //!
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
-//! one [`gateway`] per [`cohort`], the [`preview`] users and the [`herd`]s, [`record`] measures, [`truth`] judges, [`report`] tells,
-//! and [`metrics`] tell a Prometheus meanwhile.
+//! one [`gateway`] per [`cohort`], the [`preview`] users, the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
+//! [`truth`] judges, [`report`] tells, and [`metrics`] tell a Prometheus meanwhile. What gateways send can be kept as a [`tape`] and replayed.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
 pub mod admin;
 pub mod attack;
 pub mod catalogue;
+pub mod churn;
 pub mod cli;
 pub mod client;
 pub mod code;
@@ -26,6 +27,7 @@ pub mod herd;
 pub mod host;
 pub mod metrics;
 pub mod monitor;
+pub mod penetration;
 pub mod picture;
 pub mod population;
 pub mod preview;
@@ -36,6 +38,7 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod shared;
+pub mod tape;
 pub mod timetable;
 pub mod truth;
 pub mod wire;

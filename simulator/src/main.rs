@@ -96,7 +96,7 @@ fn load(scenario: Scenario, args: LoadArgs) -> anyhow::Result<u8> {
         .context("starting the runtime")?;
     match runtime.block_on(run::run(plan, stop)) {
         Ok(outcome) => {
-            let table = report::table(&outcome.report);
+            let table = report::table(&outcome.report, &outcome.beside);
             if table_to_stderr {
                 eprint!("{table}");
             } else {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -44,6 +44,7 @@ pub struct Monitored {
 /// A latency log in the HdrHistogram format, version 1.3.
 #[derive(Debug)]
 pub struct LatencyLog {
+    path: PathBuf,
     file: BufWriter<File>,
     serializer: Tagless,
 }
@@ -67,9 +68,15 @@ impl LatencyLog {
             std::fs::create_dir_all(parent)?;
         }
         Ok(LatencyLog {
+            path: path.to_owned(),
             file: BufWriter::new(File::create(path)?),
             serializer: Tagless(V2DeflateSerializer::new()),
         })
+    }
+
+    /// A failure in words; the log ends with it, the run goes on.
+    fn failed(&self, error: &io::Error) -> String {
+        format!("--hlog {}: {error}", self.path.display())
     }
 
     fn start(&mut self, clock: &Clock) -> io::Result<()> {
@@ -122,8 +129,10 @@ pub async fn watch(
     shared
         .events
         .phase_at("load", clock.origin_unix_ms + clock.load_us / 1000);
-    if let Some(Err(error)) = log.as_mut().map(|log| log.start(&clock)) {
-        progress.warn(&format!("--hlog: {error}"));
+    if let Some(open) = log.as_mut()
+        && let Err(error) = open.start(&clock)
+    {
+        progress.warn(&open.failed(&error));
         log = None;
     }
     let steal = StealMeter::start(host::allowed_cpus());
@@ -184,8 +193,10 @@ pub async fn watch(
             break;
         }
     }
-    if let Some(Err(error)) = log.map(|mut log| log.file.flush()) {
-        progress.warn(&format!("--hlog: {error}"));
+    if let Some(mut open) = log
+        && let Err(error) = open.file.flush()
+    {
+        progress.warn(&open.failed(&error));
     }
     progress.end();
     monitored
@@ -224,15 +235,11 @@ fn note(
             .filter(|(_, second)| !second.latency.is_empty())
             .try_for_each(|(tag, second)| open.write(tag, from, length, &second.latency));
         if let Err(error) = written {
-            progress.warn(&format!("--hlog: {error}"));
+            progress.warn(&open.failed(&error));
             *log = None;
         }
     }
-    progress.second(
-        &interval,
-        shared.plan.args.duration,
-        shared.census.holding(),
-    );
+    progress.second(&interval, shared.plan.duration, shared.census.holding());
     shared.events.emit(&LoadEvent::Interval(interval.clone()));
     if monitored.intervals.len() < INTERVALS_MAX {
         monitored.intervals.push(interval);

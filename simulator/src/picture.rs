@@ -9,6 +9,7 @@ use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
+use zune_jpeg::errors::DecodeErrors;
 
 use crate::code::Crop;
 
@@ -62,8 +63,17 @@ pub enum PictureError {
     },
 }
 
-fn decode_error(error: impl std::fmt::Debug) -> PictureError {
-    PictureError::Decode(format!("{error:?}"))
+fn decode_error(error: impl std::fmt::Display) -> PictureError {
+    PictureError::Decode(error.to_string())
+}
+
+/// The decoder's own text has what it only passes on in quotes, as Rust writes a string.
+fn jpeg_error(error: DecodeErrors) -> PictureError {
+    match error {
+        DecodeErrors::Format(text) => decode_error(text),
+        DecodeErrors::FormatStatic(text) => decode_error(text),
+        other => decode_error(other),
+    }
 }
 
 fn bounded(width: usize, height: usize) -> Result<(), PictureError> {
@@ -137,11 +147,11 @@ pub fn decode_luma(bytes: &[u8]) -> Result<(Vec<u8>, usize, usize), PictureError
 fn decode_jpeg(bytes: &[u8], colours: ColorSpace) -> Result<(Vec<u8>, usize, usize), PictureError> {
     let options = DecoderOptions::new_fast().jpeg_set_out_colorspace(colours);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(decode_error)?;
+    decoder.decode_headers().map_err(jpeg_error)?;
     let info = decoder.info().ok_or(PictureError::Format)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     bounded(width, height)?;
-    let data = decoder.decode().map_err(decode_error)?;
+    let data = decoder.decode().map_err(jpeg_error)?;
     if data.len() != width * height * colours.num_components() {
         return Err(PictureError::Decode(
             "unexpected colour components".to_owned(),

@@ -9,24 +9,24 @@ use hyper::header::HeaderValue;
 use hyper::{Method, Uri};
 use thiserror::Error;
 
-use crate::catalogue::CatalogueError;
+use crate::catalogue::{Catalogue, CatalogueError};
 use crate::client::{Answer, Call, CallError, Lane};
 use crate::shared::{Shared, StopReason};
 use crate::truth::Violation;
 use crate::wire::{Create, Wire, WireError, code};
 
 mod readback;
+mod tidy;
 
-pub use readback::{name, read_back, sample};
+pub use readback::{name, read_back, read_ids, sample, shown};
+pub use tidy::{Left, Strays, delete, delete_all};
 
-/// Entries of one create or read.
-const BATCH_MAX: usize = 10_000;
+/// Entries of one create, read or deletion at most.
+pub const BATCH_MAX: usize = 10_000;
 /// Time for one of them: a naive service decodes a picture per session.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
-/// Time for tidying up.
-const DELETE_TIME: Duration = Duration::from_secs(10);
 /// Refused batches in a row after which a partial population is taken as it is.
 const REFUSALS_MAX: u32 = 20;
 
@@ -35,7 +35,7 @@ const REFUSALS_MAX: u32 = 20;
 pub enum PopulationError {
     /// The service is away.
     #[error("the service went away: {0}")]
-    Away(#[from] CallError),
+    Away(CallError),
     /// The catalogue could not be read again.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -72,6 +72,25 @@ pub enum PopulationError {
     Stopped,
 }
 
+/// By hand: `#[from]` would make the cause, which the text holds, a source that is printed once more.
+impl From<CallError> for PopulationError {
+    fn from(cause: CallError) -> Self {
+        PopulationError::Away(cause)
+    }
+}
+
+impl PopulationError {
+    /// Whether the service may have done what was asked for, now or later. A 503 was not done and will not be.
+    pub fn may_have_applied(&self) -> bool {
+        match self {
+            PopulationError::Away(cause) => cause.may_have_applied(),
+            PopulationError::Wire(_) => true,
+            PopulationError::Refused { status, .. } => *status >= 500 && *status != 503,
+            _ => false,
+        }
+    }
+}
+
 /// A wait that grows.
 #[derive(Debug)]
 pub struct Backoff(Duration);
@@ -90,7 +109,7 @@ impl Backoff {
     }
 }
 
-fn batch_call(action: &str, wire: Wire, body: BytesMut) -> Call {
+fn batch_call(action: &str, wire: Wire, body: BytesMut, entries: usize) -> Call {
     Call {
         method: Method::POST,
         path: Uri::builder()
@@ -100,6 +119,7 @@ fn batch_call(action: &str, wire: Wire, body: BytesMut) -> Call {
         content_type: Some(HeaderValue::from_static(wire.content_type())),
         if_match: None,
         body: body.freeze(),
+        answer_bytes_max: wire.answer_bytes_max(entries),
     }
 }
 
@@ -144,8 +164,11 @@ pub async fn create_all(
         shared
             .census
             .created
-            .fetch_add(made.born, Ordering::Relaxed);
-        refusals = if made.born == 0 { refusals + 1 } else { 0 };
+            .fetch_add(made.born.len() as u64, Ordering::Relaxed);
+        refusals = match made.born.is_empty() {
+            true => refusals + 1,
+            false => 0,
+        };
         progress(shared.census.created.load(Ordering::Relaxed));
         if refusals > REFUSALS_MAX {
             return give_up(shared, partial(shared));
@@ -180,25 +203,58 @@ fn give_up(shared: &Shared, error: PopulationError) -> Result<(), PopulationErro
     }
 }
 
-/// What became of a batch of creations.
-#[derive(Debug, Default)]
-struct Made {
-    /// Acknowledged.
-    born: u64,
-    /// Refused: they stay absent.
-    left: Vec<usize>,
-    /// Those of them that were shed.
-    shed: u64,
+/// A session that the service has just made.
+#[derive(Debug, Clone, Copy)]
+pub struct Newborn {
+    /// Its place in its cohort.
+    pub index: usize,
+    /// Its id.
+    pub id: u64,
+    /// What it was created with.
+    pub background: u16,
 }
 
-/// Creates some sessions of a gateway. What refused ones count for is the caller's business.
-async fn create_batch(
+/// What became of a batch of creations.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Catalogue epoch that it was asked for in.
+    pub epoch: u64,
+    /// Acknowledged.
+    pub born: Vec<Newborn>,
+    /// Refused.
+    pub left: Vec<usize>,
+    /// Those of them that were shed.
+    pub shed: u64,
+}
+
+/// Creates some sessions of a gateway; nobody knows of them yet. What refused ones count for is the caller's business.
+///
+/// # Errors
+/// The service is away, refuses, or answers something else. It may have made them all the same: [`Strays`].
+pub async fn create(
     shared: &Shared,
     lane: &mut Lane,
     gateway: usize,
     indices: &[usize],
 ) -> Result<Made, PopulationError> {
     let catalogue = shared.catalogue();
+    let made = create_in(shared, &catalogue, lane, gateway, indices).await;
+    if let Err(error) = &made
+        && error.may_have_applied()
+    {
+        let count = indices.len() as u64;
+        shared.strays.lock().unnamed(catalogue.epoch, count);
+    }
+    made
+}
+
+async fn create_in(
+    shared: &Shared,
+    catalogue: &Catalogue,
+    lane: &mut Lane,
+    gateway: usize,
+    indices: &[usize],
+) -> Result<Made, PopulationError> {
     let wire = shared.plan.args.wire;
     let mut backgrounds = Vec::with_capacity(indices.len());
     let mut entries = Vec::with_capacity(indices.len());
@@ -215,32 +271,51 @@ async fn create_batch(
     }
     let mut body = BytesMut::with_capacity(16 + 8 * entries.len());
     wire.create(catalogue.epoch, &entries, &mut body);
-    let answer = lane.call(batch_call("batchCreate", wire, body)).await?;
+    let call = batch_call("batchCreate", wire, body, entries.len());
+    let answer = lane.call(call).await?;
+    let mut made = Made {
+        epoch: catalogue.epoch,
+        ..Made::default()
+    };
     let answered = match answer.status {
         200 | 201 => wire.create_answer(&answer.body, entries.len())?,
         429 | 503 => {
-            return Ok(Made {
-                born: 0,
-                left: indices.to_vec(),
-                shed: indices.len() as u64,
-            });
+            made.left = indices.to_vec();
+            made.shed = indices.len() as u64;
+            return Ok(made);
         }
         _ => return Err(refused("creating sessions", &answer)),
     };
-    let mut made = Made::default();
-    let mut cohort = shared.cohorts[gateway].lock();
-    cohort.set_epoch(catalogue.epoch);
     for ((&index, background), created) in indices.iter().zip(backgrounds).zip(&answered.entries) {
         if created.code == code::OK && created.session != 0 {
-            cohort.born(index, created.session, background);
-            made.born += 1;
+            made.born.push(Newborn {
+                index,
+                id: created.session,
+                background,
+            });
         } else {
             made.left.push(index);
             made.shed += u64::from(created.code == code::SHED);
         }
     }
+    Ok(made)
+}
+
+/// Creates some sessions of a gateway that sends nothing meanwhile: they take part at once.
+async fn create_batch(
+    shared: &Shared,
+    lane: &mut Lane,
+    gateway: usize,
+    indices: &[usize],
+) -> Result<Made, PopulationError> {
+    let made = create(shared, lane, gateway, indices).await?;
+    let mut cohort = shared.cohorts[gateway].lock();
+    cohort.set_epoch(made.epoch);
+    for newborn in &made.born {
+        cohort.born(newborn.index, newborn.id, newborn.background);
+    }
     drop(cohort);
-    shared.census.gained(made.born);
+    shared.census.gained(made.born.len() as u64);
     Ok(made)
 }
 
@@ -325,7 +400,7 @@ async fn revive(shared: &Shared, gateway: usize) -> Result<Revived, PopulationEr
         shared
             .census
             .recreated
-            .fetch_add(made.born, Ordering::Relaxed);
+            .fetch_add(made.born.len() as u64, Ordering::Relaxed);
         if !made.left.is_empty() {
             shared.cohorts[gateway].lock().owe(&made.left);
             let failed = made.left.len() as u64 - made.shed;
@@ -384,31 +459,39 @@ pub async fn upload_again(shared: &Shared, number: u16) -> Result<bool, Populati
     Ok(true)
 }
 
-/// Deletes what this run created, as well as it can: a service that is used again has room again.
-pub async fn delete_all(shared: &Shared) {
-    let until = Instant::now() + DELETE_TIME;
-    let wire = shared.plan.args.wire;
-    let mut lane = Lane::new(shared.target.clone(), DELETE_TIME);
-    for gateway in 0..shared.cohorts.len() {
-        let (epoch, ids): (u64, Vec<u64>) = {
-            let cohort = shared.cohorts[gateway].lock();
-            (
-                cohort.epoch(),
-                (0..cohort.len())
-                    .filter_map(|index| cohort.id(index))
-                    .collect(),
-            )
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_stands_in_the_text_and_is_no_source() {
+        let error = PopulationError::from(CallError::Timeout);
+        assert_eq!(
+            error.to_string(),
+            "the service went away: no answer in time"
+        );
+        assert!(error.source().is_none());
+    }
+
+    #[test]
+    fn a_refusal_was_not_done_and_an_unknown_outcome_may_have_been() {
+        let refused = |status| PopulationError::Refused {
+            what: "deleting sessions",
+            status,
+            code: String::new(),
         };
-        for part in ids.chunks(BATCH_MAX) {
-            let mut body = BytesMut::with_capacity(16 + 8 * part.len());
-            wire.delete(epoch, part, &mut body);
-            let gone = lane
-                .call(batch_call("batchDelete", wire, body))
-                .await
-                .is_err();
-            if gone || Instant::now() > until {
-                return;
-            }
+        for (status, may) in [
+            (404, false),
+            (429, false),
+            (503, false),
+            (500, true),
+            (504, true),
+        ] {
+            assert_eq!(refused(status).may_have_applied(), may, "{status}");
         }
+        assert!(PopulationError::from(CallError::Timeout).may_have_applied());
+        assert!(!PopulationError::from(CallError::NotSent).may_have_applied());
     }
 }

@@ -12,14 +12,13 @@ use crate::client::Lane;
 use crate::frame::{self, Due, Flight, Flown};
 use crate::gateway::{Note, RequestLog};
 use crate::population;
-use crate::record::{Class, Operation, Pace, Recorder};
+use crate::record::{Class, LATE_US, Operation, Pace, Recorder};
 use crate::schedule::mix;
 use crate::shared::{Clock, Shared, micros};
 use crate::timetable::Timetable;
 
 /// Time between samples of sessions.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
-const LATE_US: u64 = 5_000;
 const SECOND_US: u64 = 1_000_000;
 
 /// One preview user.

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 /// Largest latency told apart: a minute. Larger ones are recorded as this.
 const LATENCY_MAX_US: u64 = 60_000_000;
 const DIGITS: u8 = 3;
+/// Sends whose worker woke later than this after their time, or the end of their tick, are late, microseconds.
+pub const LATE_US: u64 = 5_000;
 /// Quantiles of the spectrum that the report draws.
 const SPECTRUM: [f64; 17] = [
     0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99995,

@@ -8,13 +8,16 @@ use backdrop_reports::load::{
     OperationFigures, ProcessFigures, ScanFigures, SendFigures, SessionFigures, TruthVerdict,
     WindowFigures,
 };
+use serde::Serialize;
 
-use crate::cohort::BYTES_PER_SESSION;
+use crate::churn::ChurnFigures;
 use crate::host;
 use crate::monitor::Monitored;
+use crate::penetration::PenetrationFigures;
 use crate::progress::{grouped, micros as words};
 use crate::record::{Operation, Total, latency_of};
 use crate::shared::{Clock, Shared, StopReason, micros};
+use crate::tape::TapeFigures;
 
 /// Share of stolen CPU time from which it is named as the cause of late sends.
 const STEAL_NAMED_MIN: f64 = 0.01;
@@ -34,6 +37,36 @@ pub struct Load {
     pub connections: (u64, u64),
     /// Hash of the schedule.
     pub schedule_hash: u64,
+}
+
+/// What this program tells beside the [`LoadReport`] that all of them know.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Beside {
+    /// Sessions that left and joined; none where the scenario has no churn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub churn: Option<ChurnFigures>,
+    /// Requests for what is not there; none where the scenario has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penetration: Option<PenetrationFigures>,
+    /// What was recorded; none without `--record`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<TapeFigures>,
+}
+
+/// Both, as one object of JSON.
+#[derive(Debug, Serialize)]
+pub struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a LoadReport,
+    #[serde(flatten)]
+    beside: &'a Beside,
+}
+
+impl<'a> Whole<'a> {
+    /// Of these.
+    pub fn of(report: &'a LoadReport, beside: &'a Beside) -> Self {
+        Whole { report, beside }
+    }
 }
 
 /// Puts the report together.
@@ -56,7 +89,7 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
         },
         goose: load.goose,
         truth: shared.truth.lock().conclude(),
-        simulator: process(&load.monitored, load.cpus_awake),
+        simulator: process(shared, &load.monitored, load.cpus_awake),
         ended_early: shared.stop.reason().map(|reason| match reason {
             StopReason::Interrupted => "interrupted".to_owned(),
             StopReason::ServiceGone => format!(
@@ -74,7 +107,7 @@ pub fn build(shared: &Shared, load: Load) -> LoadReport {
         measured(shared, &clock, &load.monitored, &mut report);
         report.http.requests = load.requests;
         report.http.requests_per_s =
-            load.requests as f64 / (report.duration_s + plan.args.warmup.as_secs_f64()).max(1e-3);
+            load.requests as f64 / (report.duration_s + plan.warmup.as_secs_f64()).max(1e-3);
     }
     (report.http.connections_opened, report.http.connections_max) = load.connections;
     report.intervals = load.monitored.intervals;
@@ -146,7 +179,9 @@ fn median(histogram: &Total) -> u64 {
     }
 }
 
-fn process(monitored: &Monitored, cpus_awake: bool) -> ProcessFigures {
+fn process(shared: &Shared, monitored: &Monitored, cpus_awake: bool) -> ProcessFigures {
+    let cohorts = shared.cohorts.iter();
+    let bytes: usize = cohorts.map(|cohort| cohort.lock().bytes()).sum();
     let wall = monitored.wall.as_secs_f64();
     ProcessFigures {
         cpu_s: monitored.cpu.as_secs_f64(),
@@ -157,7 +192,7 @@ fn process(monitored: &Monitored, cpus_awake: bool) -> ProcessFigures {
         },
         busy_max: monitored.busy_max,
         rss_peak_bytes: host::rss_peak_bytes(),
-        bytes_per_session: BYTES_PER_SESSION as f64,
+        bytes_per_session: bytes as f64 / shared.plan.sessions as f64,
         host_steal_ratio: monitored.steal,
         cpus_awake,
     }
@@ -176,7 +211,7 @@ pub fn exit_code(report: &LoadReport, stop: Option<StopReason>) -> u8 {
 }
 
 /// The table at the end of a run.
-pub fn table(report: &LoadReport) -> String {
+pub fn table(report: &LoadReport, beside: &Beside) -> String {
     let mut out = String::new();
     row(
         &mut out,
@@ -214,6 +249,7 @@ pub fn table(report: &LoadReport) -> String {
         let text = format!("{} acknowledged", grouped(report.updates));
         row(&mut out, "updates", &text);
     }
+    told_beside(&mut out, beside);
     row(&mut out, "http", &http(&report.http));
     if report.goose.requests > 0 {
         let goose = &report.goose;
@@ -290,14 +326,7 @@ fn operation(out: &mut String, name: &str, figures: &OperationFigures) {
     row(out, name, &text);
     row(out, "  latency", &latency(&figures.latency));
     row(out, "  service time", &latency(&figures.service_time));
-    if !figures.errors.is_empty() {
-        let words: Vec<String> = figures
-            .errors
-            .iter()
-            .map(|(name, n)| format!("{name} {}", grouped(*n)))
-            .collect();
-        row(out, "  errors", &words.join(", "));
-    }
+    errors(out, figures.errors.iter());
 }
 
 fn herd(out: &mut String, herds: &HerdFigures) {
@@ -322,6 +351,56 @@ fn herd(out: &mut String, herds: &HerdFigures) {
     row(out, "  texture loads", &loads);
     row(out, "  first frame", &latency(&herds.first));
     row(out, "  last frame", &latency(&herds.last));
+}
+
+fn told_beside(out: &mut String, beside: &Beside) {
+    if let Some(churn) = &beside.churn {
+        let text = format!(
+            "{} of {} left, {} joined, {} refused, {} unanswered, {} left out",
+            grouped(churn.left),
+            grouped(churn.planned),
+            grouped(churn.joined),
+            grouped(churn.refused),
+            grouped(churn.failed),
+            grouped(churn.left_out)
+        );
+        row(out, "churn", &text);
+        row(out, "  to leave", &latency(&churn.leave));
+        row(out, "  to join", &latency(&churn.join));
+    }
+    if let Some(absent) = &beside.penetration {
+        let mut text = format!(
+            "{} of {} answered by a clean 404",
+            grouped(absent.clean),
+            grouped(absent.asked)
+        );
+        if absent.shed > 0 {
+            let _ = write!(text, ", {} shed", grouped(absent.shed));
+        }
+        row(out, "not there", &text);
+        row(out, "  latency", &latency(&absent.latency));
+        errors(out, absent.errors.iter());
+    }
+    if let Some(recording) = &beside.recording {
+        let text = format!(
+            "{} switches, {} left out",
+            grouped(recording.switches),
+            grouped(recording.left_out)
+        );
+        row(out, "recorded", &text);
+        if let Some(why) = &recording.failure {
+            row(out, "  not to its end", why);
+        }
+    }
+}
+
+fn errors<'a>(out: &mut String, errors: impl Iterator<Item = (impl std::fmt::Display, &'a u64)>) {
+    let words: Vec<String> = errors
+        .map(|(name, n)| format!("{name} {}", grouped(*n)))
+        .collect();
+    if !words.is_empty() {
+        row(out, "  errors", &words.join(", "));
+    }
 }
 
 fn latency(latency: &Latency) -> String {
@@ -352,9 +431,10 @@ fn http(figures: &HttpFigures) -> String {
 fn simulator(report: &LoadReport) -> String {
     let process = &report.simulator;
     let mut text = format!(
-        "{:.2} cores, {:.0} MiB, woke late by p99 {}",
+        "{:.2} cores, {:.0} MiB, of them {:.1} bytes a session, woke late by p99 {}",
         process.cores_mean,
         process.rss_peak_bytes as f64 / f64::from(1 << 20),
+        process.bytes_per_session,
         words(report.wake_lateness.p99_us),
     );
     if let Some(ratio) = process.host_steal_ratio {
@@ -475,9 +555,9 @@ mod tests {
             ..LoadReport::default()
         };
         report.simulator.host_steal_ratio = Some(0.004);
-        assert!(!table(&report).contains("to others"));
+        assert!(!table(&report, &Beside::default()).contains("to others"));
         report.simulator.host_steal_ratio = Some(0.25);
-        let text = table(&report);
+        let text = table(&report, &Beside::default());
         for word in [
             "took 25.0 % of its CPUs",
             "gave 25.0 % of its CPUs' time to others",
@@ -495,7 +575,7 @@ mod tests {
         report.switches.errors.insert("timeout".to_owned(), 1);
         report.truth.verdict = TruthVerdict::Violated;
         report.truth.lost = 1;
-        let text = table(&report);
+        let text = table(&report, &Beside::default());
         for word in ["1,235/s", "timeout 1", "VIOLATED", "1 lost"] {
             assert!(text.contains(word), "{word} not in\n{text}");
         }

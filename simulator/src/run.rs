@@ -1,5 +1,6 @@
 //! One run from plan to report: prepare pictures, set up, attack, read back, conclude.
 
+use std::hash::Hasher;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use backdrop_reports::scrape::Endpoint;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::admin::Admin;
 use crate::attack;
@@ -23,13 +25,14 @@ use crate::herd::Herds;
 use crate::host::{self, Awake, HostError};
 use crate::metrics::Metrics;
 use crate::monitor::{self, LatencyLog};
-use crate::population::{self, PopulationError};
+use crate::population::{self, PopulationError, Strays};
 use crate::progress::{Progress, grouped};
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
-use crate::report::{self, Load};
+use crate::report::{self, Beside, Load, Whole};
 use crate::schedule::{Popularity, Schedule, sizes};
 use crate::shared::{Census, Events, Gate, Shared, Stop, StopReason, micros};
+use crate::tape::{Header, Taping};
 use crate::truth::{Evidence, Truth};
 
 /// Descriptors beside connections: files, pipes, the runtime's own.
@@ -99,6 +102,8 @@ fn io_error(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> RunE
 pub struct Outcome {
     /// What was measured.
     pub report: LoadReport,
+    /// What was measured beside it.
+    pub beside: Beside,
     /// Exit code.
     pub exit: u8,
 }
@@ -110,28 +115,33 @@ pub async fn run(plan: Plan, stop: Stop) -> Result<Outcome, RunError> {
     let metrics = Arc::new(Metrics::new(plan.scenario.name(), plan.sessions));
     let _endpoint = endpoint(&plan, &metrics)?;
     let events = Events::new(event_sink(&plan)?, metrics.clone());
-    let log = plan
-        .args
-        .hlog
-        .as_deref()
-        .map(LatencyLog::create)
-        .transpose()
-        .map_err(io_error("--hlog"))?;
+    let log = match plan.args.hlog.as_deref() {
+        Some(path) => {
+            Some(LatencyLog::create(path).map_err(io_error(format!("--hlog {}", path.display())))?)
+        }
+        None => None,
+    };
     events.phase("setup");
     let shared = set_up(plan, stop, (events, metrics), &mut progress).await?;
     let shared = Arc::new(shared);
     let measured = measure(&shared, log, &mut progress).await;
+    stop_taping(&shared, &mut progress).await;
     tidy(&shared, &mut progress).await;
     let mut load = measured?;
     load.connections = shared.target.connections();
     let report = report::build(&shared, load);
+    let beside = shared.beside.lock().clone();
     if let Some(path) = &shared.plan.args.json {
-        write_json(path, &report)?;
+        write_json(path, &Whole::of(&report, &beside))?;
     }
     monitor::stand(&shared);
     shared.events.phase("done");
     let exit = report::exit_code(&report, shared.stop.reason());
-    Ok(Outcome { report, exit })
+    Ok(Outcome {
+        report,
+        beside,
+        exit,
+    })
 }
 
 /// Sessions, load, readback. Where the run was stopped meanwhile, what comes after is left out.
@@ -150,6 +160,35 @@ async fn measure(
     }
     conclude(shared, progress).await;
     Ok(load)
+}
+
+fn taping(plan: &Plan) -> Result<Option<Taping>, RunError> {
+    let Some(path) = &plan.args.record else {
+        return Ok(None);
+    };
+    let (warmup_us, duration_us) = (micros(plan.warmup), micros(plan.duration));
+    let header = Header::new(plan.sessions, plan.background_count, warmup_us, duration_us);
+    Taping::create(path, &header, plan.args.record_max)
+        .map(Some)
+        .map_err(io_error(format!("--record {}", path.display())))
+}
+
+/// What is not on the tape is said: its replay would be another load.
+async fn stop_taping(shared: &Arc<Shared>, progress: &mut Progress) {
+    let taping = shared.clone();
+    let finish = move || taping.taping.as_ref().map(Taping::finish);
+    // Waits for the disk; the runtime has a place for that.
+    let Ok(Some(figures)) = tokio::task::spawn_blocking(finish).await else {
+        return;
+    };
+    if let Some(words) = &figures.failure {
+        progress.warn(words);
+    }
+    if figures.left_out > 0 {
+        let left_out = grouped(figures.left_out);
+        progress.warn(&format!("{left_out} switches were sent and not recorded"));
+    }
+    shared.beside.lock().recording = Some(figures);
 }
 
 fn event_sink(plan: &Plan) -> Result<Option<Box<dyn Write + Send>>, RunError> {
@@ -175,7 +214,7 @@ fn endpoint(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Option<Endpoint>, Run
     Ok(Some(endpoint))
 }
 
-fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
+fn write_json(path: &PathBuf, report: &Whole<'_>) -> Result<(), RunError> {
     let failed = || io_error(format!("--json {}", path.display()));
     if let Some(parent) = path
         .parent()
@@ -187,50 +226,63 @@ fn write_json(path: &PathBuf, report: &LoadReport) -> Result<(), RunError> {
     std::fs::write(path, text).map_err(failed())
 }
 
-/// Hash of the request schedule, known before anything is sent.
+/// Hash of the request schedule, known before anything is sent: of all switches, and of whatever decides about the rest.
 pub fn schedule_hash(plan: &Plan) -> u64 {
-    schedule(plan).hash(&sizes(plan.sessions, plan.gateways))
+    let mut hasher = Xxh3::new();
+    hasher.write_u64(match &plan.tape {
+        Some(tape) => tape.hash,
+        None => schedule(plan).hash(&sizes(plan.sessions, plan.gateways)),
+    });
+    plan.hash_load(&mut hasher);
+    hasher.finish()
 }
 
 fn schedule(plan: &Plan) -> Schedule {
     Schedule {
         seed: plan.args.seed,
-        period_us: micros(plan.args.period) as u32,
-        popularity: Popularity::new(plan.args.background_count, plan.zipf),
+        period_us: micros(plan.period) as u32,
+        popularity: Popularity::new(plan.background_count, plan.zipf),
     }
 }
 
 fn spans(plan: &Plan) -> Spans {
-    let start = micros(plan.args.warmup);
-    let mut edges = vec![start, start + micros(plan.args.duration)];
+    let start = micros(plan.warmup);
+    let mut edges = vec![start, start + micros(plan.duration)];
     for window in &plan.args.windows {
         edges.extend([start + micros(window.from), start + micros(window.to)]);
     }
     Spans::new(edges)
 }
 
-fn cohorts(plan: &Plan) -> Vec<Mutex<Cohort>> {
+/// The cohorts of all gateways; what is on a tape goes over to them.
+fn cohorts(plan: &mut Plan) -> Vec<Mutex<Cohort>> {
     let schedule = Arc::new(schedule(plan));
+    let sizes = sizes(plan.sessions, plan.gateways);
+    let mut taped = plan.tape.as_mut().map(|tape| tape.share_out(&sizes));
     let mut first_user = 0;
-    sizes(plan.sessions, plan.gateways)
+    sizes
         .into_iter()
         .enumerate()
         .map(|(gateway, size)| {
             let cohort = Cohort::new(schedule.clone(), gateway as u64, first_user, size)
                 .with_singles(plan.singles_every);
             first_user += size as u64;
-            Mutex::new(if plan.scenario.rests() {
-                cohort.resting()
-            } else {
-                cohort
-            })
+            let taped = taped.as_mut();
+            Mutex::new(
+                match taped.map(|parts| std::mem::take(&mut parts[gateway])) {
+                    Some(sent) => cohort.following(sent),
+                    None if plan.scenario.rests() => cohort.resting(),
+                    None if plan.churn_per_second.is_some() => cohort.churning(),
+                    None => cohort,
+                },
+            )
         })
         .collect()
 }
 
 /// Pictures, catalogue and everything shared; no sessions yet.
 async fn set_up(
-    plan: Plan,
+    mut plan: Plan,
     stop: Stop,
     (events, metrics): (Events, Arc<Metrics>),
     progress: &mut Progress,
@@ -240,6 +292,8 @@ async fn set_up(
     let librarian = Librarian::new(target.clone());
     // Whether anybody listens is said before pictures are drawn.
     librarian.list().await?;
+    // Where nobody does, an older recording is left as it is.
+    let taping = taping(&plan)?;
     let gallery = Arc::new(gallery(&plan, progress)?);
     let revisions = Arc::new(Revisions::new(gallery.len()));
     let going = || stop.reason().is_none();
@@ -255,12 +309,18 @@ async fn set_up(
     if plan.looks() {
         evidence.push(Evidence::Frames);
     }
+    if plan.churns() {
+        evidence.push(Evidence::Leavers);
+    }
+    if plan.intrudes() {
+        evidence.push(Evidence::Absent);
+    }
     let truth = Arc::new(Mutex::new(Truth::requiring(evidence)));
     let readers = (host::cpus() / 2).max(1);
     let reader = Reader::start(readers, truth.clone(), revisions.clone(), gallery.clone())
         .map_err(io_error("reader threads"))?;
     Ok(Shared {
-        cohorts: cohorts(&plan),
+        cohorts: cohorts(&mut plan),
         spans: spans(&plan),
         gate: Gate::new(attack::users(&plan)),
         plan,
@@ -282,6 +342,9 @@ async fn set_up(
         herds: Mutex::new(Herds::default()),
         scanned: AtomicU64::new(0),
         updates: AtomicU64::new(0),
+        taping,
+        strays: Mutex::new(Strays::default()),
+        beside: Mutex::default(),
     })
 }
 
@@ -289,8 +352,8 @@ fn gallery(plan: &Plan, progress: &mut Progress) -> Result<Gallery, RunError> {
     let args = &plan.args;
     let started = Instant::now();
     let gallery = match &args.backgrounds {
-        Some(folder) => Gallery::photographs(folder, &args.cache_dir, args.background_count)?,
-        None => Gallery::drawn(&args.cache_dir, args.background_count)?,
+        Some(folder) => Gallery::photographs(folder, &args.cache_dir, plan.background_count)?,
+        None => Gallery::drawn(&args.cache_dir, plan.background_count)?,
     };
     for words in &gallery.skipped {
         progress.warn(&format!("skipped {words}"));
@@ -400,7 +463,7 @@ async fn attack(
         grouped(shared.census.holding()),
         grouped(plan.switches_per_second() as u64),
         plan.previews_per_second,
-        plan.args.duration.as_secs_f64(),
+        plan.duration.as_secs_f64(),
         plan.gateways,
         load.schedule_hash,
     ));
@@ -422,6 +485,10 @@ async fn attack(
     let before = shared.target.requests();
     let goose = attack::run(shared).await;
     done.send_replace(true);
+    shared
+        .cohorts
+        .iter()
+        .for_each(|cohort| cohort.lock().admit_all());
     load.cpus_awake = awake.is_some();
     drop(awake);
     load.requests = shared.target.requests() - before;
@@ -459,7 +526,19 @@ async fn conclude(shared: &Arc<Shared>, progress: &mut Progress) {
 /// gone there is nobody to ask.
 async fn tidy(shared: &Shared, progress: &mut Progress) {
     if shared.stop.reason() != Some(StopReason::ServiceGone) {
-        population::delete_all(shared).await;
+        let left = population::delete_all(shared).await;
+        if left.there > 0 {
+            let left = grouped(left.there);
+            progress.warn(&format!(
+                "{left} of the sessions that this run created are still in the service"
+            ));
+        }
+        if left.perhaps > 0 {
+            let left = grouped(left.perhaps);
+            progress.warn(&format!(
+                "{left} sessions more may be there: their creation was not answered"
+            ));
+        }
         let (librarian, gallery) = (&shared.librarian, &shared.gallery);
         take_back(
             &shared.plan,

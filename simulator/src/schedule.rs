@@ -92,6 +92,17 @@ impl Popularity {
     }
 }
 
+/// One switch of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// When, microseconds after the schedule's origin.
+    pub at_us: u64,
+    /// Whose.
+    pub user: u32,
+    /// To which background, by number.
+    pub background: u16,
+}
+
 /// The whole request schedule.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -122,6 +133,17 @@ impl Schedule {
             .collect();
         phases.sort_unstable();
         phases
+    }
+
+    /// Hash of a schedule that is a list of switches.
+    pub fn hash_of(switches: &[Planned]) -> u64 {
+        let mut hasher = Xxh3::new();
+        for planned in switches {
+            hasher.write_u64(planned.at_us);
+            hasher.write_u32(planned.user);
+            hasher.write_u16(planned.background);
+        }
+        hasher.finish()
     }
 
     /// Hash of the schedule for gateways of these sizes: phases, first backgrounds and two rounds of switches.
@@ -204,10 +226,16 @@ mod tests {
     #[test]
     fn the_hash_of_a_known_schedule_never_changes() {
         // A changed value means that old seeds no longer replay old runs: say so in the changelog.
-        assert_eq!(mix(1, 2, 3), mix(1, 2, 3));
-        let phases = schedule(1, 0.0).phases(0, 4);
-        assert!(phases.is_sorted());
-        assert!(phases.iter().all(|phase| *phase < 3_000_000));
+        let even = schedule(1, 0.0);
+        assert_eq!(mix(1, 2, 3), 4_652_081_480_720_272_495);
+        assert_eq!(
+            even.phases(0, 4),
+            [231_376, 1_442_989, 1_499_729, 2_407_817]
+        );
+        let uneven = schedule(9, 0.9).background(3, 5);
+        assert_eq!([even.initial(0), even.background(7, 0), uneven], [3, 9, 0]);
+        let hash = schedule(7, 0.9).hash(&sizes(1000, 3));
+        assert_eq!(hash, 8_547_449_747_708_305_553);
     }
 
     #[test]

@@ -17,8 +17,11 @@ use crate::cohort::Cohort;
 use crate::gallery::Gallery;
 use crate::herd::Herds;
 use crate::metrics::Metrics;
+use crate::population::Strays;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
+use crate::report::Beside;
+use crate::tape::Taping;
 use crate::truth::Truth;
 
 /// Why the load ended before its time.
@@ -299,6 +302,12 @@ pub struct Shared {
     pub scanned: AtomicU64,
     /// Hot updates that were acknowledged.
     pub updates: AtomicU64,
+    /// Where what is sent is kept, if it is.
+    pub taping: Option<Taping>,
+    /// Sessions that may be there, and that no cohort has.
+    pub strays: Mutex<Strays>,
+    /// What single workers hand in for the report.
+    pub beside: Mutex<Beside>,
 }
 
 impl Shared {
@@ -316,8 +325,8 @@ impl Shared {
     pub fn start_clock(&self) -> Clock {
         Clock::starting_in(
             Duration::from_millis(100),
-            self.plan.args.warmup,
-            self.plan.args.duration,
+            self.plan.warmup,
+            self.plan.duration,
         )
     }
 }

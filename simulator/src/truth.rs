@@ -21,6 +21,11 @@ const SKIPPED_MAX: f64 = 0.1;
 /// sessions are made anew. An outage without one is settled by two acknowledged switches.
 const INDETERMINATE_MAX: f64 = 0.01;
 
+/// A value for messages.
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
 /// Counts of one run.
 #[derive(Debug, Default)]
 pub struct Truth {
@@ -29,8 +34,12 @@ pub struct Truth {
     required: Vec<Evidence>,
     /// Reasons why nothing can be said, beyond the counts.
     doubts: Vec<String>,
-    /// Lost and wrong sessions of the read-back at the end.
+    /// Sessions that were lost or wrong when they were last read.
     at_end: (u64, u64),
+    /// Clean 404s of what is not there.
+    absent: u64,
+    /// Sessions that left.
+    left: u64,
 }
 
 /// What the switch counters of some sessions add up to, against what was acknowledged.
@@ -69,6 +78,43 @@ pub enum Evidence {
     Sessions,
     /// Frames whose code was read.
     Frames,
+    /// Clean 404s of what is not there.
+    Absent,
+    /// Sessions that left.
+    Leavers,
+}
+
+impl Evidence {
+    /// What has no samples.
+    fn words(self) -> &'static str {
+        match self {
+            Evidence::Sessions => "no session was read back",
+            Evidence::Frames => "no frame was read",
+            Evidence::Absent => "nothing that is not there was answered by a clean 404",
+            Evidence::Leavers => "no session left",
+        }
+    }
+}
+
+/// When a session was read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// While the load ran.
+    Load,
+    /// Before it left, for the last time.
+    Leaving,
+    /// At the end, for the last time.
+    End,
+}
+
+impl Moment {
+    fn words(self) -> &'static str {
+        match self {
+            Moment::Load => "during the load",
+            Moment::Leaving => "before it left",
+            Moment::End => "at the end",
+        }
+    }
 }
 
 impl Truth {
@@ -80,23 +126,23 @@ impl Truth {
         }
     }
 
-    /// Books a session read back; `sampled` while the load ran.
+    /// Books a session read back.
     pub fn session(
         &mut self,
         who: impl FnOnce() -> String,
         allowed: &Allowed,
         shown: Shown,
         earlier: &[u16],
-        sampled: bool,
+        moment: Moment,
     ) {
-        if sampled {
-            self.figures.sessions_sampled += 1;
-        } else {
+        if moment == Moment::End {
             self.figures.sessions_read += 1;
             self.figures.indeterminate += u64::from(allowed.is_doubtful());
+        } else {
+            self.figures.sessions_sampled += 1;
         }
         if let Some(violation) = judge_session(allowed, shown, earlier) {
-            if !sampled {
+            if moment != Moment::Load {
                 self.at_end.0 += u64::from(violation == Violation::Lost);
                 self.at_end.1 += u64::from(violation == Violation::Wrong);
             }
@@ -108,11 +154,7 @@ impl Truth {
                 Shown::Nothing => "showed no background".to_owned(),
                 Shown::Missing => "was answered session_not_found".to_owned(),
             };
-            let when = if sampled {
-                "during the load"
-            } else {
-                "at the end"
-            };
+            let when = moment.words();
             self.violation(
                 violation,
                 &format!(
@@ -150,19 +192,19 @@ impl Truth {
             self.violation(
                 violation,
                 &format!(
-                    "{who}: acknowledged {}, revision {} to {}, headers say background {:?} revision {:?}; the frame {seen}",
+                    "{who}: acknowledged {}, revision {} to {}, headers say background {} revision {}; the frame {seen}",
                     expected.allowed.words(),
                     expected.revision_min,
                     expected.revision_max,
-                    expected.header,
-                    expected.header_revision,
+                    or_none(expected.header),
+                    or_none(expected.header_revision),
                 ),
             );
         }
     }
 
     /// Books the comparison of the sessions' counters, which sees also what later switches covered. Sessions found lost
-    /// or wrong at the end may be among them and are not counted twice.
+    /// or wrong when they were last read may be among them and are not counted twice.
     pub fn counters(&mut self, tally: Tally) {
         self.figures.switches_counted = Some(tally.acknowledged);
         let (lost, wrong) = self.at_end;
@@ -204,6 +246,16 @@ impl Truth {
         }
     }
 
+    /// What is not there was answered by the 404 that it must be.
+    pub fn absent(&mut self) {
+        self.absent += 1;
+    }
+
+    /// So many sessions were read back, deleted and found gone.
+    pub fn left(&mut self, sessions: u64) {
+        self.left += sessions;
+    }
+
     /// A frame was not looked at, because the readers were busy.
     pub fn skipped(&mut self) {
         self.figures.frames_skipped += 1;
@@ -235,13 +287,25 @@ impl Truth {
         let skipped = figures.frames_skipped as f64 > SKIPPED_MAX * offered as f64;
         let indeterminate =
             figures.indeterminate as f64 > INDETERMINATE_MAX * figures.sessions_read as f64;
-        let missing = self.required.iter().any(|evidence| match evidence {
-            Evidence::Sessions => figures.sessions_read == 0,
-            Evidence::Frames => figures.frames_read == 0,
-        });
+        let missing: Vec<&str> = self
+            .required
+            .iter()
+            .filter(|evidence| match evidence {
+                Evidence::Sessions => figures.sessions_read == 0,
+                Evidence::Frames => figures.frames_read == 0,
+                Evidence::Absent => self.absent == 0,
+                Evidence::Leavers => self.left == 0,
+            })
+            .map(|evidence| evidence.words())
+            .collect();
         figures.verdict = if violations > 0 {
             TruthVerdict::Violated
-        } else if unreadable || skipped || indeterminate || missing || !self.doubts.is_empty() {
+        } else if unreadable
+            || skipped
+            || indeterminate
+            || !missing.is_empty()
+            || !self.doubts.is_empty()
+        {
             TruthVerdict::Inconclusive
         } else {
             TruthVerdict::Clean
@@ -264,14 +328,11 @@ impl Truth {
                 figures.indeterminate, figures.sessions_read
             ));
         }
-        if missing {
-            figures
-                .history
-                .push("inconclusive: a check of this scenario has no samples".to_owned());
-        }
+        let doubts = self.doubts.iter().map(String::as_str);
         figures.history.extend(
-            self.doubts
-                .iter()
+            missing
+                .into_iter()
+                .chain(doubts)
                 .map(|words| format!("inconclusive: {words}")),
         );
         figures

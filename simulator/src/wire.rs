@@ -8,6 +8,8 @@ use thiserror::Error;
 
 /// Content type of the binary form.
 pub const BINARY: &str = "application/vnd.backdrop.batch";
+/// Bytes that an answer about one thing may have: metadata of a background, what became of a session, any problem.
+pub const SMALL_ANSWER_BYTES: usize = 64 << 10;
 /// `flyweight` of a session that shows no background.
 pub const NO_FLYWEIGHT: u32 = u32::MAX;
 
@@ -138,12 +140,23 @@ pub enum WireError {
 }
 
 impl Wire {
-    /// `Content-Type` (and `Accept`) of bodies in this form.
+    /// `Content-Type` of bodies in this form; it also decides the form of the answer.
     pub fn content_type(self) -> &'static str {
         match self {
             Wire::Binary => BINARY,
             Wire::Json => "application/json",
         }
+    }
+
+    /// Bytes that the answer to a batch of so many entries may have, of whatever kind it is.
+    pub fn answer_bytes_max(self, entries: usize) -> usize {
+        let entry_bytes = match self {
+            // A session that is read: four words.
+            Wire::Binary => 16,
+            // The same in words, the background's id among them.
+            Wire::Json => 512,
+        };
+        SMALL_ANSWER_BYTES + entries * entry_bytes
     }
 
     /// Appends a batch switch to `out`.
@@ -236,9 +249,26 @@ impl Wire {
         expected: usize,
         codes: &mut Vec<u8>,
     ) -> Result<u64, WireError> {
+        self.codes_answer(Kind::Switch, body, expected, codes)
+    }
+
+    /// Reads the answer to a batch delete of `expected` entries: one code each.
+    pub fn delete_answer(self, body: &[u8], expected: usize) -> Result<Vec<u8>, WireError> {
+        let mut codes = Vec::with_capacity(expected);
+        self.codes_answer(Kind::Delete, body, expected, &mut codes)?;
+        Ok(codes)
+    }
+
+    fn codes_answer(
+        self,
+        kind: Kind,
+        body: &[u8],
+        expected: usize,
+        codes: &mut Vec<u8>,
+    ) -> Result<u64, WireError> {
         match self {
             Wire::Binary => {
-                let (epoch, records) = records(body, Kind::Switch, 1, expected)?;
+                let (epoch, records) = records(body, kind, 1, expected)?;
                 codes.extend_from_slice(records);
                 Ok(epoch)
             }
@@ -452,6 +482,7 @@ mod tests {
                 let _ = wire.switch_answer(&body, expected, &mut Vec::new());
                 let _ = wire.create_answer(&body, expected);
                 let _ = wire.read_answer(&body, expected);
+                let _ = wire.delete_answer(&body, expected);
             }
         }
 
@@ -487,6 +518,17 @@ mod tests {
             }
         );
         assert_eq!(made.entries[1].code, code::SHED);
+    }
+
+    #[test]
+    fn deletions_are_answered_by_a_code_each() {
+        let body = answer(Kind::Delete, 1, &[0, 1, 4]);
+        assert_eq!(Wire::Binary.delete_answer(&body, 3), Ok(vec![0, 1, 4]));
+        let switched = answer(Kind::Switch, 1, &[0, 1, 4]);
+        assert!(Wire::Binary.delete_answer(&switched, 3).is_err());
+        let body = br#"{"epoch":"7","codes":["ok","shed"]}"#;
+        let codes = vec![code::OK, code::SHED];
+        assert_eq!(Wire::Json.delete_answer(body, 2), Ok(codes));
     }
 
     #[test]

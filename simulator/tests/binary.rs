@@ -1,5 +1,6 @@
 //! The binary as people meet it: exit codes and messages.
 
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Output};
 
 fn simulator(arguments: &[&str]) -> Output {
@@ -21,6 +22,10 @@ fn wrong_flags_exit_64_and_say_why() {
         (&["mixed", "--sessions", "0"], "--sessions"),
         (&["mixed", "--url", "ftp://x"], "http://127.0.0.1:7080"),
         (&["mixed", "--token-file", "/nonexistent"], "--token-file"),
+        (
+            &["mixed", "--timeout", "9000000000000000000s"],
+            "--timeout: a day is the longest",
+        ),
         (&["nonsense"], "nonsense"),
         (&[], "Usage"),
     ] {
@@ -36,6 +41,56 @@ fn wrong_flags_exit_64_and_say_why() {
             "{arguments:?}: {}",
             stderr(&output)
         );
+    }
+}
+
+/// Answers one listing of an empty catalogue.
+fn empty_catalogue() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let body = r#"{"epoch":"1","backgrounds":[],"next":null}"#;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .unwrap();
+    });
+    url
+}
+
+#[test]
+fn a_cause_is_said_once_beside_what_it_concerns() {
+    let url = empty_catalogue();
+    for (arguments, path, code) in [
+        (
+            &["mixed", "--url", &url, "--backgrounds", "/nonexistent/a"][..],
+            "/nonexistent/a",
+            64,
+        ),
+        (
+            &["mixed", "--hlog", "/proc/nonexistent/b"],
+            "--hlog /proc/nonexistent/b",
+            255,
+        ),
+        (
+            &["mixed", "--events", "/nonexistent/c"],
+            "--events /nonexistent/c",
+            255,
+        ),
+        (&["replay", "/nonexistent/e"], "/nonexistent/e", 64),
+        (
+            &["backgrounds", "--out", "/proc/nonexistent/d"],
+            "/proc/nonexistent/d",
+            255,
+        ),
+    ] {
+        let output = simulator(arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(path), "{text}");
+        assert_eq!(text.matches("No such file").count(), 1, "{text}");
     }
 }
 

@@ -3,9 +3,8 @@
 mod support;
 
 use backdrop_simulator::cli::Scenario;
-use backdrop_simulator::run;
 use backdrop_simulator::shared::{Stop, StopReason};
-use support::{Bug, Fake, plan, under_load};
+use support::{Bug, Fake, plan, run_beside, under_load};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_run_reports_what_it_measured() {
@@ -22,11 +21,11 @@ async fn an_interrupted_run_reports_what_it_measured() {
     ];
     let plan = plan(Scenario::Mixed, &fake, &flags);
     let stop = Stop::default();
-    let (outcome, ()) = tokio::join!(run::run(plan, stop.clone()), async {
+    let outcome = run_beside(plan, stop.clone(), async {
         under_load(&fake).await;
         stop.set(StopReason::Interrupted);
-    });
-    let outcome = outcome.unwrap();
+    })
+    .await;
     assert_eq!(outcome.exit, 130);
     assert_eq!(outcome.report.ended_early.as_deref(), Some("interrupted"));
     let written = std::fs::read_to_string(path).unwrap();

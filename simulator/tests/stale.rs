@@ -5,9 +5,8 @@ mod support;
 
 use backdrop_reports::load::TruthVerdict;
 use backdrop_simulator::cli::Scenario;
-use backdrop_simulator::run;
 use backdrop_simulator::shared::{Stop, StopReason};
-use support::{Bug, Fake, plan};
+use support::{Bug, Fake, plan, run_beside};
 
 /// More than can be asked for between an upload and its acknowledgement, which are rightly of either revision.
 const STALE_FRAMES: u64 = 20;
@@ -28,12 +27,12 @@ async fn stale_frames_are_seen() {
     ];
     let stop = Stop::default();
     let plan = plan(Scenario::Mixed, &fake, &flags);
-    let (outcome, ()) = tokio::join!(run::run(plan, stop.clone()), async {
+    let outcome = run_beside(plan, stop.clone(), async {
         let mut served = fake.stale_frames.subscribe();
         served.wait_for(|n| *n >= STALE_FRAMES).await.unwrap();
         stop.set(StopReason::Interrupted);
     });
-    let truth = outcome.unwrap().report.truth;
+    let truth = outcome.await.report.truth;
     assert!(truth.stale > 0, "{truth:#?}");
     assert_eq!(truth.verdict, TruthVerdict::Violated);
 }

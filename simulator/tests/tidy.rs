@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use backdrop_simulator::cli::Scenario;
 use backdrop_simulator::run;
 use backdrop_simulator::shared::{Stop, StopReason};
-use support::{Bug, Fake, plan, under_load};
+use support::{Bug, Fake, plan, run_beside, under_load};
 
 async fn storm(fake: &Fake, flags: &[&str]) {
     let flags = [&["--sessions", "60"], flags].concat();
@@ -31,6 +31,51 @@ async fn a_run_takes_its_backgrounds_away_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_the_service_keeps_are_told_of() {
+    let fake = Fake::start(Bug::Keeps).await;
+    let url = fake.url();
+    let cache = format!("{}/backgrounds", env!("CARGO_TARGET_TMPDIR"));
+    let run = move |wire: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_backdrop-simulator"))
+            .args(["switch-storm", "--url", &url, "--cache-dir", &cache])
+            .args(["--background-count", "4", "--sessions", "60"])
+            .args(["--period", "200ms", "--duration", "500ms", "--warmup", "0s"])
+            .args(["--progress", "none", "--wire", wire])
+            .env_remove("BACKDROP_TOKEN")
+            .output()
+            .unwrap()
+    };
+    let runs = tokio::task::spawn_blocking(move || ["binary", "json"].map(run));
+    for output in runs.await.unwrap() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let warning = "warning: 60 of the sessions that this run created are still in the service";
+        assert_eq!(text.lines().collect::<Vec<_>>(), [warning]);
+    }
+    assert_eq!(fake.deleted.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_whose_creation_was_not_answered_are_told_of() {
+    let fake = Fake::start(Bug::None).await;
+    fake.faults.mute_creations.store(1, Ordering::Relaxed);
+    let url = fake.url();
+    let cache = format!("{}/backgrounds", env!("CARGO_TARGET_TMPDIR"));
+    let run = move || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_backdrop-simulator"))
+            .args(["switch-storm", "--url", &url, "--cache-dir", &cache])
+            .args(["--background-count", "4", "--sessions", "60"])
+            .args(["--progress", "none"])
+            .env_remove("BACKDROP_TOKEN")
+            .output()
+            .unwrap()
+    };
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let warning = "warning: 1 sessions more may be there: their creation was not answered";
+    assert!(text.lines().any(|line| line == warning), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_somebody_replaced_meanwhile_is_theirs() {
     let fake = Fake::start(Bug::None).await;
     let flags = [
@@ -42,11 +87,11 @@ async fn what_somebody_replaced_meanwhile_is_theirs() {
         "3s",
     ];
     let plan = plan(Scenario::Mixed, &fake, &flags);
-    let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
+    run_beside(plan, Stop::default(), async {
         under_load(&fake).await;
         fake.replace("sample-0002");
-    });
-    outcome.unwrap();
+    })
+    .await;
     assert_eq!(fake.backgrounds(), ["sample-0002"]);
 }
 

@@ -8,7 +8,7 @@ use backdrop_reports::load::TruthVerdict;
 use backdrop_simulator::cli::Scenario;
 use backdrop_simulator::run::{self, Outcome};
 use backdrop_simulator::shared::Stop;
-use support::{Bug, Fake, plan, under_load};
+use support::{Bug, Fake, plan, run_beside, under_load};
 
 async fn storm(fake: &Fake, flags: &[&str]) -> Outcome {
     let flags = [&["--sessions", "300"], flags].concat();
@@ -74,6 +74,54 @@ async fn an_honest_service_is_clean() {
     );
     // Four at set-up, the rest while the load ran.
     assert!(fake.uploads.load(Ordering::Relaxed) > 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_previews_are_clean() {
+    let fake = Fake::start(Bug::None).await;
+    let flags = ["--sessions", "100", "--previews-per-second", "60"];
+    let outcome = run::run(plan(Scenario::Preview, &fake, &flags), Stop::default())
+        .await
+        .unwrap();
+    let report = &outcome.report;
+    assert_eq!(
+        report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        report.truth
+    );
+    assert_eq!(outcome.exit, 0);
+    // By the timetable: one in each sixtieth of the second, with a jitter of one place.
+    assert!((59..=61).contains(&report.previews.planned));
+    assert_eq!(report.previews.ok, report.previews.planned);
+    assert_eq!(report.previews.latency.count, report.previews.planned);
+    assert!(report.truth.frames_read > 0);
+    assert_eq!(
+        (report.switches.planned, report.truth.sessions_read),
+        (0, 100)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_in_json_are_judged_alike() {
+    let fake = Fake::start(Bug::None).await;
+    let outcome = storm(&fake, &["--wire", "json"]).await;
+    let report = &outcome.report;
+    assert_eq!(
+        report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        report.truth
+    );
+    assert_eq!((report.switches.planned, report.switches.ok), (1500, 1500));
+    assert!(report.truth.switches_counted >= Some(1500));
+    assert_eq!(report.truth.sessions_read, 300);
+    assert_eq!(fake.deleted.load(Ordering::Relaxed), 300);
+
+    let fake = Fake::start(Bug::Covered).await;
+    let outcome = storm(&fake, &["--wire", "json"]).await;
+    assert!(outcome.report.truth.lost >= fake.dropped.load(Ordering::Relaxed));
+    assert_eq!(outcome.exit, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,14 +291,13 @@ async fn a_restart_is_survived_and_judged() {
             "0s",
         ],
     );
-    let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
+    let outcome = run_beside(plan, Stop::default(), async {
         under_load(&fake).await;
         // Under pressure from its own start: what it refuses is asked for again.
         fake.refuse_creations.store(4, Ordering::Relaxed);
         fake.restart();
     });
-    let outcome = outcome.unwrap();
-    let report = &outcome.report;
+    let report = outcome.await.report;
     assert_eq!(report.sessions.recreated, 300, "{:#?}", report.sessions);
     assert_eq!(report.sessions.refused, 0, "{:#?}", report.sessions);
     // Only the switches of the new life are in the sessions' counters.
@@ -271,12 +318,12 @@ async fn a_service_that_takes_no_sessions_back_is_given_up_on_and_not_called_awa
     let fake = Fake::start(Bug::None).await;
     let flags = ["--sessions", "300", "--reconnect-for", "300ms"];
     let plan = plan(Scenario::Mixed, &fake, &flags);
-    let (outcome, ()) = tokio::join!(run::run(plan, Stop::default()), async {
+    let outcome = run_beside(plan, Stop::default(), async {
         under_load(&fake).await;
         fake.refuse_creations.store(u64::MAX, Ordering::Relaxed);
         fake.restart();
     });
-    let report = outcome.unwrap().report;
+    let report = outcome.await.report;
     let sessions = &report.sessions;
     assert_eq!((sessions.refused, sessions.shed), (300, 300));
     assert_eq!(report.ended_early, None);

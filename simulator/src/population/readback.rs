@@ -8,8 +8,8 @@ use super::{BATCH_MAX, Backoff, PopulationError, REQUEST_TIMEOUT, batch_call, re
 use crate::client::{CallError, Lane};
 use crate::schedule::mix;
 use crate::shared::Shared;
-use crate::truth::{Shown, Tally};
-use crate::wire::{NO_FLYWEIGHT, Seen, code};
+use crate::truth::{Moment, Shown, Tally};
+use crate::wire::{Answer, NO_FLYWEIGHT, Seen, code};
 
 /// Sessions of one sample while the load runs.
 const SAMPLE: usize = 32;
@@ -42,7 +42,9 @@ pub async fn read_back(shared: &Shared, progress: &(dyn Fn(u64) + Sync)) {
             progress(read);
         }
         let ledger = shared.cohorts[gateway].lock().ledger();
+        let counted = counted.filter(|_| !ledger.uncounted);
         tally = tally.zip(counted).map(|(mut tally, counted)| {
+            let counted = counted + ledger.departed;
             tally.add(Tally::of(ledger.acknowledged, ledger.doubtful, counted));
             tally
         });
@@ -97,7 +99,7 @@ async fn read_part(
             &allowed,
             shown,
             &cohort.earlier(index),
-            false,
+            Moment::End,
         );
         switches = switches
             .filter(|_| entry.code == code::OK)
@@ -119,7 +121,8 @@ pub fn name(shared: &Shared, gateway: usize, index: usize) -> String {
     who(&shared.cohorts[gateway].lock(), index)
 }
 
-fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
+/// What a session showed, in this run's numbers.
+pub fn shown(entry: &Seen, catalogue: &crate::catalogue::Catalogue) -> Shown {
     match entry {
         Seen {
             code: code::OK,
@@ -143,17 +146,30 @@ async fn read(
     lane: &mut Lane,
     gateway: usize,
     part: &[usize],
-) -> Result<crate::wire::Answer<Seen>, PopulationError> {
+) -> Result<Answer<Seen>, PopulationError> {
     let ids: Vec<u64> = {
         let cohort = shared.cohorts[gateway].lock();
         part.iter()
             .map(|index| cohort.id(*index).unwrap_or(0))
             .collect()
     };
+    read_ids(shared, lane, &ids).await
+}
+
+/// Reads some sessions.
+///
+/// # Errors
+/// The service is away, refuses, or answers something else.
+pub async fn read_ids(
+    shared: &Shared,
+    lane: &mut Lane,
+    ids: &[u64],
+) -> Result<Answer<Seen>, PopulationError> {
     let wire = shared.plan.args.wire;
     let mut body = BytesMut::with_capacity(16 + 8 * ids.len());
-    wire.read(shared.catalogue().epoch, &ids, &mut body);
-    let answer = lane.call(batch_call("batchRead", wire, body)).await?;
+    wire.read(shared.catalogue().epoch, ids, &mut body);
+    let call = batch_call("batchRead", wire, body, ids.len());
+    let answer = lane.call(call).await?;
     if answer.status != 200 {
         return Err(refused("reading sessions", &answer));
     }
@@ -201,10 +217,13 @@ pub async fn sample(shared: &Shared, lane: &mut Lane, round: u64) {
         }
         let shown = shown(&seen.entries[position], &catalogue);
         let earlier = cohort.earlier(index);
-        shared
-            .truth
-            .lock()
-            .session(|| who(&cohort, index), &allowed, shown, &earlier, true);
+        shared.truth.lock().session(
+            || who(&cohort, index),
+            &allowed,
+            shown,
+            &earlier,
+            Moment::Load,
+        );
     }
     drop(cohort);
     if matches!(seen, Err(PopulationError::Away(CallError::Connect(_)))) {

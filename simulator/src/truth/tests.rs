@@ -99,7 +99,7 @@ fn verdicts_need_evidence() {
         &allowed,
         Shown::Background(1),
         &[],
-        false,
+        Moment::End,
     );
     assert_eq!(truth.conclude().verdict, TruthVerdict::Clean);
     for _ in 0..98 {
@@ -113,7 +113,7 @@ fn verdicts_need_evidence() {
         &allowed,
         Shown::Background(2),
         &[],
-        false,
+        Moment::End,
     );
     let figures = truth.conclude();
     assert_eq!(figures.verdict, TruthVerdict::Violated);
@@ -141,7 +141,7 @@ fn too_many_skipped_frames_or_indeterminate_sessions_prove_nothing() {
     doubtful.perhaps(2);
     let sound = Allowed::acknowledged(Some(1));
     let mut read = |allowed: &Allowed| {
-        truth.session(String::new, allowed, Shown::Background(1), &[], false);
+        truth.session(String::new, allowed, Shown::Background(1), &[], Moment::End);
         truth.conclude().verdict
     };
     assert_eq!(read(&doubtful), TruthVerdict::Inconclusive);
@@ -170,11 +170,40 @@ fn counters_show_what_later_switches_covered() {
     let mut truth = Truth::default();
     let allowed = Allowed::acknowledged(Some(1));
     // One of the three is seen by itself, too.
-    truth.session(String::new, &allowed, Shown::Background(2), &[1, 2], false);
+    truth.session(
+        String::new,
+        &allowed,
+        Shown::Background(2),
+        &[1, 2],
+        Moment::End,
+    );
     truth.counters(sum);
     let figures = truth.conclude();
     assert_eq!((figures.lost, figures.wrong), (3, 1));
     assert!(figures.history[1].contains("3 acknowledged switches are not"));
+}
+
+#[test]
+fn a_session_that_lost_a_switch_before_it_left_is_counted_once() {
+    let allowed = Allowed::acknowledged(Some(1));
+    for (moment, lost) in [(Moment::Load, 2), (Moment::Leaving, 1), (Moment::End, 1)] {
+        let mut truth = Truth::default();
+        truth.session(String::new, &allowed, Shown::Background(2), &[1, 2], moment);
+        truth.counters(Tally::of(10, 0, 9));
+        assert_eq!(truth.conclude().lost, lost, "{moment:?}");
+    }
+}
+
+#[test]
+fn what_a_scenario_is_for_must_have_happened() {
+    let mut truth = Truth::requiring(vec![Evidence::Absent, Evidence::Leavers]);
+    let figures = truth.conclude();
+    assert_eq!(figures.verdict, TruthVerdict::Inconclusive);
+    assert_eq!(figures.history.len(), 2, "{:?}", figures.history);
+    truth.absent();
+    assert_eq!(truth.conclude().verdict, TruthVerdict::Inconclusive);
+    truth.left(1);
+    assert_eq!(truth.conclude().verdict, TruthVerdict::Clean);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the small service answers, byte by byte: frames, metadata, batches, problems.
+//! What the small service answers, byte by byte: frames, metadata, problems.
 
 use backdrop_simulator::code::{self, Payload};
 use backdrop_simulator::picture::{self, Rgb};
@@ -35,22 +35,6 @@ pub fn describe(id: &str, background: &Background, epoch: u64) -> Value {
 
 pub fn session_id(path: &str) -> Option<u64> {
     u64::from_str_radix(path.strip_prefix("/v1/sessions/")?.split('/').next()?, 16).ok()
-}
-
-pub fn epoch_of(body: &[u8]) -> u64 {
-    u64::from_le_bytes(body[8..16].try_into().unwrap())
-}
-
-pub fn header(kind: u8, epoch: u64) -> Vec<u8> {
-    let mut out = b"BKDP\x01".to_vec();
-    out.push(kind);
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&epoch.to_le_bytes());
-    out
-}
-
-pub fn binary(body: Vec<u8>) -> Response<Full<Bytes>> {
-    Response::new(Full::new(Bytes::from(body)))
 }
 
 pub fn respond(status: u16, value: Value) -> Response<Full<Bytes>> {

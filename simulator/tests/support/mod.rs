@@ -4,7 +4,6 @@
 //! frames with that code itself.
 
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,18 +24,27 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 mod answers;
+mod batches;
+mod faults;
 mod plans;
+mod sessions;
+mod stall;
 
-pub use plans::plan;
+#[allow(unused_imports, reason = "each test binary runs its own")]
+pub use faults::Faults;
+#[allow(unused_imports, reason = "each test binary runs its own")]
+pub use plans::{plan, run_beside};
 
-use answers::{binary, describe, draw, epoch_of, header, problem, respond, session_id, stale};
+use answers::{describe, draw, problem, respond, session_id};
+use batches::Batch;
+use sessions::{NOBODYS, Session};
+use stall::Stall;
 
 /// Waits until the load has begun: the first frames were served.
 #[allow(dead_code, reason = "each test binary waits for its own")]
 pub async fn under_load(fake: &Fake) {
-    while fake.frames.load(Ordering::Relaxed) < 5 {
-        tokio::task::yield_now().await;
-    }
+    let mut frames = fake.frames.subscribe();
+    frames.wait_for(|served| *served >= 5).await.unwrap();
 }
 
 /// What the service does wrong.
@@ -69,20 +77,21 @@ pub enum Bug {
     StandsStill,
     /// Every frame of a cold background loads it anew.
     EachLoads,
+    /// No session is deleted: that is answered with `shed`.
+    Keeps,
+    /// Sessions whose deletion was acknowledged live on.
+    Lingers,
+    /// A read that names a session which is not there is refused with 503.
+    HidesTheGone,
+    /// What is not there is answered all the same: a session, a background.
+    Invents,
+    /// What is not there is a failure of the service.
+    Breaks,
+    /// Each page of the listing leads to the first one.
+    PagesBack,
+    /// The listing never ends.
+    PagesForever,
 }
-
-#[derive(Debug, Clone, Copy)]
-struct Session {
-    user: u32,
-    flyweight: u32,
-    /// Applied.
-    switches: u32,
-    /// Asked for.
-    asked: u32,
-}
-
-/// An index that no background has.
-const NOBODYS: u32 = 999_999;
 
 #[derive(Debug, Clone)]
 struct Background {
@@ -106,6 +115,10 @@ struct State {
     epoch: u64,
     sessions: Vec<Session>,
     generation: u64,
+    /// Sessions whose deletion was not answered and is not applied yet.
+    late: Vec<u64>,
+    /// Sessions were read since.
+    looked: bool,
     backgrounds: BTreeMap<String, Background>,
     /// Backgrounds that there ever were.
     created: u32,
@@ -127,8 +140,8 @@ pub struct Fake {
     pub dropped: AtomicU64,
     /// Frames served of an older revision than the newest.
     pub stale_frames: watch::Sender<u64>,
-    /// Frames served.
-    pub frames: AtomicU64,
+    /// Frames asked for.
+    pub frames: watch::Sender<u64>,
     /// Single switches served.
     pub singles: AtomicU64,
     /// Uploads accepted.
@@ -139,6 +152,14 @@ pub struct Fake {
     pub loads: AtomicU64,
     /// Frames served while an upload of their background was under way.
     flaps: watch::Sender<u64>,
+    /// Holds single switches up, where it is told to.
+    pub stall: Stall,
+    /// What else is told to go wrong.
+    pub faults: Faults,
+    /// Batches of creations.
+    created: watch::Sender<u64>,
+    /// Largest batch that switched nothing.
+    pub batch_max: AtomicU64,
 }
 
 impl Fake {
@@ -149,6 +170,11 @@ impl Fake {
 
     /// Starts it with room for so many sessions.
     pub async fn with_room(bug: Bug, sessions_max: usize) -> Arc<Self> {
+        Fake::with_faults(bug, sessions_max, Faults::default()).await
+    }
+
+    /// Starts it with room for so many sessions, and with faults.
+    pub async fn with_faults(bug: Bug, sessions_max: usize, faults: Faults) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let fake = Arc::new(Fake {
             address: listener.local_addr().unwrap(),
@@ -163,12 +189,16 @@ impl Fake {
             refuse_creations: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             stale_frames: watch::Sender::new(0),
-            frames: AtomicU64::new(0),
+            frames: watch::Sender::new(0),
             singles: AtomicU64::new(0),
             uploads: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             flaps: watch::Sender::new(0),
+            stall: Stall::default(),
+            faults,
+            created: watch::Sender::new(0),
+            batch_max: AtomicU64::new(0),
         });
         let accepting = fake.clone();
         tokio::spawn(async move {
@@ -178,7 +208,7 @@ impl Fake {
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(move |request| {
                         let fake = fake.clone();
-                        async move { Ok::<_, Infallible>(fake.answer(request).await) }
+                        async move { faults::sent(fake.answer(request).await) }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -201,6 +231,7 @@ impl Fake {
         state.epoch += 1;
         state.generation += 1;
         state.sessions.clear();
+        state.late.clear();
         state
             .backgrounds
             .values_mut()
@@ -241,18 +272,17 @@ impl Fake {
         };
         let body = body.to_bytes();
         let path = head.uri.path().to_owned();
-        let json = head
-            .headers
-            .get("content-type")
-            .is_some_and(|kind| kind == "application/json");
+        if let Some(kind) = batches::kind_of(&path) {
+            let form = head.headers.get("content-type");
+            let form = form.map_or(&b""[..], |value| value.as_bytes());
+            return self.faulty(&Batch::parse(kind, form, &body)).await;
+        }
         match (&head.method, path.as_str()) {
             (&Method::GET, "/v1/backgrounds") => self.list(head.uri.query().unwrap_or_default()),
-            (&Method::POST, "/v1/sessions:batchCreate") if json => problem(415, "binary_only"),
-            (&Method::POST, "/v1/sessions:batchCreate") => self.create(&body),
-            (&Method::POST, "/v1/sessions:batchRead") => self.read(&body),
-            (&Method::POST, "/v1/sessions:batchDelete") => self.delete(&body),
-            (&Method::POST, "/v1/sessions:batchSwitch") => self.switch(&body),
-            (&Method::PUT, path) if path.ends_with("/background") => self.single(path, &body),
+            (&Method::PUT, path) if path.ends_with("/background") => {
+                self.stall.pass().await;
+                self.single(path, &body)
+            }
             (&Method::PUT, path) => {
                 let id = path.trim_start_matches("/v1/backgrounds/");
                 let answer = self.upload(id, &body);
@@ -265,6 +295,7 @@ impl Fake {
             }
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, path) if path.ends_with("/frame") => self.frame(path),
+            (&Method::GET, path) => self.describe(path),
             _ => problem(404, "no_route"),
         }
     }
@@ -295,10 +326,14 @@ impl Fake {
                 .next_back()
                 .is_some_and(|newest| *last != newest.as_str())
         });
-        let next = if more {
-            last.unwrap_or_default()
-        } else {
-            Value::Null
+        let next = match self.bug {
+            Bug::PagesBack => json!("a"),
+            Bug::PagesForever => {
+                let page = self.counter.fetch_add(1, Ordering::Relaxed);
+                json!(format!("page-{page:09}"))
+            }
+            _ if more => last.unwrap_or_default(),
+            _ => Value::Null,
         };
         respond(
             200,
@@ -380,146 +415,44 @@ impl Fake {
         }
     }
 
+    /// One session or background.
+    fn describe(&self, path: &str) -> Response<Full<Bytes>> {
+        let state = self.state.lock();
+        if path.starts_with("/v1/sessions/") {
+            let known = session_id(path).and_then(|id| state.slot(id));
+            return match known {
+                Some(slot) => respond(200, json!({"user": state.sessions[slot].user})),
+                None => self.missing("session_not_found"),
+            };
+        }
+        let id = path.trim_start_matches("/v1/backgrounds/");
+        match state.backgrounds.get(id) {
+            Some(background) => respond(200, describe(id, background, state.epoch)),
+            None => self.missing("background_not_found"),
+        }
+    }
+
+    /// There is no such thing, as honestly as the planted bug allows.
+    fn missing(&self, code: &str) -> Response<Full<Bytes>> {
+        match self.bug {
+            Bug::Invents => respond(200, json!({})),
+            Bug::Breaks => problem(500, "internal"),
+            _ => problem(404, code),
+        }
+    }
+
     fn metrics(&self) -> Response<Full<Bytes>> {
         let loads = self.loads.load(Ordering::Relaxed);
         let text = format!("backdrop_flyweight_loads_total{{result=\"ok\"}} {loads}\n# EOF\n");
         Response::new(Full::new(Bytes::from(text)))
     }
 
-    fn create(&self, body: &[u8]) -> Response<Full<Bytes>> {
-        let mut state = self.state.lock();
-        if epoch_of(body) != state.epoch {
-            return stale(state.epoch);
-        }
-        let refuse = |left: u64| left.checked_sub(1);
-        let (order, relaxed) = (Ordering::Relaxed, Ordering::Relaxed);
-        if self
-            .refuse_creations
-            .fetch_update(order, relaxed, refuse)
-            .is_ok()
-        {
-            return problem(503, "shed");
-        }
-        let mut out = header(3 | 0x80, state.epoch);
-        for record in body[16..].chunks_exact(8) {
-            let user = u32::from_le_bytes(record[..4].try_into().unwrap());
-            let flyweight = u32::from_le_bytes(record[4..8].try_into().unwrap());
-            if state.sessions.len() >= self.sessions_max {
-                out.extend_from_slice(&0_u64.to_le_bytes());
-                out.extend_from_slice(&4_u32.to_le_bytes());
-                continue;
-            }
-            state.sessions.push(Session {
-                user,
-                flyweight,
-                switches: 0,
-                asked: 0,
-            });
-            let id = state.generation << 32 | state.sessions.len() as u64;
-            out.extend_from_slice(&id.to_le_bytes());
-            out.extend_from_slice(&0_u32.to_le_bytes());
-        }
-        binary(out)
-    }
-
-    fn read(&self, body: &[u8]) -> Response<Full<Bytes>> {
-        let state = self.state.lock();
-        let mut out = header(2 | 0x80, state.epoch);
-        for record in body[16..].chunks_exact(8) {
-            let words = match state.slot(u64::from_le_bytes(record.try_into().unwrap())) {
-                Some(slot) => [
-                    0,
-                    state.sessions[slot].flyweight,
-                    1,
-                    state.sessions[slot].switches,
-                ],
-                None => [1, 0, 0, 0],
-            };
-            words
-                .iter()
-                .for_each(|word: &u32| out.extend_from_slice(&word.to_le_bytes()));
-        }
-        binary(out)
-    }
-
-    fn delete(&self, body: &[u8]) -> Response<Full<Bytes>> {
-        let state = self.state.lock();
-        let mut out = header(4 | 0x80, state.epoch);
-        for record in body[16..].chunks_exact(8) {
-            let known = state
-                .slot(u64::from_le_bytes(record.try_into().unwrap()))
-                .is_some();
-            self.deleted.fetch_add(u64::from(known), Ordering::Relaxed);
-            out.push(u8::from(!known));
-        }
-        binary(out)
-    }
-
-    fn switch(&self, body: &[u8]) -> Response<Full<Bytes>> {
-        let mut state = self.state.lock();
-        if epoch_of(body) != state.epoch {
-            return stale(state.epoch);
-        }
-        let mut out = header(1 | 0x80, state.epoch);
-        for record in body[16..].chunks_exact(12) {
-            let id = u64::from_le_bytes(record[..8].try_into().unwrap());
-            let flyweight = u32::from_le_bytes(record[8..].try_into().unwrap());
-            out.push(self.apply(&mut state, id, flyweight));
-        }
-        binary(out)
-    }
-
-    /// Switches one session, as honestly as the planted bug allows; its code.
-    fn apply(&self, state: &mut State, id: u64, flyweight: u32) -> u8 {
-        let Some(slot) = state.slot(id) else { return 1 };
-        let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        let planted = count.is_multiple_of(97);
-        let session = &mut state.sessions[slot];
-        session.asked += 1;
-        let covered = session.asked <= 2;
-        match self.bug {
-            Bug::Sheds if count.is_multiple_of(7) => return 4,
-            Bug::Lost | Bug::Covered if planted && (self.bug == Bug::Lost || covered) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                return 0;
-            }
-            Bug::Wrong if planted => session.flyweight = NOBODYS,
-            _ => session.flyweight = flyweight,
-        }
-        session.switches += 1;
-        if self.bug == Bug::RefusedButApplied && planted {
-            4
-        } else {
-            0
-        }
-    }
-
-    fn single(&self, path: &str, body: &[u8]) -> Response<Full<Bytes>> {
-        self.singles.fetch_add(1, Ordering::Relaxed);
-        let Some(id) = session_id(path) else {
-            return problem(404, "session_not_found");
-        };
-        let value: Value = serde_json::from_slice(body).unwrap_or_default();
-        let mut state = self.state.lock();
-        let Some(flyweight) = value["background"]
-            .as_str()
-            .and_then(|id| state.backgrounds.get(id))
-            .map(|background| background.flyweight)
-        else {
-            return problem(404, "background_not_found");
-        };
-        match self.apply(&mut state, id, flyweight) {
-            0 => respond(200, json!({"session": format!("{id:016x}")})),
-            4 => problem(503, "shed"),
-            _ => problem(404, "session_not_found"),
-        }
-    }
-
     fn frame(&self, path: &str) -> Response<Full<Bytes>> {
-        let count = self.frames.fetch_add(1, Ordering::Relaxed);
+        let count = *self.frames.borrow();
+        self.frames.send_modify(|served| *served += 1);
         let mut state = self.state.lock();
         let Some(slot) = session_id(path).and_then(|id| state.slot(id)) else {
-            return problem(404, "session_not_found");
+            return self.missing("session_not_found");
         };
         let flyweight = state.sessions[slot].flyweight;
         let Some(found) = state
@@ -569,12 +502,5 @@ impl Fake {
         };
         headers.insert("backdrop-cache", cache.parse().unwrap());
         response
-    }
-}
-
-impl State {
-    fn slot(&self, id: u64) -> Option<usize> {
-        let slot = ((id & 0xffff_ffff) as usize).checked_sub(1)?;
-        (id >> 32 == self.generation && slot < self.sessions.len()).then_some(slot)
     }
 }

@@ -1,6 +1,8 @@
 //! Plans of short runs against the small service.
 
 use backdrop_simulator::cli::{Cli, Errand, Plan, Scenario};
+use backdrop_simulator::run::{self, Outcome};
+use backdrop_simulator::shared::Stop;
 use clap::Parser;
 
 use super::Fake;
@@ -20,14 +22,6 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
         &url,
         "--cache-dir",
         &cache,
-        "--background-count",
-        "4",
-        "--period",
-        "200ms",
-        "--duration",
-        "1s",
-        "--warmup",
-        "100ms",
         "--gateways",
         "3",
         "--tick",
@@ -37,9 +31,36 @@ pub fn plan(scenario: Scenario, fake: &Fake, flags: &[&str]) -> Plan {
         "--progress",
         "none",
     ];
-    let words = [&common[..], flags].concat();
+    let shape = [
+        "--period",
+        "200ms",
+        "--background-count",
+        "4",
+        "--duration",
+        "1s",
+        "--warmup",
+        "100ms",
+    ];
+    let shape = match scenario {
+        // Its recording says them.
+        Scenario::Replay => &[][..],
+        _ => &shape,
+    };
+    let words = [&common[..], shape, flags].concat();
     match Cli::parse_from(words).command.errand() {
         Errand::Load(_, args) => Plan::resolve(scenario, *args).unwrap(),
         _ => unreachable!("not a load scenario"),
+    }
+}
+
+/// Runs a plan, and beside it what happens meanwhile. A run that ends before that is over fails the test, which would else wait
+/// for ever for what no load brings any more.
+#[allow(dead_code, reason = "each test binary runs its own")]
+pub async fn run_beside(plan: Plan, stop: Stop, meanwhile: impl Future<Output = ()>) -> Outcome {
+    let mut running = std::pin::pin!(run::run(plan, stop));
+    tokio::select! {
+        biased;
+        () = meanwhile => running.await.unwrap(),
+        ended = &mut running => panic!("the run ended too early: {ended:?}"),
     }
 }
