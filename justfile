@@ -19,6 +19,7 @@ chaos *args:
     if [[ "${1:-}" =~ ^(run|replay|mutants)$ && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
         {{ just_executable() }} _binaries
     else
+        [[ -x {{ bin_dir }}/backdrop-chaos ]] || echo "building the runner, once: some minutes" >&2
         cargo build --release --locked --workspace --quiet --bin backdrop-chaos
         mkdir -p {{ bin_dir }} && cp -f target/release/backdrop-chaos {{ bin_dir }}/
     fi

@@ -35,14 +35,16 @@ impl Simulator {
     pub fn starved(&self) -> Option<String> {
         if self.late_ratio > SendFigures::LATE_RATIO_MAX {
             return Some(format!(
-                "the simulator was starved: {:.1} % of its sends were late or dropped",
-                self.late_ratio * 100.0
+                "the simulator was starved: {:.1} % of its sends were late or dropped, {:.0} % may be; what else runs on its CPUs takes them",
+                self.late_ratio * 100.0,
+                SendFigures::LATE_RATIO_MAX * 100.0
             ));
         }
         if self.busy_max > BUSY_MAX {
             return Some(format!(
-                "the simulator was starved: it used {:.0} % of its CPUs in one second",
-                self.busy_max * 100.0
+                "the simulator was starved: it used {:.0} % of its CPUs in one second, {:.0} % may be",
+                self.busy_max * 100.0,
+                BUSY_MAX * 100.0
             ));
         }
         None

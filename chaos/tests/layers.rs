@@ -56,6 +56,7 @@ const ALLOWED: &[layers::Row] = &[
     ("load", &["host::*", "rig", "scenario::*", "units"]),
     ("lru", &[]),
     ("metrics", &[]),
+    ("mutants", &["scenario::*", "verdict"]),
     (
         "observed",
         &["host::*", "lru", "metrics", "scenario::*", "stalls"],
@@ -88,6 +89,7 @@ const ALLOWED: &[layers::Row] = &[
             "figures",
             "host::*",
             "load",
+            "mutants",
             "observed",
             "plan",
             "progress",

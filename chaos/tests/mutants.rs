@@ -268,7 +268,10 @@ fn a_replay_of_mutants_runs_them_again_as_they_were_recorded() {
     let words = String::from_utf8_lossy(&output.stderr);
     let second = bench.record().expect("a record");
     assert_eq!(output.status.code(), Some(0), "{words}");
-    assert!(words.contains("plan and request schedule are the same"), "{words}");
+    assert!(
+        words.contains("plan and request schedule are the same"),
+        "{words}"
+    );
     assert_eq!(
         (second.suite.as_str(), &second.scenarios[0].plan),
         (MUTANTS_SUITE, plan)
