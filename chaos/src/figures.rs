@@ -246,6 +246,11 @@ fn load(seen: &Observed, plan: Plan<'_>, out: &mut Collected) {
     out.put("updates", report.updates as f64, 1);
     flyweight(report, out);
     out.put("sessions_recreated", report.sessions.recreated as f64, 1);
+    out.put(
+        "creations_shed",
+        report.sessions.shed as f64,
+        report.sessions.requested,
+    );
     let shed = report.sessions.shed + report.switches.shed;
     out.put(
         "entries_shed",

@@ -281,6 +281,13 @@ pub const FIGURES: &[Spec] = &[
         "sessions made anew after the service forgot them",
     ),
     figure(
+        "creations_shed",
+        "sessions",
+        Load,
+        Neither,
+        "session creations that the service shed",
+    ),
+    figure(
         "entries_shed",
         "entries",
         Load,
