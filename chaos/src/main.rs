@@ -20,6 +20,8 @@ const ERROR: u8 = 255;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // Before the first child, and whatever this process is started as: runner, hog or reaper.
+    host::keep_ended_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(told) => {

@@ -141,6 +141,19 @@ fn a_service_that_crashes_deviates_and_its_controls_are_run() {
 }
 
 #[test]
+fn a_starter_that_ignores_the_end_of_its_children_hides_no_end() {
+    let output = Command::new("env")
+        .arg("--ignore-signal=CHLD")
+        .arg(env!("CARGO_BIN_EXE_backdrop-chaos"))
+        .arg("doctor")
+        .output()
+        .expect("run");
+    // The one check that waits for a child to exit 0.
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("good  oom_score_adj"), "{told}");
+}
+
+#[test]
 fn a_service_that_cannot_start_deviates() {
     let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
     let path = bench.dir.path().join("backdrop-service");

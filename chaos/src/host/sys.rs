@@ -111,6 +111,13 @@ fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
     Ok(set)
 }
 
+/// Has children that end stay until they are looked at. Whoever starts us ignoring SIGCHLD hands that on, and the kernel would
+/// then drop every child's end, kills for memory among them, before it could be read.
+pub fn keep_ended_children() {
+    // SAFETY: SIG_DFL is no handler that could run.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Waits until this child has ended, without reaping it: its pid stays taken.
 pub fn wait_without_reaping(pid: u32) -> io::Result<()> {
     loop {
