@@ -20,9 +20,6 @@ pub struct Clock<'a> {
     pub load: &'a Load,
 }
 
-/// Seconds after which the simulator gives a request up, where a scenario says nothing else.
-const GIVEN_UP_S: f64 = 2.0;
-
 impl Clock<'_> {
     /// Whether a bound in time that was missed is in doubt.
     fn excuses(&self, expect: &Expect, figure: &Figure, source: Source) -> bool {
@@ -37,7 +34,11 @@ impl Clock<'_> {
             ("s", Relation::Le) => 1.0,
             _ if source == Source::Answers => {
                 // Half of the time for an answer: the service is to need less than the other one.
-                return Some(self.stalls.excuse(window, GIVEN_UP_S / 2.0).is_some());
+                return Some(
+                    self.stalls
+                        .excuse(window, self.load.timeout().as_secs_f64() / 2.0)
+                        .is_some(),
+                );
             }
             (_, Relation::Ge) => {
                 let excuse = self.stalls.excuse(window, 0.0)?;
@@ -302,7 +303,10 @@ mod tests {
             judged(expect, seen(5.0, Some(0.0)), false, &Stalls::new([stall]))
         };
         assert_eq!(failed((12.0, 12.4)), Met::No);
-        assert_eq!(failed((12.0, 14.0)), Met::Unknown);
+        assert_eq!(failed((12.0, 13.2)), Met::Unknown, "more than half of 2 s");
+        let mut patient = load();
+        patient.args = ["--timeout", "4s"].map(str::to_owned).to_vec();
+        assert_eq!(patient.timeout(), Duration::from_secs(4));
     }
 
     #[test]

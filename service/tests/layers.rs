@@ -7,8 +7,17 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../../reports/tests/support/layers.rs"]
+#[allow(
+    dead_code,
+    reason = "what modules give out under their own name is looked through here"
+)]
+mod layers;
+
+use layers::{expand, module_of, part_of, paths, sources, without_comments};
+
 /// Parts with what each may import, beside itself. A module that is listed is no part of the one around it.
-const ALLOWED: &[(&str, &[&str])] = &[
+const ALLOWED: &[layers::Row] = &[
     (
         "app",
         &[
@@ -142,138 +151,6 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The module that a file is, as the names behind `crate`; none for `lib.rs`.
-fn module_of(path: &Path, src: &Path) -> Vec<String> {
-    let relative = path
-        .strip_prefix(src)
-        .expect("below src")
-        .with_extension("");
-    let mut names: Vec<String> = relative
-        .iter()
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    if names
-        .last()
-        .is_some_and(|name| name == "mod" || name == "lib")
-    {
-        names.pop();
-    }
-    names
-}
-
-/// The part that a path of names lies in: the longest that is listed.
-fn part_of(names: &[String]) -> Option<&'static str> {
-    let path = names.join("::") + "::";
-    ALLOWED
-        .iter()
-        .map(|(part, _)| *part)
-        .filter(|part| path.starts_with(&format!("{part}::")))
-        .max_by_key(|part| part.len())
-}
-
-fn without_comments(text: &str) -> String {
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n")
-        .collect()
-}
-
-fn word(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
-    &text[..end.unwrap_or(text.len())]
-}
-
-/// The branches of a list behind its opening brace.
-fn branches(list: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                found.push(&list[start..at]);
-                return found;
-            }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                found.push(&list[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// Every path that `text` (a name, `a::b`, or a list in braces) stands for, behind `prefix`.
-fn expand(text: &str, prefix: &[String], found: &mut Vec<Vec<String>>) {
-    let text = text.trim_start();
-    if let Some(list) = text.strip_prefix('{') {
-        for branch in branches(list) {
-            expand(branch, prefix, found);
-        }
-        return;
-    }
-    let name = word(text);
-    let mut path = prefix.to_vec();
-    if !name.is_empty() && name != "self" {
-        path.push(name.to_owned());
-    }
-    match text[name.len()..].strip_prefix("::") {
-        Some(rest) => expand(rest, &path, found),
-        None => found.push(path),
-    }
-}
-
-/// The inline module that text behind `before` stands in, if any; formatted code opens and closes it in the first column.
-fn inline_module(before: &str) -> Option<&str> {
-    let opens = |line: &&str| *line == "}" || (line.contains("mod ") && line.ends_with('{'));
-    let last = before
-        .lines()
-        .rfind(|line| !line.starts_with(' ') && opens(line))?;
-    last.split("mod ").nth(1).map(word)
-}
-
-/// Every path that a file of `module` names by `crate::` or `super::`, from the crate's root, comments left out.
-fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
-    let code = without_comments(text);
-    let mut found = Vec::new();
-    let mut behind = 0;
-    while let Some(at) = ["crate::", "super::"]
-        .iter()
-        .filter_map(|start| code[behind..].find(start))
-        .min()
-    {
-        let begun = behind + at;
-        let before = code[..begun].chars().next_back();
-        let mut rest = &code[begun..];
-        let mut base = module.to_vec();
-        base.extend(inline_module(&code[..begun]).map(str::to_owned));
-        while let Some(above) = rest.strip_prefix("super::") {
-            base.pop();
-            rest = above;
-        }
-        if let Some(inside) = rest.strip_prefix("crate::") {
-            base.clear();
-            rest = inside;
-        }
-        if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            expand(rest, &base, &mut found);
-        }
-        behind = code.len() - rest.len();
-    }
-    found
-}
-
 /// What `mod.rs` files give out under their own name: path as it is used, and path as it is.
 fn reexports(src: &Path) -> Vec<(Vec<String>, Vec<String>)> {
     let mut found = Vec::new();
@@ -300,12 +177,11 @@ fn reexports(src: &Path) -> Vec<(Vec<String>, Vec<String>)> {
 fn nobody_imports_against_the_arrows() {
     let src = src();
     let reexports = reexports(&src);
-    let mut files = Vec::new();
-    sources(&src, &mut files);
+    let files = sources(&src);
     let mut wrong = Vec::new();
     for file in files {
         let module = module_of(&file, &src);
-        let Some(part) = part_of(&module) else {
+        let Some(part) = part_of(&module, ALLOWED) else {
             assert!(
                 module.is_empty() || module == ["main"],
                 "{} belongs to no known part",
@@ -321,7 +197,7 @@ fn nobody_imports_against_the_arrows() {
                 .iter()
                 .find(|(used, _)| path.starts_with(used))
                 .map_or(&path, |(_, original)| original);
-            let Some(import) = part_of(meant) else {
+            let Some(import) = part_of(meant, ALLOWED) else {
                 continue;
             };
             if import != part && !allowed.contains(&import) {
@@ -338,8 +214,7 @@ fn nobody_imports_against_the_arrows() {
 
 #[test]
 fn every_source_file_says_its_job() {
-    let mut files = Vec::new();
-    sources(&src(), &mut files);
+    let files = sources(&src());
     let silent: Vec<_> = files
         .iter()
         .filter(|file| {
@@ -387,7 +262,7 @@ fn finds_imports_in_lists_nested_and_by_way_of_super() {
 fn tells_parts_and_what_a_module_gives_out_apart() {
     let part = |path: &str| {
         let names: Vec<String> = path.split("::").map(str::to_owned).collect();
-        part_of(&names)
+        part_of(&names, ALLOWED)
     };
     assert_eq!(part("memory::budget::Charge"), Some("memory::budget"));
     assert_eq!(part("memory::governor::State"), Some("memory"));
@@ -396,7 +271,7 @@ fn tells_parts_and_what_a_module_gives_out_apart() {
     let reexports = reexports(&src());
     let original = |used: &[&str]| {
         let row = reexports.iter().find(|(known, _)| *known == used);
-        row.and_then(|(_, original)| part_of(original))
+        row.and_then(|(_, original)| part_of(original, ALLOWED))
     };
     assert_eq!(original(&["memory", "Budget"]), Some("memory::budget"));
     assert_eq!(original(&["memory", "State"]), Some("memory"));

@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::units;
+
 mod check;
 mod check_controls;
 mod check_faults;
@@ -177,6 +179,15 @@ impl Load {
         } else {
             self.sessions as f64 / self.period.as_secs_f64()
         }
+    }
+
+    /// Time after which the simulator gives a request up: its own, unless `args` say another one.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        let mut args = self.args.iter();
+        args.find(|arg| *arg == "--timeout")
+            .and_then(|_| units::parse_duration(args.next()?).ok())
+            .unwrap_or(Duration::from_secs(2))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn wrong(src: &Path, rows: &[Row]) -> Vec<String> {
 }
 
 /// Every Rust file below.
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -53,7 +53,7 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The names behind `crate`; none for `lib.rs`.
-fn module_of(file: &Path, src: &Path) -> Vec<String> {
+pub fn module_of(file: &Path, src: &Path) -> Vec<String> {
     let relative = file.strip_prefix(src).expect("below src");
     let name = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let bare = relative.with_extension("");
@@ -65,7 +65,7 @@ fn module_of(file: &Path, src: &Path) -> Vec<String> {
 }
 
 /// The row that a path lies in: the longest that fits.
-fn part_of(path: &[String], rows: &[Row]) -> Option<&'static str> {
+pub fn part_of(path: &[String], rows: &[Row]) -> Option<&'static str> {
     let path = path.join("::") + "::";
     let fits = |row: &&str| {
         let bare = row.strip_suffix("::*").unwrap_or(row);
@@ -75,24 +75,42 @@ fn part_of(path: &[String], rows: &[Row]) -> Option<&'static str> {
     rows.filter(fits).max_by_key(|row| row.len())
 }
 
-/// Every path that a file of `module` names from the crate's root, inline ones too; comments and what ends in `*` left out.
-fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
-    let line = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
-    let code: String = text.lines().map(line).collect();
-    let tests = code.find("\nmod tests {").unwrap_or(code.len());
+/// The code alone.
+pub fn without_comments(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n")
+        .collect()
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// The inline module that text behind `before` stands in, if any; formatted code opens and closes it in the first column.
+fn inline_module(before: &str) -> Option<&str> {
+    let opens = |line: &&str| *line == "}" || (line.contains("mod ") && line.ends_with('{'));
+    let last = before
+        .lines()
+        .rfind(|line| !line.starts_with(' ') && opens(line))?;
+    last.split("mod ").nth(1).map(word)
+}
+
+/// Every path that a file of `module` names by `crate::` or `super::`, from the crate's root, comments left out.
+pub fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
+    let code = without_comments(text);
     let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(next) = ["crate::", "super::"]
+    let mut behind = 0;
+    while let Some(at) = ["crate::", "super::"]
         .iter()
-        .filter_map(|start| code[at..].find(start))
+        .filter_map(|start| code[behind..].find(start))
         .min()
     {
-        let begun = at + next;
-        let mut base = module.to_vec();
-        if begun > tests {
-            base.push("tests".to_owned());
-        }
+        let begun = behind + at;
+        let before = code[..begun].chars().next_back();
         let mut rest = &code[begun..];
+        let mut base = module.to_vec();
+        base.extend(inline_module(&code[..begun]).map(str::to_owned));
         while let Some(above) = rest.strip_prefix("super::") {
             base.pop();
             rest = above;
@@ -101,17 +119,16 @@ fn paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
             base.clear();
             rest = inside;
         }
-        let before = code[..begun].chars().next_back();
         if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             expand(rest, &base, &mut found);
         }
-        at = code.len() - rest.len();
+        behind = code.len() - rest.len();
     }
     found
 }
 
 /// What a name, `a::b` or a list in braces stands for, behind `base`.
-fn expand(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
+pub fn expand(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
     let text = text.trim_start();
     if let Some(list) = text.strip_prefix('{') {
         branches(list)
@@ -119,8 +136,11 @@ fn expand(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
             .for_each(|branch| expand(branch, base, found));
         return;
     }
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
-    let name = &text[..end.unwrap_or(text.len())];
+    if text.starts_with('*') {
+        found.push(base.to_vec());
+        return;
+    }
+    let name = word(text);
     let mut path = base.to_vec();
     match name {
         "" => return,
@@ -128,8 +148,8 @@ fn expand(text: &str, base: &[String], found: &mut Vec<Vec<String>>) {
         name => path.push(name.to_owned()),
     }
     match text[name.len()..].strip_prefix("::") {
-        // A glob, or the type of a generic function.
-        Some(rest) if rest.starts_with(['*', '<']) => found.push(path),
+        // The type of a generic function.
+        Some(rest) if rest.starts_with('<') => found.push(path),
         Some(rest) => expand(rest, &path, found),
         None => found.push(path),
     }
