@@ -116,23 +116,17 @@ fn failing_loads_are_clean_errors_and_sessions_keep_switching() {
         _dir,
     } = stage();
     let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
-    for point in [
-        "store.load.error",
-        "codec.decode.error",
-        "frames.render.error",
+    for (point, status, code) in [
+        ("store.load.error", 502, "load_failed"),
+        ("codec.decode.error", 502, "load_failed"),
+        ("frames.render.error", 500, "internal"),
     ] {
         service
             .admin()
             .post("/debug/shrink", json!({"to_bytes": 0}))
             .ok();
         set(&service, point, "return");
-        let failed = client.get(&frame);
-        assert!(
-            matches!(failed.status, 500 | 502),
-            "{point}: {} {}",
-            failed.status,
-            failed.text()
-        );
+        client.get(&frame).is_problem(status, code);
         assert!(triggers(&service, point) >= 1.0);
         let body = json!({"switches": [{"session": session, "background": "a"}]});
         assert_eq!(

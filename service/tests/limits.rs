@@ -66,6 +66,10 @@ fn pictures_that_are_none_are_refused_before_pixels_are_allocated() {
             .all(|purpose| charged[*purpose] == none);
         all.then_some(())
     });
+    assert!(
+        rss_bytes(&service) < rss + FLAT_BYTES,
+        "nor after broken ones"
+    );
     client.get(path).is_problem(404, "background_not_found");
     assert_eq!(
         service.metric("backdrop_uploads_total{result=\"rejected\"}"),
@@ -122,6 +126,42 @@ fn a_body_without_a_length_is_refused_where_it_passes_the_limit() {
         .expect("an answer")
         .is_problem(413, "body_too_large");
     assert!(budget(&service).1 < 16 << 20);
+    assert!(rss_bytes(&service) < rss + FLAT_BYTES);
+}
+
+#[test]
+fn a_caller_that_asks_first_is_told_no_before_it_sends_a_gigabyte() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let before = budget(&service);
+    let mut client = service.client();
+    let expect = [("expect", "100-continue")];
+    let head = client.head("PUT", "/v1/backgrounds/big", &expect, Some(1 << 30));
+    client.stream().write_all(head.as_bytes()).expect("sent");
+    client
+        .read(false)
+        .expect("a final answer and no 100")
+        .is_problem(413, "body_too_large");
+    assert_eq!(budget(&service), before);
+}
+
+#[test]
+fn strangers_and_stale_ids_by_the_thousand_leave_memory_flat() {
+    let dir = scratch();
+    let service = Service::start(dir.path(), &[]);
+    let mut client = service.client();
+    let made = client.post("/v1/sessions", json!({"user": 1})).json();
+    let session = made["session"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/sessions/{session}");
+    client.send("DELETE", &path, &[], b"").ok();
+    let (before, rss) = (budget(&service).0, rss_bytes(&service));
+    for number in 0..2_000u64 {
+        client.get(&path).is_problem(404, "session_not_found");
+        client
+            .get(&format!("/v1/sessions/{:016x}", number << 32 | number))
+            .is_problem(404, "session_not_found");
+    }
+    assert_eq!(budget(&service).0, before);
     assert!(rss_bytes(&service) < rss + FLAT_BYTES);
 }
 
