@@ -151,6 +151,126 @@ const PROMISES: &[Promise] = &[
         ],
         controls: &[],
     },
+    Promise {
+        scenario: "cold-herd",
+        expects: &[
+            "service_oom_kills == 0",
+            "herds >= 10",
+            "herd_loads_max == 1",
+            "herd_shown_ratio >= 0.99",
+            "herd_first_ms <= 150",
+            "truth_violations == 0",
+        ],
+        controls: &[
+            "four-keys: deviated:one-load",
+            "single-flight-off: deviated:one-load",
+        ],
+    },
+    Promise {
+        scenario: "hot-update",
+        expects: &[
+            "service_oom_kills == 0",
+            "updates >= 50",
+            "frames_read >= 1000",
+            "truth_violations == 0",
+            "preview_whole_ratio >= 0.98",
+            "switch_rate_ratio >= 0.99",
+            "switches_failed == 0",
+        ],
+        controls: &["own-copies: deviated:truth"],
+    },
+    Promise {
+        scenario: "scan",
+        expects: &[
+            "service_oom_kills == 0",
+            "scan_passes >= 3",
+            "evictions >= 300",
+            "hit_ratio_gap_points <= 2",
+            "preview_whole_ratio >= 0.99",
+            "truth_violations == 0",
+        ],
+        controls: &["unbounded: killed"],
+    },
+    Promise {
+        scenario: "pinned-flood",
+        expects: &[
+            "service_oom_kills == 0",
+            "pinned_share_max >= 0.95",
+            "loads_refused >= 50",
+            "preview_failed_ratio.flooded <= 0.05",
+            "switches_failed == 0",
+            "switch_rate_ratio.flooded >= 0.99",
+            "recovery_s <= 6",
+            "truth_violations == 0",
+        ],
+        controls: &["nothing-held: deviated:loads-refused", "unbounded: killed"],
+    },
+    Promise {
+        scenario: "limit-shrink",
+        expects: &[
+            "service_oom_kills == 0",
+            "limit_steps >= 4",
+            "limit_missed_mib <= 0",
+            "limit_adopted_max_s <= 1",
+            "memory_given_back_mib >= 100",
+            "preview_whole_ratio.lowered >= 0.9",
+            "switch_rate_ratio >= 0.99",
+            "recovery_s <= 12",
+            "truth_violations == 0",
+        ],
+        controls: &["protections-off: deviated:limit-reached"],
+    },
+    Promise {
+        scenario: "page-cache",
+        expects: &[
+            "service_oom_kills == 0",
+            "usage_share_max >= 0.86",
+            "governor_transitions == 0",
+            "evictions == 0",
+            "shed_by_service == 0",
+            "preview_whole_ratio.cached >= 0.99",
+            "switch_rate_ratio.cached >= 0.99",
+            "truth_violations == 0",
+        ],
+        controls: &["anonymous: deviated:stays-normal"],
+    },
+    Promise {
+        scenario: "archive-disk-full",
+        expects: &[
+            "service_oom_kills == 0",
+            "archive_hits >= 20",
+            "archive_write_errors >= 10",
+            "archive_errors_counted_ratio >= 0.9",
+            "preview_whole_ratio.faulty >= 0.98",
+            "switch_rate_ratio.faulty >= 0.99",
+            "truth_violations == 0",
+        ],
+        controls: &["room-enough: deviated:writes-fail"],
+    },
+    Promise {
+        scenario: "archive-corrupt",
+        expects: &[
+            "service_oom_kills == 0",
+            "archive_hits >= 20",
+            "archive_damaged >= 10",
+            "preview_whole_ratio.faulty >= 0.98",
+            "switch_rate_ratio.faulty >= 0.99",
+            "truth_violations == 0",
+        ],
+        controls: &["undamaged: deviated:damage-found"],
+    },
+    Promise {
+        scenario: "burst",
+        expects: &[
+            "service_oom_kills == 0",
+            "burst_over_bound >= 0.76",
+            "memory_given_back_mib >= 100",
+            "switch_rate_ratio >= 0.99",
+            "recovery_s <= 12",
+            "truth_violations == 0",
+        ],
+        controls: &["three-times: killed"],
+    },
 ];
 
 #[test]
@@ -172,15 +292,16 @@ fn the_main_scenarios_demand_what_they_promise() {
     }
 }
 
-/// Nothing of the default suite goes unpromised.
+/// Nothing of the suites on which users lean goes unpromised.
 #[test]
-fn the_default_suite_is_promised_in_full() {
-    let suite = library::suite("default").expect("it ships");
-    for scenario in suite {
-        assert!(
-            PROMISES.iter().any(|p| p.scenario == scenario.name),
-            "{}",
-            scenario.name
-        );
+fn the_suites_are_promised_in_full() {
+    for suite in ["default", "flyweight"] {
+        for scenario in library::suite(suite).expect("it ships") {
+            assert!(
+                PROMISES.iter().any(|p| p.scenario == scenario.name),
+                "{}",
+                scenario.name
+            );
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! everything was given back; and the allocator's count of the pixel arena agrees.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use backdrop_service::codec::{PixelsRef, Size, encode_png};
 use backdrop_service::flyweight::{Flyweights, FlyweightsConfig, Lease, Precondition, Texture};
 use backdrop_service::memory::{Arena, Budget, BudgetConfig, Charge, Purpose};
-use backdrop_service::metrics::Metrics;
+use backdrop_service::metrics::{ArchiveRead, ArchiveWrite, Metrics};
+use backdrop_service::store::archive::{Archive, ArchiveConfig};
 use backdrop_service::store::{Store, StoreConfig};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -22,6 +23,8 @@ const TASKS: u64 = 4;
 const BACKGROUNDS: u32 = 48;
 /// Room for about half of the textures, and for a few decodes.
 const CEILING: u64 = 26 * MIB;
+/// Of the archive's files, which hold pixels and a little more: room for about half of the textures.
+const ARCHIVE_BYTES: u64 = 24 * 13_000;
 
 fn picture(seed: u8) -> Vec<u8> {
     let size = Size::new(64, 48);
@@ -35,6 +38,8 @@ struct World {
     flyweights: Arc<Flyweights>,
     budget: Arc<Budget>,
     arena: Arc<Arena>,
+    metrics: Arc<Metrics>,
+    archive: PathBuf,
     indices: Vec<u32>,
     loads: AtomicU64,
     refusals: AtomicU64,
@@ -54,13 +59,20 @@ async fn world(dir: &Path) -> Arc<World> {
         negative_ttl: Duration::from_millis(20),
         ..FlyweightsConfig::default()
     };
-    let store = Arc::new(Store::open(StoreConfig::at(dir)).expect("a store"));
+    let metrics = Arc::new(Metrics::default());
+    let store = Store::open(StoreConfig::at(dir)).expect("a store");
+    let archive = dir.join("archive");
+    let settings = ArchiveConfig {
+        pause: Duration::from_millis(1),
+        ..ArchiveConfig::at(&archive, ARCHIVE_BYTES)
+    };
+    let tier = Archive::open(settings, Arc::clone(&metrics)).expect("an archive");
     let flyweights = Flyweights::new(
         config,
-        store,
+        Arc::new(store.with_archive(tier)),
         Arc::clone(&budget),
         Arc::clone(&arena),
-        Arc::new(Metrics::default()),
+        Arc::clone(&metrics),
     )
     .expect("threads");
     let mut indices = Vec::new();
@@ -73,6 +85,8 @@ async fn world(dir: &Path) -> Arc<World> {
         flyweights,
         budget,
         arena,
+        metrics,
+        archive,
         indices,
         loads: AtomicU64::new(0),
         refusals: AtomicU64::new(0),
@@ -94,6 +108,30 @@ fn spoil(dir: &Path, id: &str) -> usize {
         }
     }
     spoilt
+}
+
+/// Turns a byte of one file of the archive, if there is any.
+fn damage(archive: &Path, rng: &mut StdRng) -> bool {
+    let files = std::fs::read_dir(archive).expect("the archive").flatten();
+    let mut files: Vec<PathBuf> = files
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "pixels"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return false;
+    }
+    let path = &files[rng.random_range(0..files.len())];
+    // It may have been evicted, or written anew, a moment ago.
+    let Ok(mut bytes) = std::fs::read(path) else {
+        return false;
+    };
+    let at = bytes.len() / 2;
+    let Some(byte) = bytes.get_mut(at) else {
+        return false;
+    };
+    *byte ^= 1;
+    std::fs::write(path, bytes).is_ok()
 }
 
 /// What one task holds at a moment, each bounded.
@@ -173,7 +211,8 @@ impl World {
                 let pass = tokio::task::spawn_blocking(move || flyweights.shrink_to(target));
                 pass.await.expect("a pass");
             }
-            60..70 => drop(self.flyweights.trim()),
+            60..65 => drop(self.flyweights.trim()),
+            65..70 => drop(damage(&self.archive, rng)),
             70..90 => {
                 if let Ok(texture) = self.flyweights.load_private(index).await {
                     keep(&mut held.textures, 1, texture);
@@ -241,6 +280,14 @@ async fn a_million_operations_and_faults_never_pass_the_budget_and_leave_nothing
     assert!(
         world.refusals.load(Ordering::Relaxed) > 0,
         "the budget was never short"
+    );
+    let archive = &world.metrics.archive;
+    let archived = archive.writes_total.of(ArchiveWrite::Ok).get();
+    let reads = |result| archive.reads_total.of(result).get();
+    let (read_back, damaged) = (reads(ArchiveRead::Hit), reads(ArchiveRead::Corrupt));
+    assert!(
+        archived > 100 && read_back > 100 && damaged > 0,
+        "{archived} archived, {read_back} read back, {damaged} found damaged"
     );
 
     let books = world.budget.report();

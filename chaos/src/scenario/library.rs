@@ -69,7 +69,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "flyweight",
-        title: "the cache and the governor in depth; about ten minutes",
+        title: "the cache and the governor in depth; about fifteen minutes",
         scenarios: &[
             "cold-herd",
             "hot-update",
@@ -77,6 +77,9 @@ pub const SUITES: &[Suite] = &[
             "pinned-flood",
             "limit-shrink",
             "page-cache",
+            "archive-disk-full",
+            "archive-corrupt",
+            "burst",
         ],
     },
     Suite {

@@ -12,7 +12,7 @@ use super::catalogue::Place;
 use super::loader::LoadError;
 use super::{CatalogueError, Flyweights, OVERTAKEN_MAX, Registered};
 use crate::codec::{self, CodecError};
-use crate::memory::budget::Purpose;
+use crate::memory::budget::{Charge, Purpose};
 use crate::store::{Damaged, StoreError, Stored, Tags, checksum, valid_id};
 
 /// What a writer wants to find.
@@ -139,6 +139,13 @@ impl Flyweights {
         }
         self.check_precondition(id, wanted)?;
         let inspected = self.loader.inspect(&image).await?;
+        // Before anything is kept: what is acknowledged can be shown degraded.
+        let reserving = self.budget.reserve(
+            Purpose::Thumbnails,
+            inspected.thumbnail.len() as u64,
+            self.config.reserve_wait,
+        );
+        let thumbnail = reserving.await.map_err(LoadError::from)?;
         let turn = self.turn(id).await;
         let (flyweights, id) = (Arc::clone(self), Arc::<str>::from(id));
         let keeping = tokio::spawn(async move {
@@ -155,7 +162,7 @@ impl Flyweights {
                 thumbnail: inspected.thumbnail.into(),
                 tags,
             };
-            flyweights.keep(stored, image, place).await
+            flyweights.keep(stored, image, thumbnail, place).await
         });
         Ok(async { keeping.await.unwrap_or(Err(UploadError::Interrupted)) })
     }
@@ -165,19 +172,15 @@ impl Flyweights {
         &self,
         stored: Stored,
         image: Bytes,
+        thumbnail: Charge,
         place: Place<'_>,
     ) -> Result<Registered, UploadError> {
         let (id, version) = (Arc::clone(&stored.id), stored.version);
         let store = &self.loader.store;
         let kept = store.put(&stored, image).await;
-        let bytes = stored.thumbnail.len() as u64;
-        let reserving = self
-            .budget
-            .reserve(Purpose::Thumbnails, bytes, self.config.reserve_wait);
-        let thumbnail = reserving.await.ok();
         let shown = kept
             .map_err(UploadError::from)
-            .and_then(|()| Ok(self.show(stored, thumbnail, Some(place))?));
+            .and_then(|()| Ok(self.show(stored, Some(thumbnail), Some(place))?));
         match &shown {
             Ok(_) => store.prune(&id, version).await,
             // Not acknowledged, so not to be found after a restart.

@@ -71,6 +71,32 @@ async fn what_could_not_be_kept_is_taken_back_with_its_place() {
     world.upload("b", [1, 2, 3]).await;
 }
 
+/// What is acknowledged has its thumbnail: without memory for that, an upload is shed like any other, and nothing of it is kept.
+#[tokio::test]
+async fn an_upload_without_room_for_its_thumbnail_is_shed_and_leaves_nothing() {
+    let world = World::of(1);
+    let lasting = world.budget.report().ceiling - HEADROOM;
+    let full = world.budget.try_reserve(Purpose::Sessions, lasting);
+    let full = full.expect("nothing is there yet");
+    let upload = || {
+        world
+            .flyweights
+            .upload("a", picture([1, 2, 3]), Precondition::None)
+    };
+    let shed = upload().await;
+    assert!(
+        matches!(&shed, Err(UploadError::Load(error)) if error.is_overload()),
+        "{shed:?}"
+    );
+    assert!(!world.dir.path().join("backgrounds/a").exists());
+    assert_eq!(world.flyweights.resolve("a"), None);
+    drop(full);
+    let kept = upload().await.expect("there is room again");
+    let shown = world.flyweights.list(None, 1);
+    assert_eq!(shown[0].index, kept.index);
+    assert!(!shown[0].stored.thumbnail.is_empty());
+}
+
 #[tokio::test]
 async fn removed_is_gone_for_ever_and_a_new_one_gets_another_index_and_a_higher_version() {
     let world = World::of(4);
