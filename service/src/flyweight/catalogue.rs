@@ -12,10 +12,8 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
-
 use super::slot::Slot;
-use super::sync::Mutex;
+use super::sync::{Mutex, Swap};
 use super::{Identity, Unavailable};
 use crate::store::{checksum, valid_id};
 
@@ -85,21 +83,21 @@ pub(super) struct Catalogue {
 /// The ids of one range of hashes.
 #[derive(Debug, Default)]
 struct Shard {
-    directory: ArcSwap<Directory>,
+    directory: Swap<Directory>,
     /// Highest version number given out, by id, deleted ids included. Its lock orders the shard's writers.
     versions: Mutex<HashMap<String, u32>>,
 }
 
 impl Shard {
     fn resolve(&self, id: &str) -> Option<u32> {
-        self.directory.load().get(id).copied()
+        self.directory.with(|directory| directory?.get(id).copied())
     }
 
     /// Replaces the directory by a changed copy. The caller holds the shard's lock.
     fn edit(&self, change: impl FnOnce(&mut Directory)) {
-        let mut directory = Directory::clone(&self.directory.load());
+        let mut directory = self.directory.with(|d| d.cloned()).unwrap_or_default();
         change(&mut directory);
-        self.directory.store(Arc::new(directory));
+        drop(self.directory.swap(Some(Arc::new(directory))));
     }
 }
 
@@ -194,7 +192,7 @@ impl Catalogue {
         let directories: Vec<Arc<Directory>> = self
             .shards
             .iter()
-            .map(|shard| shard.directory.load_full())
+            .filter_map(|shard| shard.directory.load())
             .collect();
         let mut ranges: Vec<_> = directories
             .iter()
@@ -403,7 +401,7 @@ mod tests {
         let shards = catalogue
             .shards
             .iter()
-            .filter(|shard| !shard.directory.load().is_empty());
+            .filter(|shard| !shard.directory.load().is_none_or(|d| d.is_empty()));
         assert!(shards.count() > SHARDS / 2, "spread over the shards");
         assert_eq!(ids(&catalogue.list(None, 1000)), expected);
         let mut paged: Vec<String> = Vec::new();

@@ -210,6 +210,11 @@ impl World {
         let mut seen = 0;
         for _ in 0..rounds {
             let announced = self.flyweights.check(self.index).expect("live");
+            let identity = self.flyweights.identity(self.index).expect("live");
+            self.ground.holds(
+                identity.stored.version >= announced,
+                "an identity older than the announced version",
+            );
             let lease = self.lease().expect("no load fails");
             let (version, _) = self.shown(&lease);
             self.ground
@@ -313,6 +318,11 @@ fn versions_only_grow_and_held_textures_stay() {
 #[test]
 fn a_version_announced_before_the_old_one_is_barred_is_found() {
     found(Flaw::AnnounceFirst, replaced_under_readers);
+}
+
+#[test]
+fn a_version_announced_before_its_identity_is_there_is_found() {
+    found(Flaw::IdentityLast, replaced_under_readers);
 }
 
 /// A load lands, and here comes the replace: who leases after it is shown the new version.

@@ -7,12 +7,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
-
 use super::cell::{Active, Cell, Pin};
 use super::flight::Flight;
 use super::policy::History;
-use super::sync::{AtomicU64, Flaw, Mutex, Ordering, planted};
+use super::sync::{AtomicU64, Flaw, Mutex, Ordering, Swap, planted};
 use super::texture::Texture;
 use super::{Identity, LeaseError, Unavailable};
 
@@ -67,7 +65,7 @@ pub(super) struct Slot {
     pub(super) history: History,
     status: AtomicU64,
     pub(super) index: u32,
-    identity: ArcSwapOption<Identity>,
+    identity: Swap<Identity>,
     pub(super) control: Mutex<Control>,
 }
 
@@ -78,7 +76,7 @@ impl Slot {
             history: History::default(),
             control: Mutex::default(),
             status: AtomicU64::new(0),
-            identity: ArcSwapOption::empty(),
+            identity: Swap::default(),
             own: Cell::new(),
             active: Active::none(),
         }
@@ -95,7 +93,7 @@ impl Slot {
     }
 
     pub(super) fn identity(&self) -> Option<Arc<Identity>> {
-        self.identity.load_full()
+        self.identity.load()
     }
 
     /// Shows a new version and bars the old texture from new leases. `unlink` empties its cell, still under the slot's lock, so that
@@ -112,6 +110,9 @@ impl Slot {
         }
         // Barred before it is announced: whoever knows of the new version never gets a lease of the old one.
         let old = self.bar(&mut control);
+        if planted(Flaw::IdentityLast) {
+            self.status.store(status, Ordering::Release);
+        }
         let identity = self.identity.swap(Some(identity));
         self.status.store(status, Ordering::Release);
         (old.and_then(unlink), identity)

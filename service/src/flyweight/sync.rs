@@ -5,6 +5,8 @@
 //! alone (weak memory, every interleaving); shuttle sees the locks as well (larger interleavings, sequentially consistent).
 //! It knows nothing of what is built of these.
 
+#[cfg(not(all(test, feature = "loom")))]
+use std::sync::Arc;
 pub(super) use std::sync::atomic::Ordering;
 
 #[cfg(all(test, feature = "loom"))]
@@ -55,6 +57,61 @@ impl<T> Mutex<T> {
     }
 }
 
+/// A value that readers take whole while a writer puts another one in its place: arc-swap's, into which no checker sees. Under
+/// shuttle it is a lock, each use of which other threads may come before and after; loom's models have none of it.
+#[cfg(not(all(test, any(feature = "loom", feature = "shuttle"))))]
+#[derive(Debug)]
+pub(super) struct Swap<T>(arc_swap::ArcSwapOption<T>);
+
+#[cfg(not(all(test, any(feature = "loom", feature = "shuttle"))))]
+impl<T> Default for Swap<T> {
+    fn default() -> Self {
+        Self(arc_swap::ArcSwapOption::empty())
+    }
+}
+
+#[cfg(not(all(test, any(feature = "loom", feature = "shuttle"))))]
+impl<T> Swap<T> {
+    pub(super) fn load(&self) -> Option<Arc<T>> {
+        self.0.load_full()
+    }
+
+    pub(super) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        self.0.swap(value)
+    }
+
+    /// What `look` makes of the value, which is not counted for it.
+    pub(super) fn with<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
+        look(self.0.load().as_deref())
+    }
+}
+
+#[cfg(all(test, feature = "shuttle", not(feature = "loom")))]
+#[derive(Debug)]
+pub(super) struct Swap<T>(Mutex<Option<Arc<T>>>);
+
+#[cfg(all(test, feature = "shuttle", not(feature = "loom")))]
+impl<T> Default for Swap<T> {
+    fn default() -> Self {
+        Self(Mutex(shuttle::sync::Mutex::new(None)))
+    }
+}
+
+#[cfg(all(test, feature = "shuttle", not(feature = "loom")))]
+impl<T> Swap<T> {
+    pub(super) fn load(&self) -> Option<Arc<T>> {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        std::mem::replace(&mut *self.0.lock(), value)
+    }
+
+    pub(super) fn with<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
+        look(self.load().as_deref())
+    }
+}
+
 /// Flaws that a schedule test plants, to show that its property would find them: a check that cannot fail proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flaw {
@@ -82,6 +139,8 @@ pub(super) enum Flaw {
     ArchivedBlind,
     /// A new version is announced before the old texture is barred.
     AnnounceFirst,
+    /// A new version is announced before what it is can be looked up.
+    IdentityLast,
     /// A load is started beside the one that is under way.
     BoardBlind,
     /// A flight can be boarded after its texture was put in.
