@@ -167,7 +167,7 @@ scrape! {
     /// Changes of state.
     governor_transitions = |e| e.sum("governor_transitions_total");
     /// Textures evicted for capacity or pressure.
-    evictions = |e| e.sum_where("flyweight_evictions_total", "reason", &["capacity", "pressure"]);
+    evictions = |e| e.sum_where("flyweight_evictions_total", "reason", &["capacity", "pressure", "requested"]);
     /// Bytes evicted.
     evicted_bytes = |e| e.sum("flyweight_evicted_bytes_total");
     /// Accesses that found pixels or a load in flight.

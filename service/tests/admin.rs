@@ -40,7 +40,7 @@ fn shrinking_evicts_and_the_ledger_stays_true() {
         (&json!(1), &json!(0))
     );
     assert_eq!(
-        service.metric("backdrop_flyweight_evictions_total{reason=\"pressure\"}"),
+        service.metric("backdrop_flyweight_evictions_total{reason=\"requested\"}"),
         1.0
     );
     poll("a sample without drift", || {
@@ -168,6 +168,7 @@ fn every_pass_that_shrinks_says_so_in_one_structured_event_and_in_a_counter() {
         .filter(|event: &serde_json::Value| event["fields"]["message"] == json!("textures shrunk"))
         .collect();
     assert_eq!(events.len(), 3);
+    assert_eq!(events[0]["fields"]["reason"], "requested");
     for field in [
         "reason",
         "evicted",

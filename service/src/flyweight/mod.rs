@@ -467,6 +467,12 @@ impl Flyweights {
             .shrink_to(&self.pool, bytes, EvictionReason::Pressure)
     }
 
+    /// The same because somebody asked for it, which metrics and log tell from pressure.
+    pub fn shrink_on_request(&self, bytes: u64) -> ShrinkReport {
+        self.residents
+            .shrink_to(&self.pool, bytes, EvictionReason::Requested)
+    }
+
     /// Frees idle blocks; returns the bytes freed.
     pub fn trim(&self) -> u64 {
         self.pool.trim(u64::MAX)

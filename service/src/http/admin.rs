@@ -392,7 +392,7 @@ impl Service {
         };
         let flyweights = Arc::clone(&self.flyweights);
         // Freeing takes milliseconds: not on a worker.
-        let report = aside::run(move || flyweights.shrink_to(target)).await;
+        let report = aside::run(move || flyweights.shrink_on_request(target)).await;
         let report = report.ok_or_else(|| Problem::internal("the pass did not end"))?;
         to_json(&ShrinkJson {
             evicted: report.evicted,

@@ -15,7 +15,7 @@ labels! {
     LoadResult("result") { Ok = "ok", Error = "error", Overtaken = "overtaken", }
     /// Why a texture left.
     EvictionReason("reason") {
-        Capacity = "capacity", Pressure = "pressure", Replaced = "replaced", Removed = "removed",
+        Capacity = "capacity", Pressure = "pressure", Requested = "requested", Replaced = "replaced", Removed = "removed",
     }
     /// Whether a pass that shrinks the cache came down to its target.
     ShrinkResult("result") { Reached = "reached", Short = "short", }
