@@ -89,6 +89,17 @@ bench *args:
 stall:
     cargo test --release --locked -p backdrop-simulator --test stall -- --include-ignored --nocapture
 
+# The simulator's service time beside that of oha, an independent client, at the same fixed rate: a minute on a host that is not busy
+[group('verify')]
+cross-check:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v oha >/dev/null || cargo install --locked oha
+    cargo build --release --locked --bin backdrop-service
+    target="${CARGO_TARGET_DIR:-$PWD/target}"
+    BACKDROP_SERVICE="$target/release/backdrop-service" \
+        cargo test --release --locked -p backdrop-simulator --test cross_check -- --include-ignored --nocapture
+
 # Write the committed Grafana dashboards again; `check [RUN]` asks every panel about a run, `preview [RUN]` draws it, `schema`
 [group('verify')]
 dashboards *args:
