@@ -45,6 +45,11 @@ report run="reports/out/latest" *args:
 trend *args:
     cargo run --release --locked --quiet --bin report -- trend "$@"
 
+# Claims beside what the kept runs and the benchmarks measured here, naive and ours: reports/out/scorecard/index.html
+[group('run')]
+scorecard *args:
+    cargo run --release --locked --quiet --bin report -- scorecard "$@"
+
 # The tests of the workspace, with and without the optional features; `just schedules` has those of interleavings
 [group('verify')]
 test *args:
