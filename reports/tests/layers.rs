@@ -122,6 +122,7 @@ const ALLOWED: &[layers::Row] = &[
             "error",
             "format",
             "history",
+            "record",
             "render::chart",
             "render::page",
             "render::series",
