@@ -117,10 +117,14 @@ picture run="reports/out/latest":
     take() {
         "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
             --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --virtual-time-budget=4000 \
-            --window-size="1200,$2" --screenshot="{{ justfile_directory() }}/docs/$1.png" "file://$3"
+            --window-size="1200,$2" --screenshot="{{ justfile_directory() }}/docs/$1.png" "file://$3" \
+            2>"$work/browser.log" || { cat "$work/browser.log" >&2; exit 1; }
+        echo "docs/$1.png"
     }
+    # As this tree renders it, whichever build made the run.
+    cargo run --locked --quiet --bin report -- render "$run" --out "$work/report"
     {{ just_executable() }} dashboards preview "$run" "$work/preview.html"
-    take report 1000 "$run/index.html"
+    take report 1242 "$work/report/index.html"
     take dashboards 1075 "$work/preview.html"
 
 [private]
