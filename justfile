@@ -45,6 +45,11 @@ report run="reports/out/latest" *args:
 trend *args:
     cargo run --release --locked --quiet --bin report -- trend "$@"
 
+# Claims beside what the kept runs and the benchmarks measured here, naive and ours: reports/out/scorecard/index.html
+[group('run')]
+scorecard *args:
+    cargo run --release --locked --quiet --bin report -- scorecard "$@"
+
 # The tests of the workspace, with and without the optional features; `just schedules` has those of interleavings
 [group('verify')]
 test *args:
@@ -108,18 +113,30 @@ dashboards *args:
     [[ "${1:-}" != schema ]] || exec dashboards/schema/generate.sh
     exec cargo run --locked --quiet -p backdrop-dashboards -- "$@"
 
-# Take the README's picture of the newest (or a named) run's report; needs Chromium
+# Take the README's pictures of the newest (or a named) run: its report, and the dashboards over it; needs Chromium and Prometheus
 [group('verify')]
 picture run="reports/out/latest":
     #!/usr/bin/env bash
     set -euo pipefail
-    browser=$(command -v chromium chromium-browser google-chrome | head -n 1 || true)
-    [[ -n "$browser" ]] || { echo "no Chromium found: install the package 'chromium'" >&2; exit 1; }
-    profile=$(mktemp -d)
-    trap 'rm -rf "$profile"' EXIT
-    "$browser" --headless --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$profile" \
-        --virtual-time-budget=4000 --window-size=1200,1000 --screenshot="{{ justfile_directory() }}/docs/report.png" \
-        "file://$(realpath "$1")/index.html"
+    browser=${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1 || true)}
+    [[ -n "$browser" ]] || { echo "no Chromium found: install the package 'chromium', or name one in CHROMIUM" >&2; exit 1; }
+    { command -v "${PROMETHEUS:-prometheus}" && command -v "${PROMTOOL:-promtool}"; } >/dev/null ||
+        { echo "no Prometheus found: install the package 'prometheus', or name both in PROMETHEUS and PROMTOOL" >&2; exit 1; }
+    run=$(realpath "$1")
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    take() {
+        "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+            --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --virtual-time-budget=4000 \
+            --window-size="1200,$2" --screenshot="{{ justfile_directory() }}/docs/$1.png" "file://$3" \
+            2>"$work/browser.log" || { cat "$work/browser.log" >&2; exit 1; }
+        echo "docs/$1.png"
+    }
+    # As this tree renders it, whichever build made the run.
+    cargo run --locked --quiet --bin report -- render "$run" --out "$work/report"
+    {{ just_executable() }} dashboards preview "$run" "$work/preview.html"
+    take report 1242 "$work/report/index.html"
+    take dashboards 1075 "$work/preview.html"
 
 [private]
 _deny:

@@ -35,6 +35,7 @@ pub struct Exposed {
     trials: Counter,
     scenarios: Vec<Counter>,
     active: Vec<Gauge>,
+    begun: Vec<Counter>,
     faults: Vec<Counter>,
     limit_bytes: Gauge,
     usage_bytes: Gauge,
@@ -65,11 +66,15 @@ impl Default for Exposed {
         let verdicts = VERDICTS.map(Verdict::word);
         Self {
             trial,
-            trials: single(r, "trials", "Trials begun"),
+            trials: single(
+                r,
+                "trials",
+                "Trials begun; more than were planned: a busy host had some of them repeated",
+            ),
             scenarios: by(
                 r,
                 "scenarios",
-                "Scenarios judged, by verdict",
+                "Scenarios judged, by verdict; more of any but held: the report says why",
                 ("verdict", &verdicts),
             ),
             active: by(
@@ -78,10 +83,16 @@ impl Default for Exposed {
                 "Faults that stand, by kind; what the service shows meanwhile is the fault's doing",
                 ("kind", &FaultKind::WORDS),
             ),
+            begun: by(
+                r,
+                "faults_begun",
+                "Faults that began to act, by kind; a rise also tells of one that is over before the next scrape, as a kill is",
+                ("kind", &FaultKind::WORDS),
+            ),
             faults: by(
                 r,
                 "faults",
-                "Faults that are over, by whether they acted; one that stayed idle makes its scenario inconclusive",
+                "Faults that are over, by whether they acted; more idle: their scenarios are inconclusive",
                 ("outcome", &OUTCOMES),
             ),
             limit_bytes: single(
@@ -109,7 +120,7 @@ impl Default for Exposed {
             kills: by(
                 r,
                 "oom_kills",
-                "Processes of a leaf that the kernel killed for memory; of the service, this is what a scenario is about",
+                "Processes of a leaf that the kernel killed for memory; a rise of the service's is what a scenario is about",
                 ("leaf", &LEAVES),
             ),
             kills_before: Default::default(),
@@ -149,8 +160,9 @@ impl Exposed {
             .iter()
             .position(|word| *word == kind.word());
         let gauge = at.map(|at| &self.active[at]);
-        if let Some(gauge) = gauge {
-            gauge.inc();
+        if let Some(at) = at {
+            self.active[at].inc();
+            self.begun[at].inc();
         }
         Standing(gauge)
     }
@@ -292,6 +304,7 @@ mod tests {
                 "scenarios_total{verdict=\"held\"} 0",
                 "scenarios_total{verdict=\"error\"} 0",
                 "faults_active{kind=\"page_cache\"} 0",
+                "faults_begun_total{kind=\"kill\"} 0",
                 "faults_total{outcome=\"idle\"} 0",
                 "oom_kills_total{leaf=\"service\"} 0",
                 "trials_total 0",
@@ -326,6 +339,7 @@ mod tests {
             &text,
             &[
                 "faults_active{kind=\"archive_corrupt\"} 0",
+                "faults_begun_total{kind=\"archive_corrupt\"} 1",
                 "faults_total{outcome=\"acted\"} 1",
                 "memory_usage_bytes 0",
             ],

@@ -30,3 +30,11 @@ fn the_exposition_is_the_golden_one() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
     exposition::is_golden(&text, &golden, &VARYING);
 }
+
+#[test]
+fn names_and_help_are_for_people_and_everything_counts_from_zero() {
+    let text = Exposed::default().text();
+    exposition::is_named_for_people(&text);
+    exposition::tells_what_a_rise_means(&text);
+    exposition::counts_from_zero(&text);
+}

@@ -59,6 +59,15 @@ fn glance(layout: Layout) -> Layout {
         )
 }
 
+/// A kill is over before the next scrape: only its beginning is seen.
+fn faults() -> String {
+    format!(
+        "(sum by (kind) ({}) > 0) or (sum by (kind) (changes({}[$__rate_interval])) > 0)",
+        select("chaos_faults_active", ""),
+        select("chaos_faults_begun_total", "")
+    )
+}
+
 fn course(layout: Layout) -> Layout {
     layout
         .row("What is done")
@@ -70,9 +79,9 @@ fn course(layout: Layout) -> Layout {
                 .thresholds(&[("blue", None)]),
         )
         .panel(
-            Draft::states("Faults", "Which kinds of fault stand. What the service shows meanwhile is their doing.")
+            Draft::states("Faults", "Which kinds of fault stand, or began just now. What the service shows meanwhile is their doing.")
                 .height(6)
-                .query("{{kind}}", format!("sum by (kind) ({}) > 0", select("chaos_faults_active", "")))
+                .query("{{kind}}", faults())
                 .quiet(NO_FAULTS)
                 .words(&[("", "text"), ("acts", "orange"), ("two act", "dark-orange")])
                 .thresholds(&[("orange", None)]),

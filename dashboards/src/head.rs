@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::grafana::{
     Annotation, Dashboard, Datasource, Link, ListOf, Panel, SCHEMA_VERSION, TimeRange, Variable,
 };
-use crate::queries::select;
+use crate::queries::{FAULTS, select};
 
 /// Of which program the panels tell; jobs and instances of one mean nothing to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Head {
             annotation(
                 "Chaos: faults",
                 "orange",
-                "sum by (kind) (backdrop_chaos_faults_active) > 0".into(),
+                FAULTS.into(),
                 ("kind", "fault: {{kind}}"),
             ),
             annotation(

@@ -4,6 +4,11 @@
 /// Matchers that every selector has.
 const SELECTED: &str = r#"job=~"$job",instance=~"$instance""#;
 
+/// Kinds of fault that stand, or began within a moment: a kill is over before the next scrape. The window is fixed, since annotation
+/// queries know no `$__rate_interval`.
+pub const FAULTS: &str = "(sum by (kind) (backdrop_chaos_faults_active) > 0) or \
+                          (sum by (kind) (changes(backdrop_chaos_faults_begun_total[3s])) > 0)";
+
 /// `metric{job, instance, matchers}`.
 #[must_use]
 pub fn select(metric: &str, matchers: &str) -> String {

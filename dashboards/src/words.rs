@@ -49,6 +49,6 @@ pub const NO_ARCHIVE_HITS: Quiet = Quiet {
 /// Why a panel of faults may be empty.
 pub const NO_FAULTS: Quiet = Quiet {
     why: "no fault acted in that run",
-    event: "sum(backdrop_chaos_faults_active)",
+    event: "sum(backdrop_chaos_faults_begun_total)",
     may_be_missing: false,
 };

@@ -87,6 +87,7 @@ fn what_a_chaos_run_does_is_drawn_over_every_dashboard() {
             .collect();
         for metric in [
             "chaos_faults_active",
+            "chaos_faults_begun_total",
             "chaos_trials_total",
             "chaos_oom_kills_total",
         ] {

@@ -25,7 +25,7 @@ const ALLOWED: &[layers::Row] = &[
     ("run::ask", &["grafana", "run", "run::prometheus"]),
     (
         "run::preview",
-        &["grafana", "run", "run::ask", "run::prometheus"],
+        &["grafana", "queries", "run", "run::ask", "run::prometheus"],
     ),
 ];
 

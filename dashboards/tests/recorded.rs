@@ -1,6 +1,8 @@
 //! The way of a recording through a real `promtool` and a real Prometheus to every panel, with series that grow as those of a
 //! run do. `just dashboards check` goes the same way with a real run.
 
+#[path = "../../reports/tests/support/browser.rs"]
+mod browser;
 mod support;
 
 use std::fs::File;
@@ -84,6 +86,21 @@ fn failed(server: &Prometheus) -> Vec<String> {
     failed
 }
 
+/// The preview's page.
+fn drawn(server: &Prometheus) -> String {
+    let dashboards = backdrop_dashboards::all();
+    let asked: Vec<_> = dashboards
+        .iter()
+        .map(|(_, dashboard)| {
+            (
+                dashboard,
+                ask::dashboard(server, dashboard).expect("answers"),
+            )
+        })
+        .collect();
+    preview::page("any", server, &asked, 1).expect("a page")
+}
+
 #[test]
 fn every_panel_finds_the_series_of_a_recording_and_is_drawn() {
     if !installed("recorded") {
@@ -94,26 +111,26 @@ fn every_panel_finds_the_series_of_a_recording_and_is_drawn() {
     let server = Prometheus::over(dir.path(), &dir.path().join("blocks")).expect("a server");
     assert_eq!(server.extent.scrapes, SECONDS * 3);
     assert_eq!(failed(&server), Vec::<String>::new());
-    let dashboards = backdrop_dashboards::all();
-    let asked: Vec<_> = dashboards
-        .iter()
-        .map(|(_, dashboard)| {
-            (
-                dashboard,
-                ask::dashboard(&server, dashboard).expect("answers"),
-            )
-        })
-        .collect();
-    let page = preview::page("any", &server, &asked, 1).expect("a page");
-    for (_, dashboard) in &dashboards {
+    let page = drawn(&server);
+    for (_, dashboard) in backdrop_dashboards::all() {
         for panel in &dashboard.panels {
             assert!(page.contains(&panel.title), "{} is not drawn", panel.title);
         }
     }
     let blocks = dir.path().join("blocks");
-    drop(asked);
     drop(server);
     assert!(!blocks.exists(), "the database goes with its server");
+}
+
+#[test]
+fn the_preview_is_good_to_look_at_and_to_use() {
+    if !installed("preview") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    record(dir.path(), "");
+    let server = Prometheus::over(dir.path(), &dir.path().join("blocks")).expect("a server");
+    browser::check("preview", &[("preview", drawn(&server))]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::error::ReportError;
 use crate::history;
 use crate::read::read_record;
 use crate::render::{self, side_by_side, terminal};
+use crate::scorecard;
 
 /// Examples and exit codes of `compare`.
 pub const COMPARE_HELP: &str = "\
@@ -62,6 +63,17 @@ pub struct TrendArgs {
     pub html: Option<PathBuf>,
 }
 
+/// Flags of `scorecard`.
+#[derive(Debug, Clone, Args)]
+pub struct ScorecardArgs {
+    /// Folder of the kept runs, of which the newest 200 are looked at, and of the benchmarks' figures.
+    #[arg(long, value_name = "DIR", default_value = "reports/out")]
+    pub out: PathBuf,
+    /// Where to write the page; by default scorecard/index.html in that folder, which reports link to.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').trim().parse::<f64>() {
         Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
@@ -109,6 +121,27 @@ pub fn trend(args: &TrendArgs) -> Result<Said, ReportError> {
         render::write_file(path, page.as_bytes())?;
     }
     let text = terminal::trend(&trend) + &written(args.html.as_deref());
+    Ok(Said { text, exit: 0 })
+}
+
+/// Writes the scorecard's page.
+///
+/// # Errors
+/// The folder of the runs could not be read, or the page not be written.
+pub fn scorecard(args: &ScorecardArgs) -> Result<Said, ReportError> {
+    let scorecard = scorecard::of(&args.out)?;
+    let file = match &args.html {
+        Some(file) => file.clone(),
+        None => args.out.join(render::scorecard::FILE),
+    };
+    let home = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    render::make_dir(home)?;
+    let page = render::scorecard::render(&scorecard, home)?;
+    render::write_file(&file, page.as_bytes())?;
+    let text = terminal::scorecard(&scorecard) + &written(Some(&file));
     Ok(Said { text, exit: 0 })
 }
 

@@ -154,7 +154,10 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
 }
 
 /// Folders below `out` with a record, in the order of their names, which begin with the time. `latest` is a link and counts once.
-fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let entries = std::fs::read_dir(out).map_err(|cause| ReportError::Read {
         path: out.to_path_buf(),
         cause,

@@ -1,10 +1,10 @@
-//! The `report` binary: renders a run record again, compares two, follows a scenario over the kept ones.
+//! The `report` binary: renders a run record again, compares two, follows a scenario over the kept ones, writes the scorecard.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use backdrop_reports::command::{self, COMPARE_HELP, CompareArgs, Said, TrendArgs};
+use backdrop_reports::command::{self, COMPARE_HELP, CompareArgs, Said, ScorecardArgs, TrendArgs};
 use backdrop_reports::error::ReportError;
 use backdrop_reports::{read, render, schema};
 use clap::{Parser, Subcommand};
@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 /// `chaos run` writes run.json and its renderings into reports/out/<UTC time>-<seed>/ and points
 /// reports/out/latest to it. This tool makes the renderings again from run.json: after an update of Backdrop,
 /// or from a record that came from another machine. It never judges: the verdict is the record's. It also holds
-/// two runs against each other, and shows a scenario over all runs that are kept.
+/// two runs against each other, shows a scenario over all runs that are kept, and what they measured beside the
+/// naive way.
 #[derive(Parser)]
 #[command(name = "report", version, after_help = AFTER_HELP)]
 struct Arguments {
@@ -28,6 +29,7 @@ Examples:
   report render run.json --out /tmp/report     a record from elsewhere, into a new folder
   report compare RUN_A RUN_B --html both.html  what became better or worse, and how sure that is
   report trend memory-hog --html trend.html    each figure over the newest 200 runs
+  report scorecard                             claims, each with what was measured here for it
   report schema > run-v2.json                  what run.json looks like, for other tools
 
 A run's folder holds run.json (the record), index.html (open it in a browser, no network needed),
@@ -53,6 +55,8 @@ enum Command {
     Compare(CompareArgs),
     /// Shows each figure of a scenario over the kept runs, oldest first.
     Trend(TrendArgs),
+    /// Writes a page of what the kept runs and the benchmarks measured beside the naive way.
+    Scorecard(ScorecardArgs),
     /// Prints the JSON Schema of run.json.
     Schema,
 }
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<Said, ReportError> {
         Command::Render { record, out } => render(&record, out.as_deref()).map(done),
         Command::Compare(args) => command::compare(&args),
         Command::Trend(args) => command::trend(&args),
+        Command::Scorecard(args) => command::scorecard(&args),
     }
 }
 

@@ -277,5 +277,5 @@ fn a_hostile_name_stays_in_its_string() {
     let evil = "\"}],\u{0}</script>\n\u{2028}";
     record.scenarios[0].name = evil.into();
     assert_eq!(ctrf_of(&record)["results"]["tests"][0]["name"], evil);
-    assert!(html::render(&record).is_ok());
+    assert!(html::render(&record, None).is_ok());
 }

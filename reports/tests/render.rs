@@ -12,7 +12,7 @@ use backdrop_reports::render::{html, junit, markdown, mutants, write_all};
 use serde_json::Value;
 
 fn page(record: &RunRecord) -> String {
-    html::render(record).expect("the page renders")
+    html::render(record, None).expect("the page renders")
 }
 
 /// The chart data as the page's script reads it.

@@ -78,6 +78,15 @@ fn a_newer_record_is_refused_by_its_version_alone() {
 }
 
 #[test]
+fn a_version_that_nobody_wrote_is_refused_by_its_number() {
+    let error = parse(&json!({"schema_version": 0})).expect_err("refused");
+    assert!(error.to_string().contains("schema version 0"), "{error}");
+    assert_eq!(error.exit(), 65);
+    let none = parse(&json!({"id": "a run"})).expect_err("refused");
+    assert!(none.to_string().contains("`schema_version`"), "{none}");
+}
+
+#[test]
 fn contradictions_are_refused() {
     let mut wrong_exit = support::run();
     wrong_exit.exit = 1;

@@ -6,6 +6,7 @@
 mod exposition;
 mod support;
 
+use backdrop_service::metrics::{Build, Metrics};
 use support::*;
 
 /// Series whose labels hold what varies from build to build.
@@ -46,30 +47,35 @@ fn the_service_costs_few_series_with_every_failpoint_built_in() {
     assert!(always > 100 && most < SERIES_MAX, "{most} series");
 }
 
-/// Words by which a help text says what to make of a change.
-const TELLING: [&str; 2] = ["rise", "more "];
+#[test]
+fn names_and_help_are_for_people_and_everything_counts_from_zero() {
+    let metrics = Metrics::new(&Build {
+        version: "0.0.0",
+        features: &[],
+        failpoints: backdrop_service::failpoints::ALL,
+    });
+    let text = metrics.render().expect("formats");
+    exposition::is_named_for_people(&text);
+    exposition::tells_what_a_rise_means(&text);
+    exposition::counts_from_zero(&text);
+}
 
 #[test]
-fn the_help_of_a_counter_says_what_a_rise_means() {
+fn work_makes_no_series() {
     let dir = scratch();
     let service = Service::start(dir.path(), &[]);
-    let text = service.admin().get("/metrics").ok().text();
-    let help = |name: &str| {
-        let start = format!("# HELP {name} ");
-        text.lines().find_map(|line| line.strip_prefix(&start))
-    };
-    let counters: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    assert!(counters.len() > 10, "{counters:?}");
-    for name in counters {
-        let help = help(name).unwrap_or_else(|| panic!("{name} has no help"));
-        assert!(
-            TELLING.iter().any(|word| help.contains(word)),
-            "{name}: {help}"
-        );
-    }
+    let fresh = service.admin().get("/metrics").ok().text();
+    let mut client = service.client();
+    client.put("/v1/backgrounds/a", png(8, 8, [1; 3])).ok();
+    assert_ne!(client.put("/v1/backgrounds/b", b"no picture").status, 200);
+    let session = client.post("/v1/sessions", r#"{"user": 1, "background": "a"}"#);
+    let id = session.ok().json()["session"].clone();
+    let frame = format!("/v1/sessions/{}/frame?width=8", id.as_str().expect("an id"));
+    client.get(&frame).ok();
+    client.get("/nowhere");
+    let worked = service.admin().get("/metrics").ok().text();
+    assert!(worked.contains("backdrop_renders_total{result=\"ok\"} 1\n"));
+    assert_eq!(exposition::series(&fresh), exposition::series(&worked));
 }
 
 #[test]

@@ -156,25 +156,29 @@ impl Metrics {
             latency: by(
                 r,
                 "latency_seconds",
-                "Time from an operation's planned moment to its answer, or to when it was given up; the wait for its batch is part of it",
+                "Time from an operation's planned moment to its answer, or to when it was given up, the wait for its batch included; a rise means that sessions wait for the service, or for a simulator that is late",
                 "operation",
                 &OPERATIONS,
             ),
             sends_planned: by(
                 r,
                 "sends_planned",
-                "Sends that fell due",
+                "Sends that fell due; a rise means more load",
                 "operation",
                 &OPERATIONS,
             ),
             sends_missed: pairs(
                 r,
                 "sends_missed",
-                "Sends not made as planned; late and dropped ones are the simulator's own doing and, above 1 %, make a run inconclusive; unsent ones are the service's",
+                "Sends not made as planned; more late or dropped: the simulator's own doing, which above 1 % makes a run inconclusive; more unsent: the service takes no connection",
                 ("operation", &OPERATIONS),
                 ("how", &MISSED),
             ),
-            requests: single(r, "requests", "HTTP requests sent, batches as one"),
+            requests: single(
+                r,
+                "requests",
+                "HTTP requests sent, batches as one; a rise at the same load means smaller batches",
+            ),
             connections: single(
                 r,
                 "connections_opened",
@@ -183,7 +187,7 @@ impl Metrics {
             updates: single(
                 r,
                 "hot_updates",
-                "Backgrounds replaced during the load and acknowledged",
+                "Backgrounds replaced during the load and acknowledged; more of them: more occasions to show an old one",
             ),
             findings: by(
                 r,
@@ -195,14 +199,14 @@ impl Metrics {
             checked: by(
                 r,
                 "truth_checked",
-                "Sessions and frames that the truth checker looked at",
+                "Sessions and frames that the truth checker looked at; no rise means that nothing is checked",
                 "what",
                 &CHECKED,
             ),
             cpu_seconds: single(
                 r,
                 "process_cpu_seconds",
-                "CPU time of the simulator, user and system",
+                "CPU time of the simulator, user and system; a rise by as many seconds a second as it has CPUs means that it is starved",
             ),
             resident_peak_bytes: single(
                 r,

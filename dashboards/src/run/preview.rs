@@ -9,9 +9,8 @@ use super::RunError;
 use super::ask::{Answer, Asked};
 use super::prometheus::{Prometheus, Series};
 use crate::grafana::{Dashboard, Panel};
+use crate::queries::FAULTS;
 
-/// What the runner says of its faults: the shaded windows.
-const FAULTS: &str = "sum by (kind) (backdrop_chaos_faults_active) > 0";
 /// Most rows of window names above a chart.
 const LABEL_ROWS_MAX: usize = 2;
 /// A gap of more steps than this ends a window.

@@ -22,14 +22,16 @@ struct Page<'a> {
     scenarios: Vec<ScenarioView>,
     mutants: Vec<MutantView>,
     columns: [&'static str; 5],
+    /// Where the scorecard is, from this page.
+    scorecard: Option<&'a str>,
     shell: Shell,
 }
 
-/// The whole page.
+/// The whole page, with a link to a scorecard if there is one.
 ///
 /// # Errors
 /// If the template or the embedded data fails.
-pub fn render(record: &RunRecord) -> Result<String, ReportError> {
+pub fn render(record: &RunRecord, scorecard: Option<&str>) -> Result<String, ReportError> {
     let scenarios = scenarios(record);
     let charts = scenarios.iter().flat_map(|s| {
         let controls = s.controls.iter().flat_map(|c| &c.charts);
@@ -46,6 +48,7 @@ pub fn render(record: &RunRecord) -> Result<String, ReportError> {
         scenarios,
         mutants: mutants::rows(record).iter().map(MutantView::of).collect(),
         columns: mutants::COLUMNS,
+        scorecard,
         shell,
     };
     page.render().map_err(ReportError::Html)

@@ -13,6 +13,7 @@ pub mod junit;
 pub mod markdown;
 pub mod mutants;
 pub mod page;
+pub mod scorecard;
 pub mod series;
 pub mod sheet;
 pub mod side_by_side;
@@ -41,7 +42,7 @@ pub const LATEST_LINK: &str = "latest";
 pub fn write_all(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
     let record = finite(record);
     let json = to_json(&record)?;
-    let renderings = Renderings::of(&record)?;
+    let renderings = Renderings::of(&record, dir)?;
     make_dir(dir)?;
     write_file(&dir.join(RECORD_FILE), &json)?;
     renderings.write(dir)?;
@@ -54,7 +55,7 @@ pub fn write_all(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
 /// # Errors
 /// Which file could not be rendered or written.
 pub fn write_renderings(record: &RunRecord, dir: &Path) -> Result<(), ReportError> {
-    let renderings = Renderings::of(record)?;
+    let renderings = Renderings::of(record, dir)?;
     make_dir(dir)?;
     renderings.write(dir)
 }
@@ -78,9 +79,13 @@ struct Renderings {
 }
 
 impl Renderings {
-    fn of(record: &RunRecord) -> Result<Self, ReportError> {
+    /// For the folder `dir`; the page leads to the scorecard where one lies beside it.
+    fn of(record: &RunRecord, dir: &Path) -> Result<Self, ReportError> {
+        let beside = dir.parent().map(|out| out.join(scorecard::FILE));
+        let scorecard = beside.is_some_and(|page| page.is_file());
+        let href = scorecard.then(|| format!("../{}", scorecard::FILE));
         Ok(Self {
-            html: html::render(record)?,
+            html: html::render(record, href.as_deref())?,
             junit: junit::render(record)?,
             ctrf: ctrf::render(record)?,
             summary: markdown::render(record),
@@ -95,7 +100,11 @@ impl Renderings {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), ReportError> {
+/// Makes the folder, if it is missing, and those above it.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_dir(dir: &Path) -> Result<(), ReportError> {
     std::fs::create_dir_all(dir).map_err(|cause| ReportError::Write {
         path: dir.to_path_buf(),
         cause,

@@ -1,5 +1,6 @@
-//! Comparisons and trends as lines for a terminal.
+//! Comparisons, trends and how far a scorecard goes, as lines for a terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::compare::{Comparison, Pair};
@@ -7,6 +8,7 @@ use crate::format::Unit;
 use crate::history::{Point, Trend};
 use crate::record::Verdict;
 use crate::render::words::{NOTHING, better, caution, exact, percent, sparkline, value};
+use crate::scorecard::Scorecard;
 use crate::statistics::median;
 
 /// Runs that a sparkline has at most, the newest ones: a terminal's line.
@@ -39,6 +41,23 @@ pub fn comparison(c: &Comparison) -> String {
         c.outcome.word().to_uppercase(),
         c.reason
     );
+    out
+}
+
+/// How much of a scorecard is measured, and what measures the rest.
+#[must_use]
+pub fn scorecard(card: &Scorecard) -> String {
+    let (found, all) = card.counts();
+    let mut out = format!("{found} of {all} figures are measured here\n");
+    for (path, why) in &card.unread {
+        let _ = writeln!(out, "not opened: {}: {why}", path.display());
+    }
+    let readings = card.rows.iter().flat_map(|row| &row.readings);
+    let missing = readings.filter(|reading| reading.found.is_none());
+    let commands: BTreeSet<String> = missing.map(|r| r.measure.command()).collect();
+    for command in commands {
+        let _ = writeln!(out, "not measured here: {command}");
+    }
     out
 }
 

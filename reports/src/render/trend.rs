@@ -5,6 +5,7 @@ use askama::Template;
 use crate::error::ReportError;
 use crate::format::Unit;
 use crate::history::{Facts, Point, Trend};
+use crate::record::Better;
 use crate::render::chart::{Chart, Mark, Role, Series, YAxis};
 use crate::render::page::Shell;
 use crate::render::series::Column;
@@ -39,9 +40,11 @@ struct RunView<'a> {
 /// # Panics
 /// If the trend has no run; [`crate::history::trend`] gives none without.
 pub fn render(trend: &Trend) -> Result<String, ReportError> {
-    let charts: Vec<_> = trend
-        .figures
-        .iter()
+    let mut figures: Vec<_> = trend.figures.iter().collect();
+    // What can become better or worse comes first.
+    figures.sort_by_key(|(_, facts)| facts.better == Better::Neither);
+    let charts: Vec<_> = figures
+        .into_iter()
         .enumerate()
         .map(|(i, (name, facts))| chart(i, name, facts, trend))
         .collect();

@@ -410,7 +410,8 @@ fn label(name: &str) -> String {
 }
 
 /// Fragment that is safe in a URL, whatever the name.
-fn anchor(name: &str) -> String {
+#[must_use]
+pub fn anchor(name: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
             c

@@ -76,11 +76,11 @@ impl ArchiveMetrics {
             ),
             read_duration_seconds: r.work(
                 "archive_read_duration_seconds",
-                "One read that brought a texture back, checksum included",
+                "Time of one read that brought a texture back, checksum included; a rise means a slow disk: a decode may be as fast",
             ),
             write_duration_seconds: r.work(
                 "archive_write_duration_seconds",
-                "One write of a texture that ended well",
+                "Time of one write of a texture that ended well; a rise means a slow disk, and evicted textures that wait for it",
             ),
             bytes: r.gauge("archive_bytes", "Bytes of the archive's files"),
             limit_bytes: r.gauge(
