@@ -271,6 +271,18 @@ fn encoding() {
             codec::png_bytes_max(size) + codec::png_scratch_bytes(size),
         );
         assert!(peak <= bound + GRAIN, "PNG: {peak} bytes, promised {bound}");
+        peak::reset();
+        let mut file = Vec::with_capacity(codec::webp_bytes_max(size) as usize);
+        codec::encode_webp(pixels, &mut file).expect("encodes");
+        let (peak, bound) = (
+            peak::bytes(),
+            codec::webp_bytes_max(size) + codec::webp_scratch_bytes(size),
+        );
+        assert!(file.len() as u64 <= codec::webp_bytes_max(size));
+        assert!(
+            peak <= bound + GRAIN,
+            "WebP: {peak} bytes, promised {bound}"
+        );
         for quality in [80, 95] {
             peak::reset();
             // With room for the bound the output never grows, which would hold old and new copy side by side.

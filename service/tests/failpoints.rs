@@ -307,6 +307,7 @@ fn delays_are_waited_out() {
         "store.load.delay",
         "codec.decode.delay",
         "frames.render.delay",
+        "frames.composite.delay",
         "flyweight.evict.delay",
     ] {
         set(&service, point, "return(5)");
@@ -314,6 +315,8 @@ fn delays_are_waited_out() {
     client
         .get(&format!("/v1/sessions/{session}/frame?width=16&height=16"))
         .ok();
+    let path = format!("/v1/sessions/{session}/frames?width=16&height=16");
+    client.send("POST", &path, &[], b"").ok();
     service
         .admin()
         .post("/debug/shrink", json!({"to_bytes": 0}))
@@ -322,6 +325,7 @@ fn delays_are_waited_out() {
         "store.load.delay",
         "codec.decode.delay",
         "frames.render.delay",
+        "frames.composite.delay",
         "flyweight.evict.delay",
     ] {
         assert!(triggers(&service, point) >= 1.0, "{point} never fired");
