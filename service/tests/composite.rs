@@ -217,6 +217,18 @@ fn every_lossless_format_is_bit_equal_to_the_reference_in_every_view() {
 }
 
 #[test]
+fn a_session_that_owns_its_pixels_is_composited_from_them() {
+    let mut stage = Stage::open(&["--sharing", "exclusive"]);
+    // What the catalogue shows by now is not what the session was given.
+    let other = png_of(&noise(PICTURE.bytes(), 9), PICTURE, png::ColorType::Rgba);
+    stage.client.put("/v1/backgrounds/wall", other).ok();
+    let answer = stage.raw("application/octet-stream").ok();
+    let wanted = expected(View::default(), Some((&frame(), &mask())), FRAME);
+    assert!(answer.body == wanted);
+    assert_eq!(answer.header("backdrop-version"), "1");
+}
+
+#[test]
 fn files_in_parts_and_alone_are_what_their_pixels_are() {
     let mut stage = Stage::open(&[]);
     let (over, mask) = (frame(), mask());
@@ -290,6 +302,9 @@ fn a_body_without_a_length_is_taken_piece_by_piece() {
     stage.is_given_back();
 }
 
+/// Query, media type, what is accepted and the body; status and code of the answer.
+type Case<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+
 #[test]
 fn what_is_asked_for_wrongly_is_told() {
     let mut stage = Stage::open(&["--body-bytes-max", "1MiB"]);
@@ -307,7 +322,7 @@ fn what_is_asked_for_wrongly_is_told() {
     let cut = &other_mask[..other_mask.len() / 2];
     let endless = [&b"--line\r\nx: "[..], &vec![b'y'; 200_000]].concat();
     let pixels = masked();
-    let cases: &[(&str, &str, &str, &[u8], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (sized, MASKED, "text/html", &pixels, 406, "not_acceptable"),
         (sized, "text/plain", raw, &pixels, 415, "unsupported_media"),
         (sized, "", raw, &pixels, 415, "unsupported_media"),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 mod composites;
+mod scratch;
 
 use super::*;
 use crate::codec::{Limits, PixelsMut, PixelsRef};
