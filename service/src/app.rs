@@ -3,7 +3,7 @@
 
 use crate::config::{Config, Sharing};
 use crate::flyweight::Flyweights;
-use crate::frames::Frames;
+use crate::frames::{Frames, Sources};
 use crate::http::Service;
 use crate::http::auth::Auth;
 use crate::http::body::Intake;
@@ -186,6 +186,11 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         what: "render",
         source,
     })?;
+    let sources = Sources::new(
+        config.sources.clone(),
+        Arc::clone(&budget),
+        Arc::clone(&metrics),
+    );
     Ok(Service {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),
@@ -198,6 +203,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         exclusive: (config.sharing == Sharing::Exclusive).then(Exclusive::default),
         flyweights,
         frames,
+        sources,
         memory,
         budget,
         metrics,

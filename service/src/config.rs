@@ -10,6 +10,7 @@ pub mod units;
 
 use crate::codec::limits::PIXELS_MAX;
 use crate::flyweight::Eviction;
+use crate::frames::SourcesConfig;
 use crate::http::auth::{Role, Token};
 use crate::http::limits::{HttpConfig, within};
 pub use raw::Raw;
@@ -127,6 +128,12 @@ pub struct Config {
     pub decode_threads: usize,
     /// Frames that may wait for a render thread.
     pub render_queue_max: usize,
+    /// Threads that composite.
+    pub composite_threads: usize,
+    /// Composites that may wait for a thread.
+    pub composite_queue_max: usize,
+    /// Sources other than images.
+    pub sources: SourcesConfig,
     /// Pixels of an uploaded picture.
     pub image_pixels_max: u64,
     /// Entries of the access record; 0 records nothing.
@@ -165,6 +172,9 @@ impl Default for Config {
             render_threads: (cpus() / 2).max(1),
             decode_threads: (cpus() / 2).max(1),
             render_queue_max: 256,
+            composite_threads: (cpus() / 2).max(1),
+            composite_queue_max: 64,
+            sources: SourcesConfig::default(),
             image_pixels_max: 50_000_000,
             access_record: 0,
             log: LogForm::default(),
@@ -202,6 +212,13 @@ impl Config {
             ("render-threads", self.render_threads as u64, 1, 1024),
             ("decode-threads", self.decode_threads as u64, 1, 1024),
             ("render-queue-max", self.render_queue_max as u64, 1, 1 << 20),
+            ("composite-threads", self.composite_threads as u64, 1, 1024),
+            (
+                "composite-queue-max",
+                self.composite_queue_max as u64,
+                1,
+                1 << 20,
+            ),
             ("access-record", self.access_record as u64, 0, 1 << 30),
             ("image-pixels-max", self.image_pixels_max, 1, PIXELS_MAX),
         ];

@@ -32,6 +32,8 @@ pub const SESSIONS_SWITCH_ERROR: &str = "sessions.switch.error";
 pub const FRAMES_RENDER_ERROR: &str = "frames.render.error";
 /// A render waits `return(ms)` milliseconds first.
 pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
+/// A composite waits `return(ms)` milliseconds first, and keeps its thread.
+pub const FRAMES_COMPOSITE_DELAY: &str = "frames.composite.delay";
 
 /// Every injection point there is.
 pub const ALL: &[&str] = &[
@@ -49,6 +51,7 @@ pub const ALL: &[&str] = &[
     SESSIONS_SWITCH_ERROR,
     FRAMES_RENDER_ERROR,
     FRAMES_RENDER_DELAY,
+    FRAMES_COMPOSITE_DELAY,
 ];
 
 /// Those of them that wait, and do nothing without a number of milliseconds.
@@ -59,6 +62,7 @@ pub const DELAYS: &[&str] = &[
     CODEC_DECODE_DELAY,
     FLYWEIGHT_EVICT_DELAY,
     FRAMES_RENDER_DELAY,
+    FRAMES_COMPOSITE_DELAY,
 ];
 
 /// The points of this build: all of them with the feature, none without.

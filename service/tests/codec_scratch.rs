@@ -1,31 +1,12 @@
 //! What is promised about memory holds: a decode's peak stays within its header's `scratch_bytes`, an encode's within its bounds.
 //!
-//! Measured by jemalloc, which keeps each thread's peak (to 64 KiB or so).
+//! Measured by jemalloc, which keeps each thread's peak.
+
+#[path = "support/peak.rs"]
+mod peak;
 
 use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size};
-
-/// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
-#[expect(unsafe_code, reason = "the allocator's controls are untyped")]
-mod peak {
-    /// Starts a measurement.
-    pub fn reset() {
-        // SAFETY: the control takes and gives nothing.
-        let failed = unsafe {
-            let none = std::ptr::null_mut();
-            tikv_jemalloc_sys::mallctl(c"thread.peak.reset".as_ptr(), none, none.cast(), none, 0)
-        };
-        assert_eq!(failed, 0);
-    }
-
-    /// Most bytes held beyond those at the reset.
-    pub fn bytes() -> u64 {
-        // SAFETY: the control reads a `uint64_t` by jemalloc's manual.
-        unsafe { tikv_jemalloc_ctl::raw::read(b"thread.peak.read\0") }.expect("readable")
-    }
-}
-
-/// Peaks are noted whenever this much was allocated.
-const GRAIN: u64 = 128 * 1024;
+use peak::GRAIN;
 
 #[expect(
     clippy::print_stdout,
@@ -271,6 +252,18 @@ fn encoding() {
             codec::png_bytes_max(size) + codec::png_scratch_bytes(size),
         );
         assert!(peak <= bound + GRAIN, "PNG: {peak} bytes, promised {bound}");
+        peak::reset();
+        let mut file = Vec::with_capacity(codec::webp_bytes_max(size) as usize);
+        codec::encode_webp(pixels, &mut file).expect("encodes");
+        let (peak, bound) = (
+            peak::bytes(),
+            codec::webp_bytes_max(size) + codec::webp_scratch_bytes(size),
+        );
+        assert!(file.len() as u64 <= codec::webp_bytes_max(size));
+        assert!(
+            peak <= bound + GRAIN,
+            "WebP: {peak} bytes, promised {bound}"
+        );
         for quality in [80, 95] {
             peak::reset();
             // With room for the bound the output never grows, which would hold old and new copy side by side.

@@ -301,6 +301,7 @@ fn delays_are_waited_out() {
         "store.load.delay",
         "codec.decode.delay",
         "frames.render.delay",
+        "frames.composite.delay",
         "flyweight.evict.delay",
     ] {
         set(&service, point, "return(5)");
@@ -308,6 +309,8 @@ fn delays_are_waited_out() {
     client
         .get(&format!("/v1/sessions/{session}/frame?width=16&height=16"))
         .ok();
+    let path = format!("/v1/sessions/{session}/frames?width=16&height=16");
+    client.send("POST", &path, &[], b"").ok();
     service
         .admin()
         .post("/debug/shrink", json!({"to_bytes": 0}))
@@ -316,6 +319,7 @@ fn delays_are_waited_out() {
         "store.load.delay",
         "codec.decode.delay",
         "frames.render.delay",
+        "frames.composite.delay",
         "flyweight.evict.delay",
     ] {
         assert!(triggers(&service, point) >= 1.0, "{point} never fired");

@@ -88,6 +88,7 @@ const ALLOWED: &[layers::Row] = &[
             "render::view",
             "memory::budget",
             "memory::arena",
+            "memory::aside",
             "memory::thread",
             "metrics",
             "failpoints",

@@ -1,7 +1,7 @@
-//! Pixels to files: JPEG and PNG.
+//! Pixels to files: JPEG, PNG and lossless WebP.
 //!
-//! Appends to a buffer of the caller, who has reserved it; [`jpeg_bytes_max`] and [`png_bytes_max`] say how much that may
-//! become. JPEG has no alpha: the alpha channel is dropped, so a caller that wants a backdrop flattens first.
+//! Appends to a buffer of the caller, who has reserved it; [`jpeg_bytes_max`], [`png_bytes_max`] and [`webp_bytes_max`] say
+//! how much that may become. JPEG has no alpha: the alpha channel is dropped, so a caller that wants a backdrop flattens first.
 
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder};
 
@@ -29,6 +29,19 @@ pub const fn png_bytes_max(size: Size) -> u64 {
 /// one where that came out larger than stored rows; both grow by doubling.
 pub const fn png_scratch_bytes(size: Size) -> u64 {
     4 * png_bytes_max(size)
+}
+
+/// Upper bound of a lossless WebP file of `size`. Its codes are Huffman's, which are never longer than codes of fixed length: 8 bits
+/// for each of three channels and 9 for green, whose alphabet holds the lengths of runs too. Code tables and framing take 2 KiB.
+pub const fn webp_bytes_max(size: Size) -> u64 {
+    let raw = size.bytes();
+    raw + raw / 16 + 4096
+}
+
+/// Most bytes that [`encode_webp`] takes beside its output: image-webp works on a copy of the pixels and writes into a buffer of its
+/// own, which grows by doubling.
+pub const fn webp_scratch_bytes(size: Size) -> u64 {
+    size.bytes() + 3 * webp_bytes_max(size)
 }
 
 /// Appends a baseline JPEG file to `out`. `quality` is clamped to [`QUALITY`]; alpha is dropped.
@@ -78,4 +91,17 @@ pub fn encode_png(pixels: PixelsRef<'_>, out: &mut Vec<u8>) -> Result<(), CodecE
     let mut writer = encoder.write_header().map_err(refused)?;
     writer.write_image_data(pixels.data()).map_err(refused)?;
     writer.finish().map_err(refused)
+}
+
+/// Appends a lossless WebP file (RGBA, 8 bits) to `out`. No side may exceed 16384 pixels.
+pub fn encode_webp(pixels: PixelsRef<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let size = pixels.size();
+    let encoder = image_webp::WebPEncoder::new(out);
+    let colours = image_webp::ColorType::Rgba8;
+    let encoded = encoder.encode(pixels.data(), size.width, size.height, colours);
+    encoded.map_err(|e| CodecError::Encode {
+        format: Format::Webp,
+        size,
+        cause: e.to_string(),
+    })
 }

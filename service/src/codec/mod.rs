@@ -18,7 +18,10 @@ pub mod thumbnail;
 mod tests;
 
 pub use decode::{decode, decode_trusted};
-pub use encode::{encode_jpeg, encode_png, jpeg_bytes_max, png_bytes_max, png_scratch_bytes};
+pub use encode::{
+    encode_jpeg, encode_png, encode_webp, jpeg_bytes_max, png_bytes_max, png_scratch_bytes,
+    webp_bytes_max, webp_scratch_bytes,
+};
 pub use limits::Limits;
 pub use pixels::{PixelsMut, PixelsRef, Size};
 pub use probe::{peek, probe};

@@ -45,13 +45,15 @@ impl Config {
     /// The frames' settings.
     #[must_use]
     pub fn frames(&self) -> FramesConfig {
-        let queue_max = match self.unsafe_switches.disable_queue_bound {
+        let bound = |queue_max| match self.unsafe_switches.disable_queue_bound {
             true => FramesConfig::QUEUE_MAX,
-            false => self.render_queue_max,
+            false => queue_max,
         };
         FramesConfig {
             threads: self.render_threads,
-            queue_max,
+            queue_max: bound(self.render_queue_max),
+            composite_threads: self.composite_threads,
+            composite_queue_max: bound(self.composite_queue_max),
             reserve_wait: self.http.reserve_wait,
             ..FramesConfig::default()
         }
@@ -127,6 +129,7 @@ impl Config {
             (self.http.validate(), "change it"),
             (self.sessions().validate(), "change sessions-max"),
             (self.frames().validate(), "change the render settings"),
+            (self.sources.validate(), "change it"),
             (flyweights.limits.validate(), "change image-pixels-max"),
             (
                 flyweights.validate().map_err(|error| error.to_string()),

@@ -3,6 +3,7 @@
 use super::units::{ByteSize, Limit, Span};
 use super::{Config, ConfigError, LogForm, Sharing, Unsafe, read_file, tokens_in, tokens_of};
 use crate::flyweight::Eviction;
+use crate::frames::SourcesConfig;
 use crate::http::limits::HttpConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,20 @@ raw! {
     decode_threads: usize = "BACKDROP_DECODE_THREADS" (value_name = "N");
     /// Frames that may wait for a render thread [default: 256]
     render_queue_max: usize = "BACKDROP_RENDER_QUEUE_MAX" (value_name = "N");
+    /// Threads that decode, composite and encode frames of callers [default: half the CPUs]
+    composite_threads: usize = "BACKDROP_COMPOSITE_THREADS" (value_name = "N");
+    /// Composites that may wait for a thread [default: 64]
+    composite_queue_max: usize = "BACKDROP_COMPOSITE_QUEUE_MAX" (value_name = "N");
+    /// Time for a composite whose caller names none with deadline_ms; request-timeout bounds both [default: 1s]
+    composite_deadline: Span = "BACKDROP_COMPOSITE_DEADLINE" (value_name = "TIME");
+    /// Sessions that may have a source other than an image at once [default: 1024]
+    sources_max: usize = "BACKDROP_SOURCES_MAX" (value_name = "N");
+    /// Bytes that the newest frames of all streams may take at once [default: 64MiB]
+    stream_bytes_max: ByteSize = "BACKDROP_STREAM_BYTES_MAX" (value_name = "SIZE");
+    /// Age from which on a stream's frame is not shown any more, but the image [default: 2s]
+    stream_stale_after: Span = "BACKDROP_STREAM_STALE_AFTER" (value_name = "TIME");
+    /// Callers that may wait for frames of streams at once [default: 1024]
+    stream_waiters_max: usize = "BACKDROP_STREAM_WAITERS_MAX" (value_name = "N");
     /// Form of the log: text or json [default: text]
     log: String = "BACKDROP_LOG" (value_name = "FORM");
     /// Filter of the log, as tracing reads it [default: info]
@@ -235,6 +250,13 @@ impl Raw {
         put(&mut config.render_threads, self.render_threads, |n| n);
         put(&mut config.decode_threads, self.decode_threads, |n| n);
         put(&mut config.render_queue_max, self.render_queue_max, |n| n);
+        put(&mut config.composite_threads, self.composite_threads, |n| n);
+        put(
+            &mut config.composite_queue_max,
+            self.composite_queue_max,
+            |n| n,
+        );
+        self.apply_sources(&mut config.sources);
         put(&mut config.log_level, self.log_level.clone(), |level| level);
         put(&mut config.access_record, self.access_record, |n| n);
         put(&mut config.image_pixels_max, self.image_pixels_max, |n| n);
@@ -243,6 +265,21 @@ impl Raw {
             config.http.body_bytes_max = ANY_BODY_BYTES;
         }
         Ok(config)
+    }
+
+    fn apply_sources(&self, sources: &mut SourcesConfig) {
+        put(&mut sources.sources_max, self.sources_max, |n| n);
+        put(
+            &mut sources.stream_bytes_max,
+            self.stream_bytes_max,
+            |ByteSize(bytes)| bytes,
+        );
+        put(
+            &mut sources.stale_after,
+            self.stream_stale_after,
+            |Span(time)| time,
+        );
+        put(&mut sources.waiters_max, self.stream_waiters_max, |n| n);
     }
 
     fn apply_http(self, http: &mut HttpConfig) {
@@ -274,6 +311,11 @@ impl Raw {
         put(
             &mut http.linger_timeout,
             self.linger_timeout,
+            |Span(time)| time,
+        );
+        put(
+            &mut http.composite_deadline,
+            self.composite_deadline,
             |Span(time)| time,
         );
         put(&mut http.lame_duck, self.lame_duck, |Span(time)| time);

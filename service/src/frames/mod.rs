@@ -1,14 +1,20 @@
-//! What one frame is made of: source, lease, view, render, encode.
+//! What one frame is made of: source, lease, view, layers, render, encode.
 //!
-//! Leases are taken on the async side, where waiting for a load costs nothing; the CPU work runs on a pool of its own
-//! (see [`worker`]), so that no tokio worker ever renders. Memory is reserved first: encoded output before a frame is queued,
-//! a thread's buffers before they grow. The charge of the output travels with the frame's bytes and ends when they do.
+//! Leases are taken on the async side, where waiting for a load costs nothing; the CPU work runs on pools of its own, one for previews
+//! (see [`worker`]) and one for composites (see [`composite`]), so that no tokio worker ever renders. Memory is reserved first: a
+//! preview's output before it is queued, a thread's buffers before they grow. The charge of the output travels with the frame's bytes and
+//! ends when they do.
 //!
 //! When pixels cannot be had (memory is critical, the load found no room or takes too long) the source answers with the
 //! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
 
+pub mod composite;
 mod draw;
+pub mod layers;
+mod pool;
 pub mod source;
+pub mod sources;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -18,40 +24,62 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub use composite::{Backdrop, Composite, CompositeRequest, Pushed, Stood};
+pub use layers::{Overlay, Part};
 pub use source::{Access, Pixels, Resident, Source, SourceError, Textures, Thumbnail};
+pub use sources::{Behind, SourceRefusal, SourceState, Sources, SourcesConfig};
+pub use stream::{Picture, Stream};
+
+pub use crate::render::Radius;
 
 use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{Metrics, RenderResult, ShedReason};
 use crate::render::view::View;
-use worker::{Job, Material, Pool};
+use draw::Easel;
+use pool::{Pool, PoolConfig};
+use worker::{Job, Material};
 
 /// Settings of this part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FramesConfig {
-    /// Threads that draw and encode.
+    /// Threads that draw and encode previews.
     pub threads: usize,
-    /// Frames that may wait for a thread; the next one is shed.
+    /// Previews that may wait for a thread; the next one is shed.
     pub queue_max: usize,
+    /// Threads that decode, composite and encode.
+    pub composite_threads: usize,
+    /// Composites that may wait for a thread; the next one is shed.
+    pub composite_queue_max: usize,
     /// Longest side of a frame, in pixels.
     pub side_max: u32,
     /// Longest wait for memory before a frame is shed.
     pub reserve_wait: Duration,
-    /// Buffers that a thread keeps between frames, in bytes; what a larger frame took is given back after it.
+    /// Buffers that a thread keeps between previews, in bytes; what a larger frame took is given back after it. Never more than a
+    /// sixteenth of the budget's ceiling.
     pub keep_bytes: u64,
+    /// The same between composites, which need several.
+    pub composite_keep_bytes: u64,
 }
 
 impl Default for FramesConfig {
     fn default() -> Self {
         Self {
-            threads: std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
+            threads: half_the_cpus(),
             queue_max: 256,
+            composite_threads: half_the_cpus(),
+            composite_queue_max: 64,
             side_max: 4096,
             reserve_wait: Duration::from_millis(250),
-            keep_bytes: 4 * 1024 * 1024,
+            keep_bytes: 4 << 20,
+            composite_keep_bytes: 16 << 20,
         }
     }
+}
+
+fn half_the_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
 }
 
 impl FramesConfig {
@@ -65,6 +93,13 @@ impl FramesConfig {
             (
                 "queue_max",
                 self.queue_max as u64,
+                1,
+                Self::QUEUE_MAX as u64,
+            ),
+            ("composite_threads", self.composite_threads as u64, 1, 1024),
+            (
+                "composite_queue_max",
+                self.composite_queue_max as u64,
                 1,
                 Self::QUEUE_MAX as u64,
             ),
@@ -91,6 +126,8 @@ pub enum FrameFormat {
     },
     /// PNG with alpha.
     Png,
+    /// Lossless WebP with alpha.
+    Webp,
     /// Raw RGBA8, rows from the top, no padding.
     Rgba,
 }
@@ -101,6 +138,7 @@ impl FrameFormat {
         match self {
             Self::Jpeg { .. } => "image/jpeg",
             Self::Png => "image/png",
+            Self::Webp => "image/webp",
             Self::Rgba => "application/octet-stream",
         }
     }
@@ -110,7 +148,17 @@ impl FrameFormat {
         match self {
             Self::Jpeg { quality } => codec::jpeg_bytes_max(size, quality),
             Self::Png => codec::png_bytes_max(size),
+            Self::Webp => codec::webp_bytes_max(size),
             Self::Rgba => size.bytes(),
+        }
+    }
+
+    /// Upper bound of what encoding takes beside its output.
+    fn scratch_bytes(self, size: Size) -> u64 {
+        match self {
+            Self::Png => codec::png_scratch_bytes(size),
+            Self::Webp => codec::webp_scratch_bytes(size),
+            Self::Jpeg { .. } | Self::Rgba => 0,
         }
     }
 }
@@ -168,6 +216,15 @@ pub enum FrameError {
         /// What they would take.
         bytes: u64,
     },
+    /// Not done when its deadline passed.
+    #[error("the frame was not ready in time")]
+    Late,
+    /// The participant's own frame is to be blurred, and there is none.
+    #[error("there is no frame to blur")]
+    NoForeground,
+    /// A later frame of the stream came before this one was decoded.
+    #[error("a later frame came meanwhile")]
+    Overtaken,
     /// Not now: come back later.
     #[error("shed ({reason:?})")]
     Shed {
@@ -191,6 +248,22 @@ pub enum FrameError {
     Internal(&'static str),
 }
 
+impl FrameError {
+    /// Whether it stems from what was asked for, not from the service.
+    fn is_the_callers(&self) -> bool {
+        matches!(
+            self,
+            Self::Size { .. }
+                | Self::TooLarge { .. }
+                | Self::SourceTooLarge { .. }
+                | Self::Gone
+                | Self::Unknown
+                | Self::NoForeground
+                | Self::Overtaken
+        )
+    }
+}
+
 /// Says whether memory is critically short.
 type Critical = dyn Fn() -> bool + Send + Sync;
 
@@ -200,7 +273,8 @@ pub struct Frames {
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     critical: Box<Critical>,
-    pool: Pool,
+    pool: Pool<Job>,
+    composites: Pool<composite::Task>,
 }
 
 impl Frames {
@@ -214,13 +288,42 @@ impl Frames {
         metrics: Arc<Metrics>,
         critical: impl Fn() -> bool + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let pool = Pool::start(&config, &budget, &metrics)?;
+        let pool = Pool::start(
+            PoolConfig {
+                name: "render",
+                threads: config.threads,
+                queue_max: config.queue_max,
+                tell: Box::new(|_| ()),
+            },
+            || {
+                let mut easel = Easel::new(Arc::clone(&budget), config.keep_bytes);
+                let metrics = Arc::clone(&metrics);
+                move |job| worker::work(job, &mut easel, &metrics)
+            },
+        )?;
+        let told = Arc::clone(&metrics);
+        let composites = Pool::start(
+            PoolConfig {
+                name: "composite",
+                threads: config.composite_threads,
+                queue_max: config.composite_queue_max,
+                tell: Box::new(move |waiting| {
+                    told.composites.waiting.set(waiting as i64);
+                }),
+            },
+            || {
+                let (budget, metrics) = (Arc::clone(&budget), Arc::clone(&metrics));
+                let mut easel = Easel::new(Arc::clone(&budget), config.composite_keep_bytes);
+                move |task: composite::Task| task.run(&mut easel, &budget, &metrics)
+            },
+        )?;
         Ok(Self {
             config,
             budget,
             metrics,
             critical: Box::new(critical),
             pool,
+            composites,
         })
     }
 
@@ -261,12 +364,19 @@ impl Frames {
                 self.queue(Drawing::degraded(index, thumbnail), request)
                     .await
             }
-            Err(SourceError::Exhausted) => Err(self.shed(self.shortage())),
-            Err(SourceError::Late) => Err(self.shed(ShedReason::Queue)),
-            Err(SourceError::Gone) => Err(FrameError::Gone),
-            Err(SourceError::Unknown) => Err(FrameError::Unknown),
-            Err(SourceError::TooLarge { bytes }) => Err(FrameError::SourceTooLarge { bytes }),
-            Err(SourceError::Load(cause)) => Err(FrameError::Load(cause)),
+            Err(error) => Err(self.without_source(error)),
+        }
+    }
+
+    /// Why there is no frame where there are no pixels.
+    fn without_source(&self, error: SourceError) -> FrameError {
+        match error {
+            SourceError::Exhausted => self.shed(self.shortage()),
+            SourceError::Late => self.shed(ShedReason::Queue),
+            SourceError::Gone => FrameError::Gone,
+            SourceError::Unknown => FrameError::Unknown,
+            SourceError::TooLarge { bytes } => FrameError::SourceTooLarge { bytes },
+            SourceError::Load(cause) => FrameError::Load(cause),
         }
     }
 
@@ -296,7 +406,8 @@ impl Frames {
                 charge,
                 reply,
             };
-            self.pool.push(job).map_err(|reason| self.shed(reason))?;
+            let place = self.pool.push(job);
+            let _place = place.map_err(|reason| self.shed(reason))?;
             answer
                 .await
                 .unwrap_or(Err(worker::Failure::Stopped))
@@ -340,6 +451,8 @@ impl Frames {
                 self.shed(ShedReason::Budget)
             }
             worker::Failure::Codec(error) => FrameError::Codec(error),
+            worker::Failure::NoForeground => FrameError::NoForeground,
+            worker::Failure::Overtaken => FrameError::Overtaken,
             worker::Failure::Injected => FrameError::Internal("injected"),
             worker::Failure::Panicked => FrameError::Internal("a render panicked"),
         }
@@ -363,13 +476,7 @@ impl Frames {
             Ok(_) => Some(RenderResult::Ok),
             Err(FrameError::Shed { .. }) => Some(RenderResult::Shed),
             // The caller's mistakes are no renders.
-            Err(
-                FrameError::Size { .. }
-                | FrameError::TooLarge { .. }
-                | FrameError::SourceTooLarge { .. }
-                | FrameError::Gone
-                | FrameError::Unknown,
-            ) => None,
+            Err(error) if error.is_the_callers() => None,
             Err(_) => Some(RenderResult::Error),
         };
         if let Some(result) = result {

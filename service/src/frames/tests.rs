@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+mod composites;
+mod scratch;
+
 use super::*;
 use crate::codec::{Limits, PixelsMut, PixelsRef};
 use crate::memory::BudgetConfig;
@@ -161,6 +164,7 @@ async fn every_format_is_delivered_in_the_size_asked_for() {
     for format in [
         FrameFormat::Jpeg { quality: 80 },
         FrameFormat::Png,
+        FrameFormat::Webp,
         FrameFormat::Rgba,
     ] {
         let frame = bench
@@ -183,7 +187,7 @@ async fn every_format_is_delivered_in_the_size_asked_for() {
         assert_eq!(size, Size::new(32, 18));
         assert!(near(&pixels, COLOUR), "{format:?}: {:?}", &pixels[..4]);
     }
-    assert_eq!(rendered(&bench, RenderResult::Ok), 3);
+    assert_eq!(rendered(&bench, RenderResult::Ok), 4);
 }
 
 #[tokio::test]
@@ -410,16 +414,15 @@ async fn busy(
 }
 
 #[tokio::test]
-async fn a_full_queue_sheds_and_late_or_abandoned_frames_are_never_drawn() {
+async fn a_full_queue_sheds_and_late_or_abandoned_frames_give_their_places_back() {
     let config = FramesConfig {
         threads: 1,
-        queue_max: 2,
+        queue_max: 1,
         ..FramesConfig::default()
     };
     let bench = Arc::new(bench_with(false, BudgetConfig::default(), config));
     let (open, first) = busy(&bench).await;
 
-    // Two that wait: one whose deadline has passed, one whose caller goes away.
     let seen: Arc<AtomicUsize> = Arc::default();
     let late = FrameRequest {
         deadline: Instant::now(),
@@ -433,6 +436,7 @@ async fn a_full_queue_sheds_and_late_or_abandoned_frames_are_never_drawn() {
             ..
         })
     ));
+    assert_eq!(bench.frames.pool.waiting(), 0, "its place is free again");
     let abandoned = {
         let (bench, pixels) = (Arc::clone(&bench), plain(&seen));
         tokio::spawn(async move {
@@ -442,7 +446,7 @@ async fn a_full_queue_sheds_and_late_or_abandoned_frames_are_never_drawn() {
                 .await
         })
     };
-    while bench.frames.pool.waiting() < 2 {
+    while bench.frames.pool.waiting() < 1 {
         tokio::task::yield_now().await;
     }
     let refused = bench
@@ -461,13 +465,10 @@ async fn a_full_queue_sheds_and_late_or_abandoned_frames_are_never_drawn() {
     );
     abandoned.abort();
     assert!(abandoned.await.unwrap_err().is_cancelled());
+    assert_eq!(bench.frames.pool.waiting(), 0, "while the thread is busy");
 
     open.send(()).unwrap();
     first.await.unwrap().unwrap();
-    // The thread answers before it looks at those that wait; until it has, there may be no place.
-    while bench.frames.pool.waiting() > 0 {
-        tokio::task::yield_now().await;
-    }
     bench
         .frames
         .draw(
@@ -516,6 +517,14 @@ fn settings_are_checked() {
         },
         FramesConfig {
             queue_max: 0,
+            ..FramesConfig::default()
+        },
+        FramesConfig {
+            composite_threads: 0,
+            ..FramesConfig::default()
+        },
+        FramesConfig {
+            composite_queue_max: 0,
             ..FramesConfig::default()
         },
         FramesConfig {

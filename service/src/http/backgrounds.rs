@@ -155,7 +155,7 @@ fn work_failed(cause: impl std::error::Error + Send + Sync + 'static) -> Problem
     Problem::new(Kind::Internal, "the picture could not be worked on").because(cause)
 }
 
-fn codec_problem(error: CodecError) -> Problem {
+pub(super) fn codec_problem(error: CodecError) -> Problem {
     let kind = match error {
         CodecError::UnknownFormat { .. } => Kind::UnsupportedMedia,
         CodecError::TooLarge { .. } => Kind::PictureTooLarge,

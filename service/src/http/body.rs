@@ -57,7 +57,7 @@ impl BodyLimits {
         bytes + (bytes * PARSED_FACTOR).min(self.parsed_bytes_max)
     }
 
-    fn too_large(&self) -> Problem {
+    pub(super) fn too_large(&self) -> Problem {
         Problem::new(
             Kind::BodyTooLarge,
             format!("send at most {} bytes", self.bytes_max),
@@ -72,6 +72,25 @@ pub struct Received {
     pub bytes: Bytes,
     /// None for a small one, and for a long one.
     pub charge: Option<Charge>,
+}
+
+impl Received {
+    /// The bytes, charged whatever their length: for who keeps them longer than a handler works.
+    ///
+    /// # Errors
+    /// No memory for a small one, which was free until now.
+    pub async fn charged(self, limits: BodyLimits, intake: &Intake) -> Result<Bytes, Problem> {
+        let Self { bytes, charge } = self;
+        match charge {
+            Some(charge) => Ok(charge.cover(bytes)),
+            None if bytes.len() as u64 <= FREE_BYTES && !bytes.is_empty() => {
+                let charge = reserve(intake, bytes.len() as u64, limits).await?;
+                // A copy: it lies in a buffer of its connection, which is longer and would stay with it.
+                Ok(charge.cover(Bytes::copy_from_slice(&bytes)))
+            }
+            None => Ok(bytes),
+        }
+    }
 }
 
 /// Reads a body within its limits.
@@ -160,29 +179,74 @@ async fn collect(
             charge,
         });
     }
-    let expected = stated.unwrap_or(SHORT_BYTES.min(limits.bytes_max));
     // It trickles in, so that its sender says how long it is held: not free, however small.
-    let charge = match charge {
-        Some(charge) => charge,
-        None => reserve(intake, limits.reservation(expected), limits).await?,
-    };
-    let mut buffer = Buffer::new(expected, charge, intake)?;
-    let mut look_at = Some(1);
+    let mut filling = Filling::begin(stated, charge, limits, intake, look).await?;
     let mut next = Some(first);
     while let Some(data) = next {
-        let total = (buffer.bytes().len() + data.len()) as u64;
-        if total > limits.bytes_max {
-            return Err(limits.too_large());
-        }
-        buffer.make_room(total, limits, intake).await?;
-        buffer.push(&data);
-        // Each time that it has doubled: looks cost in proportion to the body, not to its square.
-        if look_at.is_some_and(|at| total >= at) {
-            look_at = (!look(buffer.bytes())?).then_some(2 * total);
-        }
+        filling.push(&data).await?;
         next = next_data(&mut body).await?;
     }
-    Ok(buffer.freeze())
+    Ok(filling.finish())
+}
+
+/// A body, or a part of one, while it comes in piece by piece.
+pub struct Filling<'a> {
+    buffer: Buffer,
+    limits: BodyLimits,
+    intake: &'a Intake,
+    look: Look<'a>,
+    look_at: Option<u64>,
+}
+
+impl<'a> Filling<'a> {
+    /// Begins with what is `stated` of its length, and what was reserved for it already.
+    ///
+    /// # Errors
+    /// No memory.
+    pub async fn begin(
+        stated: Option<u64>,
+        charge: Option<Charge>,
+        limits: BodyLimits,
+        intake: &'a Intake,
+        look: Look<'a>,
+    ) -> Result<Self, Problem> {
+        let expected = stated.unwrap_or(SHORT_BYTES.min(limits.bytes_max));
+        let charge = match charge {
+            Some(charge) => charge,
+            None => reserve(intake, limits.reservation(expected), limits).await?,
+        };
+        Ok(Self {
+            buffer: Buffer::new(expected, charge, intake)?,
+            limits,
+            intake,
+            look,
+            look_at: Some(1),
+        })
+    }
+
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// It passes the limit, there is no memory for it, or the look refuses what has come.
+    pub async fn push(&mut self, data: &[u8]) -> Result<(), Problem> {
+        let total = (self.buffer.bytes().len() + data.len()) as u64;
+        if total > self.limits.bytes_max {
+            return Err(self.limits.too_large());
+        }
+        let room = self.buffer.make_room(total, self.limits, self.intake);
+        room.await?;
+        self.buffer.push(data);
+        // Each time that it has doubled: looks cost in proportion to the body, not to its square.
+        if self.look_at.is_some_and(|at| total >= at) {
+            self.look_at = (!(self.look)(self.buffer.bytes())?).then_some(2 * total);
+        }
+        Ok(())
+    }
+
+    /// What has come, with its charge.
+    pub fn finish(self) -> Received {
+        self.buffer.freeze()
+    }
 }
 
 /// A body that is coming in, with its charge.

@@ -19,11 +19,11 @@ use std::sync::Arc;
 use std::time::Instant;
 use xxhash_rust::xxh3::Xxh3;
 
-const BACKGROUND: HeaderName = HeaderName::from_static("backdrop-background");
-const FLYWEIGHT: HeaderName = HeaderName::from_static("backdrop-flyweight");
-const VERSION: HeaderName = HeaderName::from_static("backdrop-version");
-const CACHE: HeaderName = HeaderName::from_static("backdrop-cache");
-const DEGRADED: HeaderName = HeaderName::from_static("backdrop-degraded");
+pub(super) const BACKGROUND: HeaderName = HeaderName::from_static("backdrop-background");
+pub(super) const FLYWEIGHT: HeaderName = HeaderName::from_static("backdrop-flyweight");
+pub(super) const VERSION: HeaderName = HeaderName::from_static("backdrop-version");
+pub(super) const CACHE: HeaderName = HeaderName::from_static("backdrop-cache");
+pub(super) const DEGRADED: HeaderName = HeaderName::from_static("backdrop-degraded");
 
 const DEFAULT_SIZE: Size = Size::new(640, 360);
 const QUALITY: u8 = 80;
@@ -32,6 +32,7 @@ fn by_name(name: &str, quality: u8) -> Option<FrameFormat> {
     match name {
         "jpeg" | "jpg" => Some(FrameFormat::Jpeg { quality }),
         "png" => Some(FrameFormat::Png),
+        "webp" => Some(FrameFormat::Webp),
         "rgba" => Some(FrameFormat::Rgba),
         _ => None,
     }
@@ -45,13 +46,14 @@ fn by_accept(accept: &str, quality: u8) -> Option<FrameFormat> {
         .filter_map(|media| match media {
             "image/jpeg" | "image/*" | "*/*" => Some(FrameFormat::Jpeg { quality }),
             "image/png" => Some(FrameFormat::Png),
+            "image/webp" => Some(FrameFormat::Webp),
             "application/octet-stream" => Some(FrameFormat::Rgba),
             _ => None,
         })
         .next()
 }
 
-fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
+pub(super) fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
     let quality = query.number("quality")?.unwrap_or(QUALITY);
     if !(1..=100).contains(&quality) {
         return Err(Problem::new(
@@ -62,7 +64,10 @@ fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
     if let Some(name) = query.value("format")? {
         let format = by_name(name, quality);
         return format.ok_or_else(|| {
-            Problem::new(Kind::NotAcceptable, "format is one of jpeg, png and rgba")
+            Problem::new(
+                Kind::NotAcceptable,
+                "format is one of jpeg, png, webp and rgba",
+            )
         });
     }
     match parts.headers.get(ACCEPT) {
@@ -70,7 +75,7 @@ fn format_of(parts: &Parts, query: Query<'_>) -> Result<FrameFormat, Problem> {
         Some(accept) => by_accept(accept.to_str().unwrap_or_default(), quality).ok_or_else(|| {
             Problem::new(
                 Kind::NotAcceptable,
-                "accept image/jpeg, image/png or application/octet-stream",
+                "accept image/jpeg, image/png, image/webp or application/octet-stream",
             )
         }),
     }
@@ -85,7 +90,11 @@ fn follow(asked: u32, along: i64, across: i64) -> u32 {
 
 /// The size asked for. A side that is left out follows the other one in the proportions of what `view` shows of a picture of
 /// `picture`, so that nothing is distorted; without both it is the default.
-fn size_of((width, height): (Option<u32>, Option<u32>), view: &View, picture: Size) -> Size {
+pub(super) fn size_of(
+    (width, height): (Option<u32>, Option<u32>),
+    view: &View,
+    picture: Size,
+) -> Size {
     let shown = view.transform(picture);
     let (across, down) = (shown.x.length, shown.y.length);
     match (width, height) {
@@ -96,7 +105,7 @@ fn size_of((width, height): (Option<u32>, Option<u32>), view: &View, picture: Si
     }
 }
 
-fn check_size(service: &Service, size: Size) -> Result<(), Problem> {
+pub(super) fn check_size(service: &Service, size: Size) -> Result<(), Problem> {
     let most = service.config.frame_pixels_max;
     if size.is_empty() || size.pixels() > most {
         return Err(Problem::new(
@@ -107,7 +116,7 @@ fn check_size(service: &Service, size: Size) -> Result<(), Problem> {
     Ok(())
 }
 
-fn problem_of(error: FrameError) -> Problem {
+pub(super) fn problem_of(error: FrameError) -> Problem {
     match error {
         FrameError::Size { side_max, .. } => Problem::new(
             Kind::OutOfRange,
@@ -121,6 +130,12 @@ fn problem_of(error: FrameError) -> Problem {
                  no size of frame helps"
             ),
         ),
+        FrameError::Late => Kind::DeadlineExceeded.into(),
+        FrameError::NoForeground => Problem::new(
+            Kind::BadRequest,
+            "the session's source blurs the participant's own frame: send one",
+        ),
+        FrameError::Overtaken => Problem::internal("a frame of a stream is no preview"),
         FrameError::Shed { reason } => match reason {
             ShedReason::Budget => Kind::BudgetExhausted,
             ShedReason::Governor => Kind::MemoryCritical,
@@ -142,14 +157,14 @@ fn problem_of(error: FrameError) -> Problem {
 }
 
 /// What a session shows: a texture of its own, or a shared one by index.
-struct Shown {
-    flyweight: u32,
-    owned: Option<Arc<Texture>>,
+pub(super) struct Shown {
+    pub(super) flyweight: u32,
+    pub(super) owned: Option<Arc<Texture>>,
 }
 
 impl Shown {
     /// Taken once, before anything is looked up by it: a switch in between changes neither name nor pixels of this frame.
-    fn by(service: &Service, session: &Session) -> Self {
+    pub(super) fn by(service: &Service, session: &Session) -> Self {
         let exclusive = service.exclusive.as_ref();
         match exclusive.and_then(|exclusive| exclusive.texture(session.id)) {
             Some((flyweight, texture)) => Self {
@@ -164,7 +179,7 @@ impl Shown {
     }
 
     /// Size of its picture. Replaced before it is drawn by one of other proportions, this frame is that one's, distorted.
-    fn picture(&self, identity: &Identity) -> Size {
+    pub(super) fn picture(&self, identity: &Identity) -> Size {
         let owned = self.owned.as_ref().map(|texture| texture.size());
         owned.unwrap_or(identity.stored.size)
     }
@@ -193,6 +208,7 @@ fn tag_of(
     let (format, quality) = match request.format {
         FrameFormat::Jpeg { quality } => ("jpeg", quality),
         FrameFormat::Png => ("png", u8::MAX),
+        FrameFormat::Webp => ("webp", u8::MAX),
         FrameFormat::Rgba => ("rgba", u8::MAX),
     };
     let Size { width, height } = request.size;

@@ -32,6 +32,8 @@ pub struct HttpConfig {
     pub drain_timeout: Duration,
     /// Pixels of a frame.
     pub frame_pixels_max: u64,
+    /// Time for a composite whose caller names none, within the time of any request.
+    pub composite_deadline: Duration,
 }
 
 impl Default for HttpConfig {
@@ -50,6 +52,7 @@ impl Default for HttpConfig {
             lame_duck: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             frame_pixels_max: 3840 * 2160,
+            composite_deadline: Duration::from_secs(1),
         }
     }
 }
@@ -90,6 +93,7 @@ impl HttpConfig {
             ("body-timeout", self.body_timeout, instant),
             ("request-timeout", self.request_timeout, instant),
             ("idle-timeout", self.idle_timeout, instant),
+            ("composite-deadline", self.composite_deadline, instant),
         ];
         for (name, value, least) in times {
             within(name, Shown(value), Shown(least), Shown(HOUR))?;

@@ -9,11 +9,14 @@ pub mod auth;
 pub mod backgrounds;
 pub mod batch;
 pub mod body;
+pub mod composite;
 pub mod door;
 pub mod exposition;
 pub mod frame;
 pub mod io;
 pub mod limits;
+mod multipart;
+mod overlay;
 mod owned;
 pub mod problem;
 pub mod query;
@@ -21,9 +24,10 @@ pub mod respond;
 pub mod routes;
 pub mod server;
 pub mod session;
+pub mod source;
 
 use crate::flyweight::Flyweights;
-use crate::frames::Frames;
+use crate::frames::{Frames, Sources};
 use crate::memory::{Arena, Budget, Memory};
 use crate::metrics::{Metrics, Route, StatusClass};
 use crate::sessions::Sessions;
@@ -64,6 +68,8 @@ pub struct Service {
     pub flyweights: Arc<Flyweights>,
     /// Frames.
     pub frames: Frames,
+    /// What stands behind sessions with more than an image.
+    pub sources: Sources,
     /// Memory as watched.
     pub memory: Arc<Memory>,
     /// Memory as reserved.
@@ -200,6 +206,14 @@ impl Service {
             Route::SessionView => session::patch_view(self, caller, part, body).await,
             // Its deadline is handed down, so that a late frame is told apart by what was late.
             Route::SessionFrame => frame::preview(self, caller, part, parts, query).await,
+            Route::SessionComposite => {
+                composite::composite(self, caller, part, parts, query, body).await
+            }
+            Route::SourcePut => source::put(self, caller, part, body).await,
+            Route::SourceRead => source::read(self, caller, part),
+            Route::SourceDelete => source::delete(self, caller, part),
+            Route::SourcePush => source::push(self, caller, part, parts, query, body).await,
+            Route::SourceWait => source::wait(self, caller, part, query).await,
             Route::BackgroundPut => backgrounds::put(self, caller, part, parts, query, body).await,
             Route::BackgroundRead => self.in_time(backgrounds::read(self, part, parts)).await,
             Route::BackgroundDelete => {

@@ -66,6 +66,7 @@ problems! {
     SessionNotFound = 404 "session_not_found" "There is no such session";
     BackgroundNotFound = 404 "background_not_found" "There is no such background";
     NoBackground = 404 "no_background" "The session has no background";
+    SourceNotFound = 404 "source_not_found" "The session has no source but its image";
     NotBuiltWithFailpoints = 404 "not_built_with_failpoints" "This build has no failpoints";
     ProfilingOff = 404 "profiling_off" "Heap profiling is not on";
     MethodNotAllowed = 405 "method_not_allowed" "The address does not take this method";
@@ -73,6 +74,7 @@ problems! {
     BodyTimeout = 408 "body_timeout" "The body did not arrive in time";
     StaleEpoch = 409 "stale_epoch" "The catalogue epoch is not the present one";
     CatalogueFull = 409 "catalogue_full" "The catalogue takes no more backgrounds";
+    NotAStream = 409 "not_a_stream" "The session's source takes no frames";
     Gone = 410 "gone" "The background was removed";
     PreconditionFailed = 412 "precondition_failed" "The background has another version";
     BodyTooLarge = 413 "body_too_large" "The body is larger than allowed";
@@ -87,12 +89,14 @@ problems! {
     LoadFailed = 502 "load_failed" "The background could not be loaded" log true;
     BudgetExhausted = 503 "budget_exhausted" "No memory can be reserved for this now" shed Budget;
     SessionsFull = 503 "sessions_full" "The table of sessions is full" shed Budget;
+    SourcesFull = 503 "sources_full" "There are as many sources as may be" shed Budget;
     MemoryCritical = 503 "memory_critical" "Memory is critically short" shed Governor;
     QueueFull = 503 "queue_full" "Too much work is waiting" shed Queue;
     Timeout = 503 "timeout" "The answer was not ready in time" shed Queue;
     TooManyConnections = 503 "too_many_connections" "Too many connections are open" shed Connections;
     Draining = 503 "draining" "The service is about to stop" shed Draining;
     NotReady = 503 "not_ready" "The service is not ready";
+    DeadlineExceeded = 504 "deadline_exceeded" "It was not ready before its deadline and was given up";
     OutcomeUnknown = 504 "outcome_unknown" "It is not known yet whether this was done" log true;
 }
 

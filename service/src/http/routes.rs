@@ -15,6 +15,28 @@ pub const TABLE: &[(&str, &str, Route)] = &[
     ),
     ("PATCH", "/v1/sessions/{session}/view", Route::SessionView),
     ("GET", "/v1/sessions/{session}/frame", Route::SessionFrame),
+    (
+        "POST",
+        "/v1/sessions/{session}/frames",
+        Route::SessionComposite,
+    ),
+    ("GET", "/v2/sessions/{session}/source", Route::SourceRead),
+    ("PUT", "/v2/sessions/{session}/source", Route::SourcePut),
+    (
+        "DELETE",
+        "/v2/sessions/{session}/source",
+        Route::SourceDelete,
+    ),
+    (
+        "GET",
+        "/v2/sessions/{session}/source/frames",
+        Route::SourceWait,
+    ),
+    (
+        "POST",
+        "/v2/sessions/{session}/source/frames",
+        Route::SourcePush,
+    ),
     ("POST", "/v1/sessions:batchCreate", Route::BatchCreate),
     ("POST", "/v1/sessions:batchRead", Route::BatchRead),
     ("POST", "/v1/sessions:batchDelete", Route::BatchDelete),
@@ -59,7 +81,8 @@ fn session_part<'a>(method: &Method, rest: &'a str) -> Target<'a> {
         ("background", &Method::PUT) => Route::SessionSwitch,
         ("view", &Method::PATCH) => Route::SessionView,
         ("frame", &Method::GET) => Route::SessionFrame,
-        ("" | "background" | "view" | "frame", _) => return Target::MethodNotAllowed,
+        ("frames", &Method::POST) => Route::SessionComposite,
+        ("" | "background" | "view" | "frame" | "frames", _) => return Target::MethodNotAllowed,
         _ => return Target::NotFound,
     };
     if rest.ends_with('/') {
@@ -67,6 +90,22 @@ fn session_part<'a>(method: &Method, rest: &'a str) -> Target<'a> {
     } else {
         Target::Route(route, id)
     }
+}
+
+fn source_part<'a>(method: &Method, rest: &'a str) -> Target<'a> {
+    let Some((id, part)) = rest.split_once('/') else {
+        return Target::NotFound;
+    };
+    let route = match (part, method) {
+        ("source", &Method::GET) => Route::SourceRead,
+        ("source", &Method::PUT) => Route::SourcePut,
+        ("source", &Method::DELETE) => Route::SourceDelete,
+        ("source/frames", &Method::GET) => Route::SourceWait,
+        ("source/frames", &Method::POST) => Route::SourcePush,
+        ("source" | "source/frames", _) => return Target::MethodNotAllowed,
+        _ => return Target::NotFound,
+    };
+    Target::Route(route, id)
 }
 
 fn background_part<'a>(method: &Method, id: &'a str) -> Target<'a> {
@@ -102,6 +141,9 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Target<'a> {
     if let Some(rest) = path.strip_prefix("/v1/sessions/") {
         return session_part(method, rest);
     }
+    if let Some(rest) = path.strip_prefix("/v2/sessions/") {
+        return source_part(method, rest);
+    }
     if let Some(id) = path.strip_prefix("/v1/backgrounds/") {
         return background_part(method, id);
     }
@@ -119,6 +161,9 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Target<'a> {
 pub const fn parameters(route: Route) -> &'static [&'static str] {
     match route {
         Route::SessionFrame => &["width", "height", "format", "quality"],
+        Route::SessionComposite => &["width", "height", "format", "quality", "deadline_ms"],
+        Route::SourcePush => &["width", "height"],
+        Route::SourceWait => &["after", "wait_ms"],
         Route::BackgroundPut => &["tag"],
         Route::BackgroundList => &["after", "limit"],
         _ => &[],
@@ -172,6 +217,11 @@ mod tests {
             "/v1",
             "/v1/sessions/ab/",
             "/v1/sessions/ab/x",
+            "/v1/sessions/ab/source",
+            "/v2/sessions/ab",
+            "/v2/sessions/ab/",
+            "/v2/sessions/ab/background",
+            "/v2/sessions/ab/source/",
             "/v1/backgrounds/",
             "/v1/backgrounds/a/b",
         ] {

@@ -103,7 +103,7 @@ pub fn id_of(part: &str) -> Result<SessionId, Problem> {
         .ok_or_else(|| Kind::SessionNotFound.into())
 }
 
-async fn read_small(service: &Service, body: Incoming) -> Result<Received, Problem> {
+pub(super) async fn read_small(service: &Service, body: Incoming) -> Result<Received, Problem> {
     let limits = BodyLimits {
         bytes_max: BODY_BYTES_MAX,
         time_max: service.config.body_timeout,
@@ -114,7 +114,7 @@ async fn read_small(service: &Service, body: Incoming) -> Result<Received, Probl
     body::read(body, limits, &service.intake).await
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))
 }
 
@@ -252,7 +252,21 @@ pub async fn switch(
     let id = id_of(part)?;
     let received = read_small(service, body).await?;
     let body: SwitchBody<'_> = parse(&received.bytes)?;
-    let switched = match service.index_of(&Target::Name(body.background)) {
+    switch_to(service, caller, id, Target::Name(body.background)).await?;
+    Ok(respond::json(read_json(service, caller, id)?))
+}
+
+/// Gives a session another image, and counts what became of it.
+///
+/// # Errors
+/// As the table of problems says; nothing is applied then.
+pub(super) async fn switch_to(
+    service: &Service,
+    caller: Caller,
+    id: SessionId,
+    target: Target<'_>,
+) -> Result<(), Problem> {
+    let switched = match service.index_of(&target) {
         Ok(flyweight) => {
             let switching = service.switch_one(caller.tenant, id, flyweight);
             service.in_time(async { Ok(switching.await) }).await
@@ -265,8 +279,7 @@ pub async fn switch(
         // Out of time, and not applied.
         Err(_) => Code::Shed,
     });
-    switched?.map_err(refusal_problem)?;
-    Ok(respond::json(read_json(service, caller, id)?))
+    switched?.map_err(refusal_problem)
 }
 
 /// `PATCH /v1/sessions/{session}/view`.

@@ -5,6 +5,7 @@
 //! triggers of failpoints) is set by the caller of [`Metrics::render`].
 
 mod archive;
+mod composites;
 mod flyweight;
 mod frames;
 mod http;
@@ -15,6 +16,7 @@ mod registrar;
 mod sessions;
 
 pub use archive::{ArchiveMetrics, ArchiveRead, ArchiveRemoval, ArchiveWrite};
+pub use composites::{CompositeMetrics, CompositeResult, PushResult, SourceKind, SourceMetrics};
 pub use flyweight::{
     AccessResult, AcquireResult, BlockState, EvictionReason, FlyweightMetrics, LoadResult,
     PoolMetrics, PopulateResult, ShrinkResult,
@@ -56,6 +58,10 @@ pub struct Metrics {
     pub sessions: SessionMetrics,
     /// `backdrop_render*`.
     pub frames: FrameMetrics,
+    /// `backdrop_composite*`.
+    pub composites: CompositeMetrics,
+    /// `backdrop_sources` and `backdrop_stream_*`.
+    pub sources: SourceMetrics,
     /// `backdrop_flyweight_*` and `backdrop_catalogue_*`.
     pub flyweight: FlyweightMetrics,
     /// `backdrop_pool_*`.
@@ -83,6 +89,8 @@ impl Metrics {
             http: HttpMetrics::new(&mut r),
             sessions: SessionMetrics::new(&mut r),
             frames: FrameMetrics::new(&mut r),
+            composites: CompositeMetrics::new(&mut r),
+            sources: SourceMetrics::new(&mut r),
             flyweight: FlyweightMetrics::new(&mut r),
             pool: PoolMetrics::new(&mut r),
             archive: ArchiveMetrics::new(&mut r),

@@ -198,6 +198,7 @@ impl Service {
                 if let Some(exclusive) = &self.exclusive {
                     exclusive.release(id);
                 }
+                self.sources.close(id.0);
                 Code::Ok
             }
             Err(error) => error.into(),

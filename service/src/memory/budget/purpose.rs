@@ -22,11 +22,13 @@ pub enum Purpose {
     Body,
     /// Always-resident thumbnails.
     Thumbnails,
+    /// Sources other than images, and the newest frames of streams.
+    Streams,
 }
 
 impl Purpose {
     /// Number of purposes.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// Every purpose, in the order of its discriminant.
     pub const ALL: [Purpose; Self::COUNT] = [
         Purpose::Textures,
@@ -38,6 +40,7 @@ impl Purpose {
         Purpose::Sessions,
         Purpose::Body,
         Purpose::Thumbnails,
+        Purpose::Streams,
     ];
 
     /// Label value in metrics and JSON.
@@ -52,6 +55,7 @@ impl Purpose {
             Purpose::Sessions => "sessions",
             Purpose::Body => "body",
             Purpose::Thumbnails => "thumbnails",
+            Purpose::Streams => "streams",
         }
     }
 
@@ -59,12 +63,20 @@ impl Purpose {
     pub fn stays(self) -> bool {
         matches!(
             self,
-            Purpose::Textures | Purpose::PoolIdle | Purpose::Sessions | Purpose::Thumbnails
+            Purpose::Textures
+                | Purpose::PoolIdle
+                | Purpose::Sessions
+                | Purpose::Thumbnails
+                | Purpose::Streams
         )
     }
 
-    /// Whether it is refused while growth is closed (Critical): loads and uploads, but not the serving of what is resident.
+    /// Whether it is refused while growth is closed (Critical): loads, uploads and streams, but not the serving of what is
+    /// resident.
     pub fn grows(self) -> bool {
-        matches!(self, Purpose::Textures | Purpose::Decode | Purpose::Upload)
+        matches!(
+            self,
+            Purpose::Textures | Purpose::Decode | Purpose::Upload | Purpose::Streams
+        )
     }
 }

@@ -37,6 +37,11 @@ impl Blur {
         }
     }
 
+    /// Bytes of the strips that are kept.
+    pub fn held_bytes(&self) -> usize {
+        (self.strip.capacity() + self.spare.capacity()) * size_of::<Line>()
+    }
+
     /// Bytes that [`Blur::draw`] will hold beside its buffers for a picture of this size, at most.
     pub fn scratch_bytes(size: Size) -> u64 {
         2 * u64::from(size.width.max(size.height)) * size_of::<Line>() as u64
