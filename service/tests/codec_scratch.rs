@@ -2,30 +2,11 @@
 //!
 //! Measured by jemalloc, which keeps each thread's peak (to 64 KiB or so).
 
+#[path = "support/peak.rs"]
+mod peak;
+
 use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size};
-
-/// jemalloc's high-water mark of the calling thread. The one place with `unsafe`.
-#[expect(unsafe_code, reason = "the allocator's controls are untyped")]
-mod peak {
-    /// Starts a measurement.
-    pub fn reset() {
-        // SAFETY: the control takes and gives nothing.
-        let failed = unsafe {
-            let none = std::ptr::null_mut();
-            tikv_jemalloc_sys::mallctl(c"thread.peak.reset".as_ptr(), none, none.cast(), none, 0)
-        };
-        assert_eq!(failed, 0);
-    }
-
-    /// Most bytes held beyond those at the reset.
-    pub fn bytes() -> u64 {
-        // SAFETY: the control reads a `uint64_t` by jemalloc's manual.
-        unsafe { tikv_jemalloc_ctl::raw::read(b"thread.peak.read\0") }.expect("readable")
-    }
-}
-
-/// Peaks are noted whenever this much was allocated.
-const GRAIN: u64 = 128 * 1024;
+use peak::GRAIN;
 
 #[expect(
     clippy::print_stdout,
@@ -76,18 +57,25 @@ fn jpeg() {
             S::R_4_1_1,
             S::R_4_1_0,
         ] {
-            for kind in 0..3 {
+            for progressive in [false, true] {
                 for (colour, channels) in [(C::Luma, 1), (C::Rgb, 3), (C::Ycck, 4)] {
+                    // The encoder gives each colour a scan of its own there, which is refused.
+                    let apart = matches!(sampling, S::R_4_1_1 | S::R_4_1_0);
+                    if apart && !progressive && colour != C::Luma {
+                        continue;
+                    }
                     let mut file = Vec::new();
                     let mut encoder = jpeg_encoder::Encoder::new(&mut file, 80);
                     encoder.set_sampling_factor(sampling);
-                    encoder.set_progressive(kind == 1);
-                    encoder.set_optimized_huffman_tables(kind == 2);
+                    encoder.set_progressive(progressive);
                     let data = noise(size.pixels() as usize * channels);
                     encoder
                         .encode(&data, size.width as u16, size.height as u16, colour)
                         .expect("encodes");
-                    check(&format!("JPEG {sampling:?} {colour:?} kind {kind}"), &file);
+                    check(
+                        &format!("JPEG {sampling:?} {colour:?}, progressive: {progressive}"),
+                        &file,
+                    );
                 }
             }
         }
@@ -221,22 +209,20 @@ fn hostile_webp() -> Vec<u8> {
 
 #[test]
 fn a_hostile_webp_is_ended_where_its_reservation_ends() {
-    const STEP: u64 = 18 << 20;
     let file = hostile_webp();
     let header = codec::probe(&file, &Limits::default()).expect("a picture");
     let mut block = vec![0; header.output_bytes() as usize];
     peak::reset();
     let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
     let outcome = codec::decode(&file, &header, out);
-    let (peak, bound) = (peak::bytes(), header.scratch_bytes + STEP);
-    assert!(
-        matches!(outcome, Err(codec::CodecError::ScratchExceeded { .. })),
-        "{outcome:?}"
-    );
+    let (peak, bound) = (peak::bytes(), header.scratch_bytes + GRAIN);
+    let Err(codec::CodecError::ScratchExceeded { scratch_bytes, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
     assert!(peak <= bound, "{peak} bytes, promised {bound}");
     assert!(
-        peak > header.scratch_bytes / 2,
-        "it is the tables that ended it: {peak}"
+        peak > scratch_bytes / 2,
+        "it is the tables that ended it: {peak} of {scratch_bytes}"
     );
 }
 
