@@ -14,6 +14,7 @@ mod orientation;
 pub mod pixels;
 pub mod probe;
 pub mod thumbnail;
+mod vp8_parts;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! file. The walks know the layout of headers, not of picture data. [`super::decode`] compares its decoder with the result.
 
 use super::thumbnail::THUMBNAIL_SCRATCH_BYTES;
-use super::{CodecError, Format, Header, Limits, Orientation, Size};
+use super::{CodecError, Format, Header, Limits, Orientation, Size, vp8_parts};
 
 /// Decoders hold small tables, state and metadata beside their buffers; measured at below half of this.
 const FIXED_SCRATCH: u64 = 768 * 1024;
@@ -386,6 +386,9 @@ fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpC
         }
         walk.at = body_at;
         let body = walk.take(length)?;
+        if name == b"VP8 " {
+            vp8_parts::verify(body)?;
+        }
         if name == b"EXIF" && found.exif.is_none() {
             let tiff = body.strip_prefix(EXIF_MARK).unwrap_or(body);
             found.exif = Some(Orientation::from_exif(tiff));

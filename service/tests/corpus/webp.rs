@@ -183,6 +183,15 @@ pub fn cases() -> Vec<Case> {
         riff(&[profile_only()]),
         "malformed",
     ));
+    let mut long = lossy.clone();
+    long.1[2] = 0xFF;
+    let name = "lossy WebP with a longer first part than there is";
+    cases.push(Case::condemned(name, riff(&[long]), "truncated"));
+    // Found by fuzzing: a part of 16 MiB, in a file of some hundred bytes.
+    let mut parts = include_bytes!("../fixtures/lossy-small-alpha.webp").to_vec();
+    parts[87] ^= 0xFF;
+    let name = "lossy WebP with a longer part than there is";
+    cases.push(Case::condemned(name, parts, "truncated"));
     lossy.1[6..10].copy_from_slice(&[0xFF, 0x3F, 0xFF, 0x3F]);
     let parts = [lossy.clone()];
     cases.push(Case::condemned(
