@@ -11,6 +11,7 @@ use super::{FrameFormat, FrameRequest};
 use crate::codec::{self, Limits, PixelsMut, PixelsRef, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose};
+use crate::render::view::View;
 use crate::render::{CpuRenderer, Renderer, cpu};
 
 /// What a thread keeps between frames.
@@ -50,9 +51,13 @@ impl Easel {
             return Err(Failure::Injected);
         }
         match material {
+            Material::Pixels(pixels) if pixels.is_frame() => {
+                let view = View::default();
+                self.paint(pixels.pixels(), &FrameRequest { view, ..*request })?;
+            }
             Material::Pixels(pixels) => {
                 self.paint(pixels.pixels(), request)?;
-                drop(pixels);
+                pixels.drawn(view_of(&self.canvas, request.size));
             }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
@@ -172,7 +177,6 @@ mod tests {
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
-    use crate::render::view::View;
 
     /// The pixels of a preview are drawn into what the frame before left: only its file is new.
     #[test]

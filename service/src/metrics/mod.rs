@@ -17,7 +17,7 @@ mod sessions;
 pub use archive::{ArchiveMetrics, ArchiveRead, ArchiveRemoval, ArchiveWrite};
 pub use flyweight::{
     AccessResult, AcquireResult, BlockState, EvictionReason, FlyweightMetrics, LoadResult,
-    PoolMetrics, PopulateResult, ShrinkResult,
+    PoolMetrics, PopulateResult, RenditionResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
 pub use http::{
