@@ -68,6 +68,7 @@ schedules *args:
 lint:
     cargo fmt --all --check
     cargo fmt --check --manifest-path service/benches/peers/Cargo.toml
+    cargo fmt --check --manifest-path service/fuzz/Cargo.toml
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
     cargo clippy --workspace --test word --features backdrop-service/loom --locked -- -D warnings
@@ -88,6 +89,23 @@ bench *args:
     # A workspace of its own, since nothing else shall compile the peers; what both need is compiled once.
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"
+
+# Fuzz decode, batch_json or batch_binary for some seconds; needs cargo-fuzz and a C++ compiler
+[group('verify')]
+fuzz target seconds="60" *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2; exit 1; }
+    # Compiled into a corner of its own: the flags of a fuzzed build are no others'.
+    fuzz="$PWD/service/fuzz" build="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
+    mkdir -p "$fuzz/corpus/$1"
+    # What it finds goes to the first folder.
+    folders=("$fuzz/corpus/$1" "$fuzz/seeds/$1")
+    [[ "$1" != decode ]] || folders+=("$PWD/service/tests/fixtures")
+    # RUSTC_BOOTSTRAP: the stable compiler of the other builds, for flags that are nightly's. No sanitizer: the allocator's own counts of
+    # each thread are what is checked, and it stands in for malloc. The code is safe Rust.
+    RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$build" cargo fuzz run --fuzz-dir "$fuzz" --sanitizer none "$1" "${folders[@]}" -- \
+        -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 "${@:3}"
 
 # What the simulator measures of a stall of known length, beside what it must be: fifteen seconds on a host that is not busy
 [group('verify')]

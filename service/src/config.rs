@@ -114,6 +114,8 @@ pub struct Config {
     pub sharing: Sharing,
     /// Order in which textures are evicted.
     pub eviction: Eviction,
+    /// Frames kept for each background.
+    pub renditions_per_background: usize,
     /// Most sessions.
     pub sessions_max: u32,
     /// Most backgrounds.
@@ -165,6 +167,7 @@ impl Default for Config {
             tokens: Vec::new(),
             sharing: Sharing::default(),
             eviction: Eviction::default(),
+            renditions_per_background: 0,
             sessions_max: 2_000_000,
             backgrounds_max: 4096,
             memory_limit: None,

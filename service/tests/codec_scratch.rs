@@ -57,18 +57,25 @@ fn jpeg() {
             S::R_4_1_1,
             S::R_4_1_0,
         ] {
-            for kind in 0..3 {
+            for progressive in [false, true] {
                 for (colour, channels) in [(C::Luma, 1), (C::Rgb, 3), (C::Ycck, 4)] {
+                    // The encoder gives each colour a scan of its own there, which is refused.
+                    let apart = matches!(sampling, S::R_4_1_1 | S::R_4_1_0);
+                    if apart && !progressive && colour != C::Luma {
+                        continue;
+                    }
                     let mut file = Vec::new();
                     let mut encoder = jpeg_encoder::Encoder::new(&mut file, 80);
                     encoder.set_sampling_factor(sampling);
-                    encoder.set_progressive(kind == 1);
-                    encoder.set_optimized_huffman_tables(kind == 2);
+                    encoder.set_progressive(progressive);
                     let data = noise(size.pixels() as usize * channels);
                     encoder
                         .encode(&data, size.width as u16, size.height as u16, colour)
                         .expect("encodes");
-                    check(&format!("JPEG {sampling:?} {colour:?} kind {kind}"), &file);
+                    check(
+                        &format!("JPEG {sampling:?} {colour:?}, progressive: {progressive}"),
+                        &file,
+                    );
                 }
             }
         }
@@ -202,22 +209,20 @@ fn hostile_webp() -> Vec<u8> {
 
 #[test]
 fn a_hostile_webp_is_ended_where_its_reservation_ends() {
-    const STEP: u64 = 18 << 20;
     let file = hostile_webp();
     let header = codec::probe(&file, &Limits::default()).expect("a picture");
     let mut block = vec![0; header.output_bytes() as usize];
     peak::reset();
     let out = PixelsMut::new(&mut block, header.size).expect("made for this size");
     let outcome = codec::decode(&file, &header, out);
-    let (peak, bound) = (peak::bytes(), header.scratch_bytes + STEP);
-    assert!(
-        matches!(outcome, Err(codec::CodecError::ScratchExceeded { .. })),
-        "{outcome:?}"
-    );
+    let (peak, bound) = (peak::bytes(), header.scratch_bytes + GRAIN);
+    let Err(codec::CodecError::ScratchExceeded { scratch_bytes, .. }) = outcome else {
+        panic!("{outcome:?}");
+    };
     assert!(peak <= bound, "{peak} bytes, promised {bound}");
     assert!(
-        peak > header.scratch_bytes / 2,
-        "it is the tables that ended it: {peak}"
+        peak > scratch_bytes / 2,
+        "it is the tables that ended it: {peak} of {scratch_bytes}"
     );
 }
 

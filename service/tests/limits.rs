@@ -314,6 +314,10 @@ fn a_background_that_can_never_fit_is_told_apart_from_a_frame_that_is_too_large(
     let session = session["session"].as_str().expect("an id");
     let frame = format!("/v1/sessions/{session}/frame?width=16&height=16");
     client.get(&frame).is_problem(413, "picture_too_large");
+    // Nor is there any use in sending it again.
+    client
+        .put("/v1/backgrounds/again", jpeg(4000, 4000, [9; 3]))
+        .is_problem(413, "picture_too_large");
 }
 
 fn body_bytes(service: &Service) -> u64 {

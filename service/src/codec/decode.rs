@@ -12,13 +12,12 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::metered::{Metered, OutOfScratch};
-use super::{CodecError, Format, Header, PixelsMut, Size, jpeg_scan};
+use super::{CodecError, Format, Header, PixelsMut, PixelsRef, Size, jpeg_scan};
 
 /// Decodes `bytes` into `out` as RGBA8, where `header` is what [`super::probe`] returned for the same bytes. For files
 /// from outside: complete or an error.
 ///
-/// Allocates at most `header.scratch_bytes` beside `out`; a hostile WebP is ended one step beyond it (a few tables, or one doubling
-/// of the decoder's list of groups, 18 MiB at the very most). On an error the content of `out` is unspecified.
+/// Allocates at most `header.scratch_bytes` beside `out`. On an error the content of `out` is unspecified.
 ///
 /// # Panics
 /// When `out` is not of the header's size.
@@ -44,13 +43,32 @@ pub fn decode_trusted(
         header.size,
         "the block must be of the probed size"
     );
-    let work = AssertUnwindSafe(|| match header.format {
-        Format::Jpeg => decode_jpeg(bytes, header.size, out.data()),
-        Format::Png => decode_png(bytes, header, out.data()),
-        Format::Webp => decode_webp(bytes, header, out.data()),
-    });
+    let work = AssertUnwindSafe(|| upright(bytes, header, &mut out));
     // A decoder's bug must cost one upload, not the thread of a pool.
     catch_unwind(work).unwrap_or_else(|_| Err(malformed(header.format, "the decoder panicked")))
+}
+
+/// Decodes and turns: where it lies if it can be, else out of a block of its own.
+fn upright(bytes: &[u8], header: &Header, out: &mut PixelsMut<'_>) -> Result<(), CodecError> {
+    if !header.orientation.swaps_sides() {
+        decode_stored(bytes, header, out.data())?;
+        header.orientation.turn_in_place(out);
+        return Ok(());
+    }
+    let mut stored = vec![0; header.output_bytes() as usize];
+    decode_stored(bytes, header, &mut stored)?;
+    let stored = PixelsRef::new(&stored, header.stored_size());
+    let stored = stored.expect("a turned picture has as many pixels");
+    header.orientation.turn(stored, out);
+    Ok(())
+}
+
+fn decode_stored(bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), CodecError> {
+    match header.format {
+        Format::Jpeg => decode_jpeg(bytes, header.stored_size(), out),
+        Format::Png => decode_png(bytes, header, out),
+        Format::Webp => decode_webp(bytes, header, out),
+    }
 }
 
 fn malformed(format: Format, cause: impl std::fmt::Display) -> CodecError {
@@ -138,7 +156,7 @@ fn jpeg_error(error: zune_jpeg::errors::DecodeErrors) -> CodecError {
 
 fn decode_png(bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), CodecError> {
     let limits = png::Limits {
-        bytes: header.scratch_bytes as usize,
+        bytes: header.decoder_bytes as usize,
     };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(
@@ -149,7 +167,8 @@ fn decode_png(bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), Codec
     let error = |e| png_error(e, header);
     let mut reader = decoder.read_info().map_err(error)?;
     let info = reader.info();
-    if (info.width, info.height) != (header.size.width, header.size.height) {
+    let stored = header.stored_size();
+    if (info.width, info.height) != (stored.width, stored.height) {
         return Err(malformed(
             Format::Png,
             "the size differs from the probed one",
@@ -183,7 +202,7 @@ fn png_error(error: png::DecodingError, header: &Header) -> CodecError {
         }
         png::DecodingError::LimitsExceeded => CodecError::ScratchExceeded {
             format,
-            scratch_bytes: header.scratch_bytes,
+            scratch_bytes: header.decoder_bytes,
         },
         other => malformed(format, other),
     }
@@ -191,9 +210,10 @@ fn png_error(error: png::DecodingError, header: &Header) -> CodecError {
 
 fn decode_webp(bytes: &[u8], header: &Header, out: &mut [u8]) -> Result<(), CodecError> {
     let error = |e| webp_error(e, header);
-    let metered = Metered::new(bytes, header.scratch_bytes);
+    let metered = Metered::new(bytes, header.decoder_bytes);
     let mut decoder = image_webp::WebPDecoder::new(metered).map_err(error)?;
-    if decoder.dimensions() != (header.size.width, header.size.height) {
+    let stored = header.stored_size();
+    if decoder.dimensions() != (stored.width, stored.height) {
         return Err(malformed(
             Format::Webp,
             "the size differs from the probed one",
@@ -220,7 +240,7 @@ fn webp_error(error: image_webp::DecodingError, header: &Header) -> CodecError {
         E::IoError(e) if e.get_ref().is_some_and(|cause| cause.is::<OutOfScratch>()) => {
             CodecError::ScratchExceeded {
                 format,
-                scratch_bytes: header.scratch_bytes,
+                scratch_bytes: header.decoder_bytes,
             }
         }
         E::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {

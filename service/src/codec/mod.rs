@@ -2,17 +2,19 @@
 //!
 //! Bytes in, bytes out: no I/O, no budget, no threads; of `memory` only the count of what a decode takes. The caller reserves memory first, which is why [`probe`] reads
 //! headers only and says in [`Header`] how much a decode will take. The invariant: a file either decodes completely or is
-//! an error, never a picture with a grey rest. EXIF orientation and colour profiles are not applied: a picture is taken
-//! as it is stored, and its samples as sRGB.
+//! an error, never a picture with a grey rest. A picture is turned the way its EXIF orientation says, so that its size is the one
+//! that is seen. Colour profiles (ICC, gamma and the like) are not applied: samples are taken as sRGB, whatever the file says.
 
 pub mod decode;
 pub mod encode;
 mod jpeg_scan;
 pub mod limits;
 mod metered;
+mod orientation;
 pub mod pixels;
 pub mod probe;
 pub mod thumbnail;
+mod vp8_parts;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ pub use encode::{
     webp_bytes_max, webp_scratch_bytes,
 };
 pub use limits::Limits;
+pub use orientation::Orientation;
 pub use pixels::{PixelsMut, PixelsRef, Size};
 pub use probe::{peek, probe};
 pub use thumbnail::thumbnail;
@@ -92,13 +95,58 @@ impl std::fmt::Display for Format {
 pub struct Header {
     /// Format by signature.
     pub format: Format,
-    /// Size of the picture; neither side is zero and both are within the [`Limits`].
+    /// Size of the picture as it is seen, turned; neither side is zero and both are within the [`Limits`].
     pub size: Size,
+    /// How the file has it turned.
+    pub orientation: Orientation,
     /// Upper bound of what [`decode`] allocates beside the output, in bytes. Freed when it returns.
     pub scratch_bytes: u64,
+    /// The decoder's own share of `scratch_bytes`, beyond which it is ended.
+    decoder_bytes: u64,
 }
 
 impl Header {
+    /// Of a picture that is stored in `stored`. Its decoder takes at most `decoder_bytes` and is ended beyond them, by which time it
+    /// may hold `overrun_bytes` more. A turn that swaps the sides adds a copy.
+    fn new(
+        format: Format,
+        stored: Size,
+        orientation: Orientation,
+        decoder_bytes: u64,
+        overrun_bytes: u64,
+    ) -> Self {
+        let mut header = Self {
+            format,
+            size: orientation.applied_to(stored),
+            orientation,
+            scratch_bytes: decoder_bytes.saturating_add(overrun_bytes),
+            decoder_bytes,
+        };
+        header.scratch_bytes = header.scratch_bytes.saturating_add(header.copy_bytes());
+        header
+    }
+
+    /// The same picture left as it is stored.
+    pub fn unturned(self) -> Self {
+        let (size, bytes) = (self.stored_size(), self.decoder_bytes);
+        let overrun = self.scratch_bytes - bytes - self.copy_bytes();
+        Self::new(self.format, size, Orientation::default(), bytes, overrun)
+    }
+
+    /// What a turn takes beside the output: the picture once more where its sides change places.
+    const fn copy_bytes(&self) -> u64 {
+        if self.orientation.swaps_sides() {
+            self.size.bytes()
+        } else {
+            0
+        }
+    }
+
+    /// The size that the file's own header gives.
+    pub const fn stored_size(&self) -> Size {
+        self.orientation.applied_to(self.size)
+    }
+
     /// Bytes of the decoded picture.
     pub const fn output_bytes(&self) -> u64 {
         self.size.bytes()

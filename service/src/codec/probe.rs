@@ -4,13 +4,17 @@
 //! file. The walks know the layout of headers, not of picture data. [`super::decode`] compares its decoder with the result.
 
 use super::thumbnail::THUMBNAIL_SCRATCH_BYTES;
-use super::{CodecError, Format, Header, Limits, Size};
+use super::{CodecError, Format, Header, Limits, Orientation, Size, vp8_parts};
 
 /// Decoders hold small tables, state and metadata beside their buffers; measured at below half of this.
 const FIXED_SCRATCH: u64 = 768 * 1024;
 
 // An upload's thumbnail is made when its decode is over, under the same reservation.
 const _: () = assert!(THUMBNAIL_SCRATCH_BYTES <= FIXED_SCRATCH);
+
+/// JPEG's segment for EXIF among others, and what opens it there (in some WebP files too).
+const APP1: u8 = 0xE1;
+const EXIF_MARK: &[u8] = b"Exif\0\0";
 
 /// Reads the header of an encoded picture.
 ///
@@ -141,6 +145,7 @@ struct JpegFrame {
 fn probe_jpeg(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
     let mut walk = Walk::new(bytes, 2, Format::Jpeg);
     let mut frame: Option<JpegFrame> = None;
+    let mut exif: Option<Orientation> = None;
     loop {
         match walk.marker()? {
             0x01 | 0xD0..=0xD7 => {}
@@ -155,19 +160,29 @@ fn probe_jpeg(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
                 let frame = frame.ok_or_else(|| walk.malformed("scan before any frame header"))?;
                 let _length = walk.u16_be()?;
                 let in_first_scan = walk.u8()?;
-                let scratch_bytes = jpeg_scratch(&frame, in_first_scan, bytes.len());
-                return Ok(Header {
-                    format: Format::Jpeg,
-                    size: frame.size,
+                // zune-jpeg 0.5.15 decodes these to other pixels, without an error: its issues 422 and 448.
+                if !frame.progressive && usize::from(in_first_scan) < frame.sampling.len() {
+                    return Err(walk.unsupported("sequential coding with a scan for each colour"));
+                }
+                let scratch_bytes = jpeg_scratch(&frame, bytes.len());
+                let orientation = exif.unwrap_or_default();
+                return Ok(Header::new(
+                    Format::Jpeg,
+                    frame.size,
+                    orientation,
                     scratch_bytes,
-                });
+                    0,
+                ));
             }
-            _ => {
+            code => {
                 let length = walk.u16_be()? as usize;
                 if length < 2 {
                     return Err(walk.malformed("segment shorter than its own length"));
                 }
-                walk.take(length - 2)?;
+                let body = walk.take(length - 2)?;
+                if code == APP1 && exif.is_none() {
+                    exif = body.strip_prefix(EXIF_MARK).map(Orientation::from_exif);
+                }
             }
         }
     }
@@ -212,21 +227,19 @@ fn jpeg_frame(walk: &mut Walk<'_>, code: u8, limits: &Limits) -> Result<JpegFram
     })
 }
 
-/// Upper bound of zune-jpeg's buffers: 16-bit samples. Progressive files, and files whose first scan lacks a component, hold
-/// every coefficient; any file holds a row of blocks per component with its upsampling copies.
-fn jpeg_scratch(frame: &JpegFrame, in_first_scan: u8, file_bytes: usize) -> u64 {
+/// Upper bound of zune-jpeg's buffers: 16-bit samples. Progressive files hold every coefficient; any file holds a row of blocks per component with its upsampling copies.
+fn jpeg_scratch(frame: &JpegFrame, file_bytes: usize) -> u64 {
     let h_max = frame.sampling.iter().map(|s| s.0).max().unwrap_or(1);
     let v_max = frame.sampling.iter().map(|s| s.1).max().unwrap_or(1);
     let mcus_x = u64::from(frame.size.width).div_ceil(8 * h_max);
     let mcus_y = u64::from(frame.size.height).div_ceil(8 * v_max);
-    let whole = frame.progressive || usize::from(in_first_scan) < frame.sampling.len();
     let mut samples = 0;
     for &(h, v) in &frame.sampling {
         let stride = mcus_x * 8 * h;
         let ratio = (h_max / h).max(1) * (v_max / v).max(1);
         // raw rows, previous and current line, first upsampled line, upsampled rows (twice for odd ratios).
         samples += stride * v * 8 + 2 * stride * v + stride * v * ratio + 2 * stride * ratio * 8;
-        if whole {
+        if frame.progressive {
             samples += mcus_x * mcus_y * 64 * h * v;
         }
     }
@@ -252,9 +265,12 @@ fn probe_png(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
         (6, 8 | 16) => 4,
         _ => return Err(walk.malformed(format!("colour type {colour} with depth {depth}"))),
     };
+    // The standard has eXIf before the picture data; one after it is not looked for.
+    let mut exif = None;
     loop {
         let length = walk.u32_be()? as usize;
-        match walk.take(4)? {
+        let name = walk.take(4)?;
+        match name {
             b"acTL" => {
                 return Err(CodecError::Animated {
                     format: Format::Png,
@@ -262,16 +278,25 @@ fn probe_png(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
             }
             b"IDAT" => break,
             b"IEND" => return Err(walk.malformed("no picture data")),
-            _ => walk.take(length.saturating_add(4))?,
-        };
+            _ => {
+                let body = walk.take(length)?;
+                let _crc = walk.u32_be()?;
+                if name == b"eXIf" && exif.is_none() {
+                    exif = Some(Orientation::from_exif(body));
+                }
+            }
+        }
     }
     let row = (u64::from(size.width) * samples * u64::from(depth)).div_ceil(8) + 1;
     let scratch_bytes = png_rows_bytes(row, size) + png_chunks_bytes(bytes.len()) + FIXED_SCRATCH;
-    Ok(Header {
-        format: Format::Png,
+    let orientation = exif.unwrap_or_default();
+    Ok(Header::new(
+        Format::Png,
         size,
+        orientation,
         scratch_bytes,
-    })
+        0,
+    ))
 }
 
 /// The png crate keeps up to four rows plus its look-back window, grows that buffer by doubling, and holds one
@@ -293,6 +318,7 @@ struct WebpChunks {
     lossy: Option<Size>,
     lossless: Option<Size>,
     alpha: bool,
+    exif: Option<Orientation>,
 }
 
 fn probe_webp(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
@@ -312,11 +338,18 @@ fn probe_webp(bytes: &[u8], limits: &Limits) -> Result<Header, CodecError> {
         return Err(walk.malformed("canvas and picture differ in size"));
     }
     let scratch_bytes = webp_scratch(size, &chunks, bytes.len());
-    Ok(Header {
-        format: Format::Webp,
+    let overrun_bytes = if chunks.lossless.is_some() || chunks.alpha {
+        webp_overrun(bytes.len())
+    } else {
+        0
+    };
+    Ok(Header::new(
+        Format::Webp,
         size,
+        chunks.exif.unwrap_or_default(),
         scratch_bytes,
-    })
+        overrun_bytes,
+    ))
 }
 
 fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpChunks, CodecError> {
@@ -337,6 +370,10 @@ fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpC
                 }
                 found.canvas = Some(size);
             }
+            // A decoder would take one of two pictures, and not the one that memory was reserved for.
+            b"VP8 " | b"VP8L" if found.lossy.or(found.lossless).is_some() => {
+                return Err(walk.malformed("two pictures"));
+            }
             b"VP8 " => found.lossy = Some(vp8_size(walk, limits)?),
             b"VP8L" => found.lossless = Some(vp8l_size(walk, limits)?),
             b"ANIM" | b"ANMF" => {
@@ -348,7 +385,14 @@ fn webp_chunks(walk: &mut Walk<'_>, end: usize, limits: &Limits) -> Result<WebpC
             _ => {}
         }
         walk.at = body_at;
-        walk.take(length)?;
+        let body = walk.take(length)?;
+        if name == b"VP8 " {
+            vp8_parts::verify(body)?;
+        }
+        if name == b"EXIF" && found.exif.is_none() {
+            let tiff = body.strip_prefix(EXIF_MARK).unwrap_or(body);
+            found.exif = Some(Orientation::from_exif(tiff));
+        }
         // Chunks are padded to even lengths; the padding of the last one is missing in some files.
         if length % 2 == 1 && walk.at < end {
             walk.take(1)?;
@@ -387,7 +431,7 @@ fn vp8l_size(walk: &mut Walk<'_>, limits: &Limits) -> Result<Size, CodecError> {
 /// Bound of image-webp's buffers. Lossy: planes of whole macroblocks and their records, with alpha five bytes a pixel more.
 /// Lossless: a copy of the picture where the file has no alpha, transforms and entropy image, and Huffman tables in
 /// proportion to the bytes that describe them. Hostile tables can exceed this share, real encoders stay far below it: what goes beyond
-/// is ended by [`super::metered`].
+/// is ended by [`super::metered`], within [`webp_overrun`].
 fn webp_scratch(size: Size, chunks: &WebpChunks, file_bytes: usize) -> u64 {
     let pixels = size.pixels();
     let file = file_bytes as u64;
@@ -404,4 +448,12 @@ fn webp_scratch(size: Size, chunks: &WebpChunks, file_bytes: usize) -> u64 {
         4 * pixels + 2 * pixels + 16 * file
     };
     coded + u64::from(size.width) * 64 + FIXED_SCRATCH
+}
+
+/// What a lossless WebP may take between two looks of [`super::metered`]: the tables of a few bytes, and one doubling of the list of
+/// table groups. A group is 280 bytes of that list and at least 20 bits of the file, and 65,536 of them are all there can be.
+fn webp_overrun(file_bytes: usize) -> u64 {
+    const TABLES: u64 = 512 * 1024;
+    const LIST_MAX: u64 = 18 << 20;
+    TABLES + (256 * file_bytes as u64).min(LIST_MAX)
 }

@@ -5,7 +5,7 @@
 
 use super::{Config, ConfigError};
 use crate::codec::Limits;
-use crate::flyweight::FlyweightsConfig;
+use crate::flyweight::{FlyweightsConfig, RenditionsConfig};
 use crate::frames::FramesConfig;
 use crate::memory::{BudgetConfig, GovernorConfig, MemoryConfig};
 use crate::sessions::SessionsConfig;
@@ -34,6 +34,10 @@ impl Config {
             reserve_wait: self.http.reserve_wait * LOAD_WAITS,
             limits: Limits::with_pixels_max(self.image_pixels_max),
             eviction: self.eviction,
+            renditions: RenditionsConfig {
+                per_background: self.renditions_per_background,
+                ..RenditionsConfig::default()
+            },
             access_record: self.access_record,
             ordered: !self.unsafe_switches.disable_eviction_order,
             single_flight: !self.unsafe_switches.disable_single_flight,

@@ -57,6 +57,8 @@ raw! {
     sharing: String = "BACKDROP_SHARING" (value_name = "KIND");
     /// Order of eviction: lru, or lrfu, which counts frequency too and survives scans [default: lru]
     eviction: String = "BACKDROP_EVICTION" (value_name = "POLICY");
+    /// Frames kept for each background and drawn by a copy when they are asked for again; 0 keeps none [default: 0]
+    renditions_per_background: usize = "BACKDROP_RENDITIONS_PER_BACKGROUND" (value_name = "N");
     /// Most sessions [default: 2000000]
     sessions_max: u32 = "BACKDROP_SESSIONS_MAX" (value_name = "N");
     /// Most backgrounds [default: 4096]
@@ -217,6 +219,11 @@ impl Raw {
             &evictions,
             config.eviction,
         )?;
+        put(
+            &mut config.renditions_per_background,
+            self.renditions_per_background,
+            |most| most,
+        );
         let forms = [("text", LogForm::Text), ("json", LogForm::Json)];
         config.log = choice("log", self.log.as_deref(), &forms, config.log)?;
         put(

@@ -41,6 +41,7 @@ impl Config {
         tracing::info!(
             sharing = self.sharing.name(),
             eviction = self.eviction.name(),
+            renditions_per_background = self.renditions_per_background,
             sessions_max = self.sessions_max,
             backgrounds_max = self.backgrounds_max,
             // Left out, it is the host's.

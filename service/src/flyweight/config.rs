@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::policy::Eviction;
 use super::pool::PoolConfig;
+use super::rendition::RenditionsConfig;
 use crate::codec::Limits;
 
 /// How evicted textures go to the archive and come back, where there is one.
@@ -57,6 +58,8 @@ pub struct FlyweightsConfig {
     pub eviction: Eviction,
     /// The way to the archive and back.
     pub archiving: ArchivingConfig,
+    /// Frames that are kept.
+    pub renditions: RenditionsConfig,
     /// Entries of the access record; 0 is off.
     pub access_record: usize,
     /// `false`: evicted are lower indices first, whatever was used last (a control experiment).
@@ -85,6 +88,7 @@ impl Default for FlyweightsConfig {
             pool: PoolConfig::default(),
             eviction: Eviction::default(),
             archiving: ArchivingConfig::default(),
+            renditions: RenditionsConfig::default(),
             access_record: 0,
             ordered: true,
             single_flight: true,

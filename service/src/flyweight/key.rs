@@ -26,7 +26,8 @@ pub struct RenditionKey {
     quality: u8,
 }
 
-fn round_up(side: u32) -> u32 {
+/// The next multiple of [`STEP`], at least one of it.
+pub(super) fn round_up(side: u32) -> u32 {
     side.clamp(1, u32::MAX - STEP).next_multiple_of(STEP)
 }
 

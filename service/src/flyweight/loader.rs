@@ -112,7 +112,11 @@ impl Loader {
             .reserve(Purpose::Decode, entry.bytes, patience())
             .await?;
         let source = self.store.get(entry).await?;
-        let header = codec::probe(&source, &self.limits)?;
+        let mut header = codec::probe(&source, &self.limits)?;
+        if header.size != entry.size {
+            // Uploaded when EXIF was not looked at: everything that is known of it is of the picture as it is stored.
+            header = header.unturned();
+        }
         charge.merge(
             self.budget
                 .reserve(Purpose::Decode, header.scratch_bytes, patience())

@@ -23,6 +23,7 @@ pub mod pool;
 mod readback;
 mod reclaim;
 pub mod record;
+mod rendition;
 #[cfg(all(test, feature = "shuttle", not(feature = "loom")))]
 mod schedules;
 mod slot;
@@ -50,6 +51,7 @@ use loader::Loader;
 use pool::Pool;
 use reclaim::Residents;
 use record::Event;
+use rendition::Renditions;
 use slot::{Outgoing, Slot};
 use workers::Workers;
 
@@ -61,6 +63,7 @@ pub use loader::LoadError;
 pub use policy::{Chosen, Eviction, History, Policy};
 pub use reclaim::ShrinkReport;
 pub use record::AccessRecord;
+pub use rendition::{Keeper, Looked, RenditionsConfig, Wanted};
 pub use texture::Texture;
 pub use upload::{Precondition, RecoveryReport, RemoveError, UploadError};
 pub use workers::WorkerError;
@@ -116,6 +119,7 @@ pub struct Flyweights {
     config: FlyweightsConfig,
     catalogue: Catalogue,
     residents: &'static Residents,
+    renditions: Renditions,
     loader: Loader,
     pool: Arc<Pool>,
     budget: Arc<Budget>,
@@ -176,6 +180,7 @@ impl Flyweights {
         Ok(Arc::new(Self {
             catalogue: Catalogue::new(bounds, rand::random::<u64>().max(1)),
             residents,
+            renditions: Renditions::new(config.renditions.clone(), residents),
             loader,
             pool,
             budget,
@@ -267,6 +272,7 @@ impl Flyweights {
             });
         })?;
         drop(old);
+        self.renditions.drop_all(index, EvictionReason::Replaced);
         self.metrics
             .flyweight
             .catalogue_entries
@@ -285,6 +291,9 @@ impl Flyweights {
             old = slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed));
         });
         drop(old);
+        if let Some(index) = index {
+            self.renditions.drop_all(index, EvictionReason::Removed);
+        }
         self.metrics
             .flyweight
             .catalogue_entries
@@ -455,9 +464,10 @@ impl Flyweights {
     /// Closes a texture: from its return on no new lease shows these pixels, nor any whose load began before, nor a failure that is
     /// remembered. Leases that are held keep them, whole. True when a texture was there.
     pub fn invalidate(&self, index: u32) -> bool {
-        self.catalogue
-            .slot(index)
-            .is_ok_and(|slot| self.residents.invalidate(slot))
+        let slot = self.catalogue.slot(index);
+        let there = slot.is_ok_and(|slot| self.residents.invalidate(slot));
+        self.renditions.drop_all(index, EvictionReason::Removed);
+        there
     }
 
     /// Brings textures and idle blocks down to `bytes` in one pass, in the order of the policy, sparing what is leased. Frees memory on
@@ -524,6 +534,7 @@ impl Flyweights {
 impl Drop for Flyweights {
     fn drop(&mut self) {
         self.residents.stop_archiving();
+        self.renditions.clear();
         // Slots outlive us; what they show and hold must not.
         for slot in self.catalogue.slots() {
             drop(slot.end(|cell| self.residents.retired(slot, cell, EvictionReason::Removed)));

@@ -14,6 +14,7 @@ use super::{FrameFormat, FrameRequest, Pixels};
 use crate::codec::{self, Header, Limits, PixelsMut, PixelsRef, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose};
+use crate::render::view::View;
 use crate::render::{Blur, CpuRenderer, Foreground, Radius, Renderer, ViewTransform, cpu};
 
 /// Largest picture that a thumbnail may be.
@@ -122,9 +123,13 @@ impl Easel {
             return Err(Failure::Injected);
         }
         match material {
+            Material::Pixels(pixels) if pixels.is_frame() => {
+                let view = View::default();
+                self.paint(pixels.pixels(), &FrameRequest { view, ..*request })?;
+            }
             Material::Pixels(pixels) => {
                 self.paint(pixels.pixels(), request)?;
-                drop(pixels);
+                pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
@@ -436,7 +441,6 @@ mod tests {
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
-    use crate::render::view::View;
 
     /// The pixels of a preview are drawn into what the frame before left: only its file is new.
     #[test]

@@ -358,7 +358,8 @@ impl Frames {
         request: &FrameRequest,
     ) -> Result<Frame, FrameError> {
         self.check(request)?;
-        match textures.source(index, self.load_deadline(request)).await {
+        let deadline = self.load_deadline(request);
+        match textures.frame(index, request, deadline).await {
             Ok(Source::Resident(resident)) => self.queue(Drawing::of(resident), request).await,
             Ok(Source::Thumbnail(thumbnail)) => {
                 self.queue(Drawing::degraded(index, thumbnail), request)

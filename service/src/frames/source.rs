@@ -7,14 +7,25 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::FrameRequest;
 use crate::codec::PixelsRef;
-use crate::flyweight::{self, Flyweights, Lease, LeaseError, Texture, Unavailable};
+use crate::flyweight::{
+    self, Flyweights, Keeper, Lease, LeaseError, Looked, Texture, Unavailable, Wanted,
+};
 use crate::memory::ReserveError;
 
 /// Something that keeps decoded pixels alive while it exists: a lease, or a private texture.
 pub trait Pixels: Send {
     /// The pixels.
     fn pixels(&self) -> PixelsRef<'_>;
+
+    /// Whether they are the frame itself, drawn before: all that is left to do is to copy them.
+    fn is_frame(&self) -> bool {
+        false
+    }
+
+    /// Takes leave with the frame that was drawn of them.
+    fn drawn(self: Box<Self>, _frame: PixelsRef<'_>) {}
 }
 
 /// How pixels were come by; a frame's answer names it.
@@ -118,6 +129,16 @@ pub trait Textures: Sync {
         index: u32,
         deadline: Instant,
     ) -> impl Future<Output = Result<Source, SourceError>> + Send;
+
+    /// The same for one frame, which may be there as it was drawn before.
+    fn frame(
+        &self,
+        index: u32,
+        _request: &FrameRequest,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Source, SourceError>> + Send {
+        self.source(index, deadline)
+    }
 }
 
 impl Textures for Arc<Flyweights> {
@@ -135,11 +156,90 @@ impl Textures for Arc<Flyweights> {
             })),
         }
     }
+
+    async fn frame(
+        &self,
+        index: u32,
+        request: &FrameRequest,
+        deadline: Instant,
+    ) -> Result<Source, SourceError> {
+        let wanted = wanted(request);
+        if let Some(lease) = self.rendition(index, &wanted) {
+            return Ok(Source::Resident(Resident {
+                index,
+                version: lease.version(),
+                access: Access::Hit,
+                pixels: Box::new(Rendition(lease)),
+            }));
+        }
+        match Flyweights::source(self, index, deadline.into(), true).await? {
+            flyweight::Source::Texture(lease, access) => Ok(Source::Resident(Resident {
+                index,
+                version: lease.version(),
+                access: access.into(),
+                pixels: match self.keeper(&lease, &wanted).await {
+                    Some(keeper) => Box::new(Kept { lease, keeper }),
+                    None => Box::new(lease),
+                },
+            })),
+            flyweight::Source::Thumbnail(identity) => Ok(Source::Thumbnail(Thumbnail {
+                bytes: identity.stored.thumbnail.clone(),
+                version: identity.stored.version,
+            })),
+        }
+    }
+}
+
+/// The frame in the numbers that renditions are known by.
+fn wanted(request: &FrameRequest) -> Wanted {
+    let view = request.view.clamped();
+    let [left, top] = view.crop_origin.map(u32::cast_signed);
+    let [width, height] = view.crop_size.map(u32::cast_signed);
+    let [right, down] = view.uv_offset;
+    let zoom = view.scale.cast_signed();
+    Wanted {
+        size: request.size,
+        looked: Looked {
+            window: [left, top, width, height, right, down, zoom],
+            alpha: view.alpha,
+        },
+    }
 }
 
 impl Pixels for Lease {
     fn pixels(&self) -> PixelsRef<'_> {
         Lease::pixels(self)
+    }
+}
+
+/// A frame as it was drawn before.
+struct Rendition(Lease);
+
+impl Pixels for Rendition {
+    fn pixels(&self) -> PixelsRef<'_> {
+        self.0.pixels()
+    }
+
+    fn is_frame(&self) -> bool {
+        true
+    }
+}
+
+/// A texture whose frame is to be kept.
+struct Kept {
+    lease: Lease,
+    keeper: Keeper,
+}
+
+impl Pixels for Kept {
+    fn pixels(&self) -> PixelsRef<'_> {
+        self.lease.pixels()
+    }
+
+    fn drawn(self: Box<Self>, frame: PixelsRef<'_>) {
+        let Self { lease, keeper } = *self;
+        drop(lease);
+        keeper.keep(frame);
     }
 }
 

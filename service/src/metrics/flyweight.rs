@@ -19,6 +19,8 @@ labels! {
     }
     /// Whether a pass that shrinks the cache came down to its target.
     ShrinkResult("result") { Reached = "reached", Short = "short", }
+    /// What became of a frame that may be a rendition: drawn from one, kept as one, or not kept after all.
+    RenditionResult("result") { Hit = "hit", Kept = "kept", Dropped = "dropped", }
     /// State of a block of the frame pool.
     BlockState("state") { Idle = "idle", Used = "used", }
     /// Where a block came from.
@@ -50,6 +52,10 @@ pub struct FlyweightMetrics {
     pub resident_bytes: Gauge,
     /// Bytes of textures under a lease.
     pub pinned_bytes: Gauge,
+    /// Renditions known.
+    pub renditions: Gauge,
+    /// Frames that renditions served or became.
+    pub rendition_frames_total: By<RenditionResult, Counter>,
 }
 
 impl FlyweightMetrics {
@@ -74,6 +80,8 @@ impl FlyweightMetrics {
                 "Bytes of the textures in memory",
             ),
             pinned_bytes: r.gauge("flyweight_pinned_bytes", "Bytes of textures under a lease, which cannot be evicted; a rise at the same load means slower frames"),
+            renditions: r.gauge("flyweight_renditions", "Renditions known; their textures count among the resident ones while they are there"),
+            rendition_frames_total: r.counters("flyweight_rendition_frames", "Frames by what a rendition was to them; more dropped: no room to keep them, or backgrounds replaced while they were drawn"),
         }
     }
 }

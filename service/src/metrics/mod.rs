@@ -19,7 +19,7 @@ pub use archive::{ArchiveMetrics, ArchiveRead, ArchiveRemoval, ArchiveWrite};
 pub use composites::{CompositeMetrics, CompositeResult, PushResult, SourceKind, SourceMetrics};
 pub use flyweight::{
     AccessResult, AcquireResult, BlockState, EvictionReason, FlyweightMetrics, LoadResult,
-    PoolMetrics, PopulateResult, ShrinkResult,
+    PoolMetrics, PopulateResult, RenditionResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
 pub use http::{

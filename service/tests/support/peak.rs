@@ -1,6 +1,8 @@
-//! jemalloc's high-water mark of the calling thread, which it keeps to 64 KiB or so.
+//! What the calling thread takes from jemalloc: the most it held, and what it holds.
+#![allow(unsafe_code, reason = "the allocator's controls are untyped")]
+#![allow(dead_code, reason = "not every test needs both")]
 
-#![expect(unsafe_code, reason = "the allocator's controls are untyped")]
+use tikv_jemalloc_ctl::thread::{allocatedp, deallocatedp};
 
 /// Peaks are noted whenever this much was allocated.
 pub const GRAIN: u64 = 128 * 1024;
@@ -19,4 +21,11 @@ pub fn reset() {
 pub fn bytes() -> u64 {
     // SAFETY: the control reads a `uint64_t` by jemalloc's manual.
     unsafe { tikv_jemalloc_ctl::raw::read(b"thread.peak.read\0") }.expect("readable")
+}
+
+/// Bytes that this thread allocated and has not freed.
+pub fn held() -> u64 {
+    let count = |counter: Result<u64, _>| counter.expect("jemalloc counts them");
+    let allocated = count(allocatedp::read().map(|counter| counter.get()));
+    allocated.wrapping_sub(count(deallocatedp::read().map(|counter| counter.get())))
 }

@@ -6,6 +6,7 @@ mod eviction;
 mod loads;
 mod model;
 mod readback;
+mod rendition;
 mod replace;
 mod stress;
 

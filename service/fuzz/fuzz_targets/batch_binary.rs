@@ -1,0 +1,6 @@
+//! See `batch_binary` of the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    backdrop_fuzz::batch_binary::check(bytes);
+});
