@@ -10,18 +10,18 @@ bin_dir := "target/chaos"
 default:
     @just --list --unsorted
 
-# Chaos scenarios: `just chaos run`, `run NAME`, `mutants`, `replay RUN`, `compare A B`, `list`, `explain NAME`, `doctor`
+# Chaos scenarios: `just chaos run`, `run NAME`, `mutants`, `search`, `replay RUN`, `compare A B`, `list`, `explain NAME`, `doctor`
 [group('run')]
 chaos *args:
     #!/usr/bin/env bash
     set -euo pipefail
-    # Only a run needs the service and the simulator.
-    if [[ "${1:-}" =~ ^(run|replay|mutants)$ && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
+    [[ -x {{ bin_dir }}/backdrop-chaos ]] || echo "building the runner, once: some minutes" >&2
+    cargo build --release --locked --workspace --quiet --bin backdrop-chaos
+    mkdir -p {{ bin_dir }} && cp -f target/release/backdrop-chaos {{ bin_dir }}/
+    # Only a run needs the service and the simulator, and only one that can be asked for so is worth building them.
+    if [[ "${1:-}" =~ ^(run|replay|mutants|search)$ && " $* " != *" --help "* && " $* " != *" -h "* ]]; then
+        {{ bin_dir }}/backdrop-chaos check "$@"
         {{ just_executable() }} _binaries
-    else
-        [[ -x {{ bin_dir }}/backdrop-chaos ]] || echo "building the runner, once: some minutes" >&2
-        cargo build --release --locked --workspace --quiet --bin backdrop-chaos
-        mkdir -p {{ bin_dir }} && cp -f target/release/backdrop-chaos {{ bin_dir }}/
     fi
     exec {{ bin_dir }}/backdrop-chaos "$@"
 

@@ -99,6 +99,8 @@ const OF_FAULTS: &[&str] = &[
     "burst_rate_mib_s",
     "burst_over_bound",
     "oversized_refused_ratio",
+    "slow_clients_cut",
+    "flood_connections_cut",
     "uploads_checked",
     "uploads_missing",
     "stale_ids_not_found",

@@ -14,6 +14,7 @@ Examples (`just chaos` builds what is missing and hands everything on):
   just chaos run --suite smoke           the short one
   just chaos run overflow memory-hog     two scenarios by name
   just chaos mutants                     is each protection of the service missed when it is off?
+  just chaos search --seed 7             random faults; what the service does not bear, made small
   just chaos run memory-hog --repeat 5   often enough for a confidence when it is compared
   just chaos compare RUN_A RUN_B         what became better or worse, and how sure that is
   just chaos replay reports/out/latest   a run again, as it was recorded
@@ -42,6 +43,16 @@ Examples:
 Exit code: 0 all caught, 1 one got away or was caught otherwise, 2 one could not be judged,
 255 the run itself failed or was asked for wrongly.";
 
+/// What `search --help` ends with.
+const SEARCH_EXAMPLES: &str = "\
+Examples:
+  just chaos search --seed 7                          20 trials, eight minutes or so
+  just chaos search --scenario mine.toml --runs 60    of your target, load and expectations
+  just chaos run reports/out/latest/found/search-7-3-small.toml    what was found, again
+
+Exit code: 0 nothing found, 1 found and written, 2 a plan could not be judged, or interrupted before
+anything was found, 255 the search itself failed or was asked for wrongly.";
+
 /// Runs chaos scenarios: the service in a real memory cgroup, under load, with faults, and a verdict that can be believed.
 #[derive(Debug, Parser)]
 #[command(name = "backdrop-chaos", version, after_help = EXAMPLES)]
@@ -67,6 +78,14 @@ pub enum Command {
     /// then without the one protection. Of scenarios that are named, those that have a mutant.
     #[command(after_help = MUTANTS_EXAMPLES)]
     Mutants(ScenarioArgs),
+    /// Try random plans of faults until the service deviates, and make that plan as small as it can be.
+    ///
+    /// A plan is drawn within what the host and the service's own promises can bear, put on the target and load of a scenario, and
+    /// judged by its expectations, controls apart. The first that deviates is run on with fewer, weaker and shorter faults while it
+    /// still deviates in the same way, and written as a scenario file, as drawn and as small as it got. The same seed draws the same
+    /// plans. Ctrl-C keeps the smallest so far.
+    #[command(after_help = SEARCH_EXAMPLES)]
+    Search(SearchArgs),
     /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.
     ///
     /// Says whether the plan (load, faults with times and amounts, photographs), the request schedule and the binaries are the same,
@@ -89,6 +108,13 @@ pub enum Command {
         #[arg(long)]
         clean: bool,
     },
+    /// Say whether the runner would take this command line, and do nothing: 0 or 255. Before long builds.
+    #[command(hide = true)]
+    Check {
+        /// The command line without the program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Subcommands that the runner starts itself as.
     #[command(flatten)]
     Subprocess(Subprocess),
@@ -100,6 +126,9 @@ pub struct RunArgs {
     /// Suite to run when no scenario is named; `list` has them.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub suite: String,
+    /// Folder of scenario files to run instead of a suite, all that end in .toml, by name.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["suite", "names"])]
+    pub scenarios: Option<PathBuf>,
     /// Times that the scenarios are run, one round after the other, with the same seed. Controls run once, in the first round
     /// whose trial could be. Scenarios times rounds are 60 at most.
     ///
@@ -109,7 +138,7 @@ pub struct RunArgs {
     pub repeat: u32,
     /// What and where.
     #[command(flatten)]
-    pub scenarios: ScenarioArgs,
+    pub what: ScenarioArgs,
 }
 
 /// What to run and where.
@@ -124,6 +153,29 @@ pub struct ScenarioArgs {
     /// Folder of photographs (JPEG, PNG, WebP) to use instead of drawn backgrounds; copies are stamped, originals left alone.
     #[arg(long, value_name = "DIR")]
     pub backgrounds: Option<PathBuf>,
+    /// Where no memory cgroup can be had: take kills by the emulating watchdog for the kernel's.
+    #[arg(long)]
+    pub allow_emulated: bool,
+    /// Where everything is and goes.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// What to search and where.
+#[derive(Debug, Clone, Args)]
+pub struct SearchArgs {
+    /// Scenario whose target, load and expectations the plans have: its own faults are left out, and what it expects of them.
+    #[arg(long, value_name = "NAME", default_value = "calm")]
+    pub scenario: String,
+    /// Trials in all, those that make a plan smaller among them. One that decides nothing is repeated twice at most.
+    #[arg(long, value_name = "K", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub runs: u32,
+    /// Faults that a plan has at most.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub faults_max: u32,
+    /// Seed of plans and schedules; drawn if absent, and told in the report.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Where no memory cgroup can be had: take kills by the emulating watchdog for the kernel's.
     #[arg(long)]
     pub allow_emulated: bool,
@@ -162,6 +214,9 @@ pub struct PlaceArgs {
     /// attempt the run waits up to a minute for quiet CPUs. Every attempt is in the record.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub attempts: u32,
+    /// Run although another run is under way. Both disturb each other: figures in time say nothing then.
+    #[arg(long)]
+    pub beside: bool,
     /// Keep the service's data folders, below `data` in the run's folder.
     #[arg(long)]
     pub keep_data: bool,

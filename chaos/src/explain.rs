@@ -7,10 +7,11 @@ use backdrop_reports::record::Better;
 
 use crate::catalogue;
 use crate::scenario::{
-    Amount, ControlPlan, FaultKind, FaultPlan, Load, Outcome, Place, Press, Rate, Recovery,
-    Scenario, Target,
+    Amount, ControlPlan, FaultKind, FaultPlan, LiveFigure, Load, Outcome, Place, Press, Rate,
+    Recovery, Scenario, Target,
 };
 use crate::units::{show_bytes, show_count, show_duration};
+use crate::verdict;
 
 /// Loads whose sessions switch nothing.
 const RESTING: [&str; 3] = ["preview", "cold-herd", "scan"];
@@ -36,6 +37,24 @@ pub fn scenario(scenario: &Scenario) -> String {
     }
     if let Some(r) = &scenario.recovery {
         let _ = writeln!(out, "  Recovered when: {}", recovery(r));
+    }
+    if !scenario.aborts.is_empty() {
+        let _ = writeln!(
+            out,
+            "\nBroken off, looked at once a second, all faults off at most {} s later:",
+            verdict::FAULTS_OFF_MAX_S
+        );
+        for a in &scenario.aborts {
+            let figure = a.figure.word();
+            let _ = writeln!(
+                out,
+                "  {}: {figure} above {} for {} s ({})",
+                a.name,
+                stated(a.above, a.figure.unit(), figure),
+                a.seconds,
+                a.figure.meaning()
+            );
+        }
     }
     let _ = writeln!(out, "\nExpectations:");
     for e in &scenario.expects {
@@ -79,6 +98,10 @@ pub fn figures() -> String {
             Better::Neither => "",
         };
         let _ = writeln!(out, "  {name:<26} {:<12} {}{better}", f.unit, f.meaning);
+    }
+    out.push_str("\nFigures of the last second, for conditions under which a trial is broken off ([[abort]]):\n");
+    for f in LiveFigure::ALL {
+        let _ = writeln!(out, "  {:<26} {:<12} {}", f.word(), f.unit(), f.meaning());
     }
     out
 }
@@ -135,10 +158,16 @@ fn fault(fault: &FaultPlan) -> String {
     let what = match &fault.kind {
         FaultKind::MemoryHog {
             amount,
+            place,
             ramp,
             pulse,
         } => format!(
-            "memory hog beside the service, {}, ramp {}{}",
+            "memory hog {}, {}, ramp {}{}",
+            match place {
+                Place::Sibling => "beside the service",
+                Place::Child => "in a leaf below the service's",
+                Place::Service => "in the service's leaf, whose figures count it, too",
+            },
             self::amount(amount),
             show_duration(*ramp),
             pulse.map_or_else(String::new, |pulse| {
@@ -160,7 +189,7 @@ fn fault(fault: &FaultPlan) -> String {
         }
         FaultKind::PageCache { amount, place } => {
             let place = match place {
-                Place::Service => "in the service's leaf",
+                Place::Service | Place::Child => "in the service's leaf",
                 Place::Sibling => "beside the service",
             };
             let amount = self::amount(amount);
@@ -186,6 +215,13 @@ fn fault(fault: &FaultPlan) -> String {
             format!("CPU hog, {threads} spinning on {place}")
         }
         FaultKind::Failpoint { failpoint, action } => format!("failpoint {failpoint} = {action}"),
+        FaultKind::Stop => "the service is stopped (SIGSTOP) and goes on (SIGCONT)".to_owned(),
+        FaultKind::SlowClients { clients } => format!(
+            "{clients} clients, half of which send the head of a request and half take a picture, a byte each 200 ms"
+        ),
+        FaultKind::ConnectionFlood { connections } => format!(
+            "{connections} connections on which nothing is asked; those that are turned away come again after a second"
+        ),
         FaultKind::Kill { restart_within } => {
             return format!(
                 "SIGKILL at {}; restarted on the same data and ports, ready within {}",

@@ -265,7 +265,6 @@ where
 mod tests {
     use super::*;
     use crate::host::LeafStats;
-    use crate::scenario::library::{self, EMBEDDED};
     use std::time::Duration;
 
     fn holds(text: &str, lines: &[&str]) {
@@ -354,19 +353,5 @@ mod tests {
             exposed.sample(&sample(kills));
         }
         holds(&exposed.text(), &["oom_kills_total{leaf=\"service\"} 3"]);
-    }
-
-    #[test]
-    fn every_kind_of_fault_in_the_library_has_its_series() {
-        let all = EMBEDDED.iter().map(|(name, _)| library::find(name));
-        let mut kinds: Vec<&str> = all
-            .flat_map(|scenario| scenario.expect("a scenario").faults)
-            .map(|fault| fault.kind.word())
-            .collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        let mut words = FaultKind::WORDS;
-        words.sort_unstable();
-        assert_eq!(kinds, words);
     }
 }

@@ -20,8 +20,10 @@ use crate::verdict::HOG_RATIO_MIN;
 
 mod archive;
 mod body;
+mod clients;
 mod limit;
 mod memory;
+mod stop;
 
 pub use memory::floor_bytes;
 
@@ -38,7 +40,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    fn now_s(&self) -> f64 {
+    /// Seconds after the first planned send, now.
+    #[must_use]
+    pub fn now_s(&self) -> f64 {
         (units::unix_ms_now() as f64 - self.unix_ms as f64) / 1e3
     }
 }
@@ -64,11 +68,17 @@ fn requested(plan: &FaultPlan) -> String {
     match &plan.kind {
         FaultKind::MemoryHog {
             amount,
+            place,
             ramp,
             pulse,
         } => {
             let turns = pulse.map_or_else(String::new, |pulse| format!(", in turns of {pulse:?}"));
-            format!("{}, over a ramp of {ramp:?}{turns}", words(*amount))
+            let place = match place {
+                Place::Sibling => "",
+                Place::Child => ", in a leaf below the service's",
+                Place::Service => ", in the service's leaf",
+            };
+            format!("{}, over a ramp of {ramp:?}{turns}{place}", words(*amount))
         }
         FaultKind::Burst { amount, rate } => {
             let rate = match rate {
@@ -79,7 +89,7 @@ fn requested(plan: &FaultPlan) -> String {
         }
         FaultKind::PageCache { amount, place } => {
             let place = match place {
-                Place::Service => "the service's leaf",
+                Place::Service | Place::Child => "the service's leaf",
                 Place::Sibling => "a leaf beside the service's",
             };
             format!("{} of active page cache in {place}", words(*amount))
@@ -97,6 +107,11 @@ fn requested(plan: &FaultPlan) -> String {
             format!("{threads} spinning on {place}")
         }
         FaultKind::Failpoint { failpoint, action } => format!("{failpoint} = {action}"),
+        FaultKind::Stop => "SIGSTOP, and SIGCONT when it is over".to_owned(),
+        FaultKind::SlowClients { clients } => format!("{clients} clients, a byte at a time"),
+        FaultKind::ConnectionFlood { connections } => {
+            format!("{connections} connections on which nothing is asked")
+        }
         FaultKind::Kill { restart_within } => {
             format!("SIGKILL, ready again within {restart_within:?}")
         }
@@ -144,11 +159,13 @@ pub async fn run(
     match &plan.kind {
         FaultKind::MemoryHog {
             amount,
+            place,
             ramp,
             pulse,
         } => {
             let pace = (*ramp, *pulse);
-            memory::hog(&rig, *amount, pace, (until, &stop), &mut fault).await
+            let wanted = (*amount, *place);
+            memory::hog(&rig, wanted, pace, (until, &stop), &mut fault).await;
         }
         FaultKind::Burst { amount, rate } => {
             memory::burst(&rig, *amount, *rate, (until, &stop), &mut fault).await;
@@ -172,8 +189,15 @@ pub async fn run(
         FaultKind::Failpoint { failpoint, action } => {
             failpoint_fault(&rig, failpoint, action, until, &stop, &mut fault).await;
         }
+        FaultKind::Stop => stop::stop(&rig, (until, &stop), &mut fault).await,
+        FaultKind::SlowClients { clients } => {
+            clients::slow(&rig, *clients, (until, &stop), &mut fault).await;
+        }
+        FaultKind::ConnectionFlood { connections } => {
+            clients::flood(&rig, *connections, (until, &stop), &mut fault).await;
+        }
         FaultKind::Kill { restart_within } => {
-            kill(&rig, &spec, *restart_within, clock, &mut fault).await;
+            kill(&rig, &spec, *restart_within, (clock, &stop), &mut fault).await;
         }
     }
     // A kill is over when the service is ready again, before what survived it is looked for.
@@ -330,7 +354,7 @@ async fn kill(
     rig: &Rig,
     spec: &ServiceSpec,
     restart_within: Duration,
-    clock: Clock,
+    (clock, stop): (Clock, &Stop),
     fault: &mut record::Fault,
 ) {
     fault.to_s = fault.from_s;
@@ -362,7 +386,15 @@ async fn kill(
         if refused { "refused" } else { "still answered" }
     );
     drop(service);
-    let restarted = rig.start_service(spec, restart_within).await;
+    // A trial that is broken off, or interrupted, waits for nobody; what was started ends with the rig.
+    let restarted = tokio::select! {
+        restarted = rig.start_service(spec, restart_within) => restarted,
+        () = stop.wait() => {
+            fault.to_s = clock.now_s();
+            fault.proof.push_str(", its restart was not waited for");
+            return;
+        }
+    };
     fault.to_s = clock.now_s();
     // An outage that did not end has no length; that the service did not come back is noted by the rig.
     if restarted.is_ok() {

@@ -554,6 +554,14 @@ fn probes(seen: &Observed, out: &mut Collected) {
         let refused = seen.refused as f64 / seen.answered as f64;
         out.put("oversized_refused_ratio", refused, seen.answered);
     }
+    for (name, seen) in [
+        ("slow_clients_cut", probes.slow_clients),
+        ("flood_connections_cut", probes.flood),
+    ] {
+        if let Some(seen) = seen {
+            out.put(name, seen.cut as f64, seen.opened);
+        }
+    }
     out.maybe("outage_s", probes.outage_s, 1);
     out.maybe(
         "bytes_per_session",

@@ -3,6 +3,7 @@
 //! `scenario` says what to do, `host` does it to the kernel, `trial` observes one start of the service under load, `figures`
 //! turns observations into figures, `expect` and `verdict` judge them (both pure), `runner` strings it all together.
 
+pub mod abort;
 pub mod admin;
 pub mod catalogue;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod exposed;
 pub mod faults;
 pub mod figures;
 pub mod host;
+pub mod live;
 pub mod load;
 pub mod lru;
 pub mod metrics;
@@ -26,6 +28,7 @@ pub mod recording;
 pub mod rig;
 pub mod runner;
 pub mod scenario;
+pub mod search;
 pub mod service;
 pub mod stalls;
 pub mod steady;

@@ -1,7 +1,6 @@
 //! `backdrop-chaos`: parses, hands over, exits with the verdict's code.
 
-#![expect(clippy::print_stdout, reason = "what was asked for goes to stdout")]
-
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -58,28 +57,51 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => block_on(runner::run(args)),
         Command::Mutants(args) => block_on(runner::mutants(args)),
+        Command::Search(args) => block_on(runner::search(args)),
         Command::Replay(args) => block_on(runner::replay(args)),
         Command::Compare(args) => Ok(compare(&args)),
         Command::List => {
-            print!("{}", library::list()?);
+            say(&library::list()?);
             Ok(0)
         }
         Command::Explain { name } if name == "figures" => {
-            print!("{}", explain::figures());
+            say(&explain::figures());
             Ok(0)
         }
         Command::Explain { name } if name == "mutants" => {
-            print!("{}", mutants::explain()?);
+            say(&mutants::explain()?);
             Ok(0)
         }
         Command::Explain { name } => {
-            print!("{}", explain::scenario(&library::find(&name)?));
+            say(&explain::scenario(&library::find(&name)?));
             Ok(0)
         }
         Command::Doctor { clean } => doctor(clean),
+        Command::Check { words } => Ok(check(words)),
         Command::Subprocess(subprocess) => {
             subprocess.run()?;
             Ok(0)
+        }
+    }
+}
+
+/// What was asked for. Whoever reads it may have had enough of it, which is no error.
+fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Whether this command line would be taken.
+fn check(words: Vec<String>) -> u8 {
+    let words = std::iter::once("backdrop-chaos".to_owned()).chain(words);
+    match Cli::try_parse_from(words).map(|cli| runner::check(&cli.command)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            eprintln!("error: {error}");
+            ERROR
+        }
+        Err(told) => {
+            let _ = told.print();
+            if told.use_stderr() { ERROR } else { 0 }
         }
     }
 }
@@ -98,7 +120,7 @@ fn block_on(run: impl Future<Output = Result<u8, runner::RunError>>) -> anyhow::
 fn compare(args: &CompareArgs) -> u8 {
     match command::compare(args) {
         Ok(said) => {
-            print!("{}", said.text);
+            say(&said.text);
             said.exit
         }
         Err(error) => {
@@ -117,22 +139,22 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
             CheckState::Bad => "bad ",
         };
         bad |= check.state == CheckState::Bad;
-        println!("{word}  {:<18} {}", check.name, check.found);
+        say(&format!("{word}  {:<18} {}\n", check.name, check.found));
         if !check.mend.is_empty() {
-            println!("      {:<18} mend: {}", "", check.mend);
+            say(&format!("      {:<18} mend: {}\n", "", check.mend));
         }
     }
     for leftover in host::leftovers(&state_dir())? {
-        println!(
-            "left by a dead runner (pid {}), {}:",
+        say(&format!(
+            "left by a dead runner (pid {}), {}:\n",
             leftover.runner.pid,
             leftover.path.display()
-        );
+        ));
         for open in &leftover.open {
-            println!("      {open}");
+            say(&format!("      {open}\n"));
         }
         if !clean {
-            println!("      mend: backdrop-chaos doctor --clean");
+            say("      mend: backdrop-chaos doctor --clean\n");
             bad = true;
             continue;
         }
@@ -140,11 +162,11 @@ fn doctor(clean: bool) -> anyhow::Result<u8> {
         report
             .done
             .iter()
-            .for_each(|line| println!("      undone: {line}"));
+            .for_each(|line| say(&format!("      undone: {line}\n")));
         report
             .failed
             .iter()
-            .for_each(|line| println!("      NOT undone: {line}"));
+            .for_each(|line| say(&format!("      NOT undone: {line}\n")));
         bad |= !report.clean();
     }
     Ok(u8::from(bad))

@@ -186,6 +186,8 @@ scrape! {
     load_errors = |e| e.sum_where("flyweight_loads_total", "result", &["error"]);
     /// Loads thrown away, since their background was replaced meanwhile.
     loads_overtaken = |e| e.sum_where("flyweight_loads_total", "result", &["overtaken"]);
+    /// Open connections of the public listener.
+    connections = |e| e.sum("http_connections");
     /// Requests shed.
     shed = |e| e.sum("shed_total");
     /// Distance between ledger and allocator, bytes.

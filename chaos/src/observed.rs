@@ -3,7 +3,7 @@
 //! All times are seconds after the first planned send of the load, negative during set-up.
 
 use backdrop_reports::load::{Interval, LoadReport};
-use backdrop_reports::record::{Event, Evidence, Fault};
+use backdrop_reports::record::{Aborted, Event, Evidence, Fault};
 
 use crate::host::stall::Stall;
 use crate::host::{HostSample, Peaks};
@@ -52,6 +52,25 @@ pub struct Probes {
     pub burst: Option<BurstSeen>,
     /// What became of bodies over the service's limit.
     pub oversized: Option<OversizedSeen>,
+    /// What became of slow clients.
+    pub slow_clients: Option<ClientsSeen>,
+    /// What became of connections on which nothing was asked.
+    pub flood: Option<ClientsSeen>,
+}
+
+/// What became of clients that are a burden by themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClientsSeen {
+    /// Most connections at one time.
+    pub open_max: u64,
+    /// Connections in all.
+    pub opened: u64,
+    /// Attempts to connect that came to nothing.
+    pub failed: u64,
+    /// Those that the service closed.
+    pub cut: u64,
+    /// Bytes sent or taken.
+    pub bytes: u64,
 }
 
 /// What became of bodies over the service's limit.
@@ -154,6 +173,8 @@ pub struct Observed {
     pub events: Vec<Event>,
     /// Facts about host and processes, filled by the trial; doubts are added by the verdict.
     pub evidence: Evidence,
+    /// Why and when it was broken off, if it was.
+    pub aborted: Option<Aborted>,
     /// The trial failed as a trial: in words.
     pub failure: Option<String>,
     /// The service ended or could not start by itself: in words.

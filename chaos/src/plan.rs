@@ -10,8 +10,8 @@ use backdrop_reports::record::Plan;
 use sha2::{Digest, Sha256};
 
 use crate::scenario::{
-    Amount, FaultKind, FaultPlan, Load, Place, Press, Rate, Recovery, Scenario, Steady, Target,
-    Window,
+    Abort, Amount, FaultKind, FaultPlan, Load, Place, Press, Rate, Recovery, Scenario, Steady,
+    Target, Window,
 };
 
 /// Changes when lines of the same meaning become others.
@@ -73,6 +73,7 @@ pub fn steps(scenario: &Scenario, photographs: Option<&str>) -> Vec<String> {
     steps.extend(scenario.load.windows.iter().map(window));
     steps.extend(scenario.faults.iter().map(fault));
     steps.push(steady(&scenario.steady));
+    steps.extend(scenario.aborts.iter().map(abort));
     steps.extend(scenario.recovery.as_ref().map(recovery));
     steps
 }
@@ -135,16 +136,25 @@ fn load(load: &Load) -> String {
     )
 }
 
-fn fault(fault: &FaultPlan) -> String {
+/// The line of one fault.
+#[must_use]
+pub fn fault(fault: &FaultPlan) -> String {
     let what = match &fault.kind {
         FaultKind::MemoryHog {
             amount,
+            place,
             ramp,
             pulse,
         } => {
             let pulse = pulse.map_or_else(String::new, |pulse| format!(" pulse_us={}", us(pulse)));
             let amount = self::amount(amount);
-            format!(" amount={amount} ramp_us={}{pulse}", us(*ramp))
+            // Beside the service is where all of them were before there was a choice.
+            let place = match place {
+                Place::Sibling => "",
+                Place::Child => " place=child",
+                Place::Service => " place=same",
+            };
+            format!(" amount={amount} ramp_us={}{pulse}{place}", us(*ramp))
         }
         FaultKind::OversizedBody { amount } => format!(" amount={}", self::amount(amount)),
         FaultKind::Burst { amount, rate } => {
@@ -156,7 +166,7 @@ fn fault(fault: &FaultPlan) -> String {
         }
         FaultKind::PageCache { amount, place } => {
             let place = match place {
-                Place::Service => "service",
+                Place::Service | Place::Child => "service",
                 Place::Sibling => "sibling",
             };
             format!(" amount={} place={place}", self::amount(amount))
@@ -173,6 +183,9 @@ fn fault(fault: &FaultPlan) -> String {
         FaultKind::Failpoint { failpoint, action } => {
             format!(" failpoint={failpoint} action={}", json(action))
         }
+        FaultKind::Stop => String::new(),
+        FaultKind::SlowClients { clients } => format!(" clients={clients}"),
+        FaultKind::ConnectionFlood { connections } => format!(" connections={connections}"),
         FaultKind::Kill { restart_within } => format!(" restart_within_us={}", us(*restart_within)),
     };
     format!(
@@ -190,6 +203,16 @@ fn amount(amount: &Amount) -> String {
         Amount::Share(share) => format!("share:{share}"),
         Amount::Bytes(bytes) => format!("bytes:{bytes}"),
     }
+}
+
+fn abort(abort: &Abort) -> String {
+    format!(
+        "abort {} figure={} above={} for_s={}",
+        abort.name,
+        abort.figure.word(),
+        abort.above,
+        abort.seconds
+    )
 }
 
 fn steady(steady: &Steady) -> String {

@@ -30,6 +30,7 @@ pub fn trial(seen: &TrialSeen) -> record::Trial {
         faults: observed.faults.clone(),
         timeline: timeline(observed),
         load: observed.load.clone(),
+        aborted: observed.aborted.clone(),
         events: observed.events.clone(),
         logs: seen.logs.clone(),
     }
@@ -174,7 +175,9 @@ fn scenario_table(scenario: &ScenarioRecord) -> String {
             });
         out.push_str(&format!(
             "  control {:<20} {} ({met}: {}){reached}\n",
-            c.name, c.observed, c.reason
+            c.label(),
+            c.observed,
+            c.reason
         ));
     }
     for doubt in &scenario.evidence.doubts {

@@ -15,6 +15,7 @@ use crate::host::{
     Lowering, Peaks, Placement, Sampler, SamplerConfig, Swap, Undo, UndoGuard, UndoLog,
 };
 use crate::observed::{Oracle, Probes};
+use crate::scenario::Place;
 use crate::service::{Service, ServiceError, ServiceSpec};
 use crate::units;
 
@@ -40,6 +41,10 @@ pub struct Notes {
     pub processes: Vec<record::ServiceProcess>,
     /// A process of ours died of a kill that the kernel counted.
     pub seen_dying: bool,
+    /// Hogs that the kernel killed in a leaf whose counter is the service's, too.
+    pub hog_kills_beside: u64,
+    /// Hogs that the kernel killed in a leaf of their own below the service's.
+    pub hog_kills_below: u64,
     /// How the service ended, or failed to start, without anybody intending it and without a kill for memory.
     pub crash: Option<String>,
 }
@@ -72,6 +77,8 @@ pub struct Rig {
     service: Mutex<Option<Arc<Service>>>,
     /// Raised whenever the current service changes.
     pub changed: Notify,
+    /// Number of stops under way, in which the service does not answer and is not missed.
+    still: Mutex<u32>,
     /// Number of intended kills under way; while it is not zero an end is no surprise.
     intended: Mutex<u32>,
     /// Notes.
@@ -144,6 +151,7 @@ impl Rig {
             sampler: Mutex::new(Some(sampler)),
             service: Mutex::new(None),
             changed: Notify::new(),
+            still: Mutex::new(0),
             intended: Mutex::new(0),
             notes: Mutex::new(Notes::default()),
         })
@@ -224,6 +232,13 @@ impl Rig {
         self.sampler.lock().as_ref().and_then(Sampler::latest)
     }
 
+    /// Maxima so far.
+    #[must_use]
+    pub fn peaks(&self) -> Peaks {
+        let sampler = self.sampler.lock();
+        sampler.as_ref().map(Sampler::peaks).unwrap_or_default()
+    }
+
     /// Changes the limit of the cell. Blocks, and nobody else gets at the cell meanwhile. It needs no entry in the undo log:
     /// the limit goes with the cell.
     ///
@@ -263,6 +278,48 @@ impl Rig {
     pub fn intend_end(&self) -> Intended<'_> {
         *self.intended.lock() += 1;
         Intended(self)
+    }
+
+    /// Until the answer is dropped, nobody misses the service's answers.
+    pub fn stand_still(&self) -> StandsStill<'_> {
+        *self.still.lock() += 1;
+        StandsStill(self)
+    }
+
+    /// Whether the service is stopped on purpose now.
+    #[must_use]
+    pub fn stands_still(&self) -> bool {
+        *self.still.lock() > 0
+    }
+
+    /// The leaf of a hog there, made on first use.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn leaf_of(&self, place: Place) -> Result<Leaf, HostError> {
+        match (place, &*self.cell.lock()) {
+            (Place::Sibling, _) => Ok(self.hog_leaf.clone()),
+            (Place::Service, _) => Ok(self.service_leaf.clone()),
+            (Place::Child, Some(cell)) => cell.leaf_below(&self.service_leaf, "hog"),
+            (Place::Child, None) => Err(HostError::Invalid {
+                what: self.cell_path.display().to_string(),
+                why: "the cell is gone".to_owned(),
+            }),
+        }
+    }
+
+    /// Notes that the kernel killed a hog there: it is no kill of the service.
+    pub fn hog_was_killed(&self, place: Place) {
+        let counted_together = match place {
+            Place::Sibling => return,
+            Place::Service => true,
+            Place::Child => !self.service_leaf.counts_apart_from_below(),
+        };
+        let mut notes = self.notes.lock();
+        match counted_together {
+            true => notes.hog_kills_beside += 1,
+            false => notes.hog_kills_below += 1,
+        }
     }
 
     /// Whether an end of the service is intended now.
@@ -369,12 +426,23 @@ impl Rig {
 
     fn oracle(&self) -> Oracle {
         let (service, hog) = (self.service_leaf.kill_count(), self.hog_leaf.kill_count());
+        let notes = self.notes.lock();
         Oracle {
             readable: service.is_ok() && hog.is_ok(),
-            service_kills: service.unwrap_or(0),
-            hog_kills: hog.unwrap_or(0),
-            service_seen_dying: self.notes.lock().seen_dying,
+            service_kills: service.unwrap_or(0).saturating_sub(notes.hog_kills_beside),
+            hog_kills: hog.unwrap_or(0) + notes.hog_kills_beside + notes.hog_kills_below,
+            service_seen_dying: notes.seen_dying,
         }
+    }
+}
+
+/// While it lives, the service is stopped on purpose.
+#[must_use]
+pub struct StandsStill<'a>(&'a Rig);
+
+impl Drop for StandsStill<'_> {
+    fn drop(&mut self) {
+        *self.0.still.lock() -= 1;
     }
 }
 

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use backdrop_reports::error::ReportError;
 use backdrop_reports::record::{
     Build, FigureFacts, Host, Plan, RECORD_SCHEMA_VERSION, ReplayOf, RunRecord, ScenarioRecord,
+    Verdict,
 };
 use backdrop_reports::scrape::Endpoint;
 
 use crate::catalogue;
-use crate::cli::{ReplayArgs, RunArgs, ScenarioArgs};
+use crate::cli::{Command, ReplayArgs, RunArgs, ScenarioArgs, SearchArgs};
 use crate::context::{self, BinaryError, Context};
 use crate::exposed::Exposed;
+use crate::host::lock::RunLock;
 use crate::host::{
     self, CpuSet, Hierarchy, HostError, Placement, Reaper, UndoLog, scope, state_dir,
 };
@@ -25,15 +26,18 @@ use crate::progress::Progress;
 use crate::record;
 use crate::rig::{Stop, Stopper};
 use crate::scenario::{BuildKind, Scenario, ScenarioError};
+use crate::search::DrawError;
 use crate::targets::Board;
 use crate::units;
 use crate::verdict;
 
 mod judge;
 mod request;
+mod search;
 
 use judge::Judge;
 use request::Request;
+use search::Searched;
 
 /// File name of the simulator in the binaries' folder.
 const SIMULATOR: &str = "backdrop-simulator";
@@ -88,6 +92,19 @@ pub enum RunError {
         /// Why not.
         cause: std::io::Error,
     },
+    /// A replay's photographs are gone.
+    #[error(
+        "the run showed the photographs of {path}, which cannot be read: {cause}; put them back there (the plan holds their sum), or run the scenarios anew with other ones: {command}",
+        path = path.display()
+    )]
+    PhotographsGone {
+        /// Their folder.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+        /// The run's own replay command.
+        command: String,
+    },
     /// A folder of photographs without any.
     #[error("--backgrounds {path} holds no file; name a folder of JPEG, PNG or WebP pictures", path = path.display())]
     NoPictures {
@@ -102,6 +119,17 @@ pub enum RunError {
         /// Why not.
         what: String,
     },
+    /// A search by expectations that no plan could meet.
+    #[error(
+        "`{name}` expects nothing but of its own faults, which a search leaves out; name a scenario with an expectation of any trial, `calm` is one"
+    )]
+    NothingExpected {
+        /// The scenario.
+        name: String,
+    },
+    /// A search has nothing to draw from.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
     /// There is no run to replay.
     #[error(transparent)]
     Replay(ReportError),
@@ -128,8 +156,21 @@ pub enum RunError {
 /// # Errors
 /// The run could not be, or its record could not be written. One that could not begin leaves nothing behind.
 pub async fn run(args: RunArgs) -> Result<u8, RunError> {
-    let request = Request::of_run(&args)?;
-    carry_out(request).await
+    carry_out(|| Request::of_run(&args)).await
+}
+
+/// Whether a run could be asked for so: the scenarios are there, and what they need of flags and pictures.
+///
+/// # Errors
+/// As [`run`], [`mutants`], [`search`] and [`replay`] before anything is touched.
+pub fn check(command: &Command) -> Result<(), RunError> {
+    match command {
+        Command::Run(args) => Request::of_run(args).map(drop),
+        Command::Mutants(args) => Request::of_mutants(args).map(drop),
+        Command::Search(args) => Request::of_search(args).map(drop),
+        Command::Replay(args) => Request::of_replay(args).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the mutation suite, all of it or what was asked for, and returns the exit code.
@@ -137,8 +178,15 @@ pub async fn run(args: RunArgs) -> Result<u8, RunError> {
 /// # Errors
 /// As [`run`]; and if a scenario that was asked for has no mutant.
 pub async fn mutants(args: ScenarioArgs) -> Result<u8, RunError> {
-    let request = Request::of_mutants(&args)?;
-    carry_out(request).await
+    carry_out(|| Request::of_mutants(&args)).await
+}
+
+/// Searches for a plan of faults that the service does not bear and returns the exit code.
+///
+/// # Errors
+/// As [`run`]; and if the scenario leaves no room for a fault, or expects nothing of a trial with other faults than its own.
+pub async fn search(args: SearchArgs) -> Result<u8, RunError> {
+    carry_out(|| Request::of_search(&args)).await
 }
 
 /// Runs what an earlier run did and returns the exit code.
@@ -146,29 +194,42 @@ pub async fn mutants(args: ScenarioArgs) -> Result<u8, RunError> {
 /// # Errors
 /// As [`run`]; and if the earlier run's record is not there or does not hold what was run.
 pub async fn replay(args: ReplayArgs) -> Result<u8, RunError> {
-    let request = Request::of_replay(&args)?;
-    carry_out(request).await
+    carry_out(|| Request::of_replay(&args)).await
 }
 
-async fn carry_out(request: Request) -> Result<u8, RunError> {
-    let exit = run_scenarios(request).await;
+async fn carry_out(asked: impl FnOnce() -> Result<Request, RunError>) -> Result<u8, RunError> {
+    let (stopper, stop) = Stopper::new();
+    // Before anything that takes time: a person who thinks better of it at once gets a clean end, too.
+    listen_for_signals(stopper)?;
+    let request = tokio::task::block_in_place(asked)?;
+    let exit = run_scenarios(request, stop).await;
     // The undo log is gone by now; its folder stays if another runner has one in it.
     let _ = std::fs::remove_dir(state_dir());
     exit
 }
 
-async fn run_scenarios(request: Request) -> Result<u8, RunError> {
+async fn run_scenarios(request: Request, stop: Stop) -> Result<u8, RunError> {
     // What can be asked for wrongly is looked at before anything is touched.
     let program = own_program()?;
     let bin_dir = &request.place.bin_dir;
     let bin_dir = std::path::absolute(bin_dir).map_err(io(bin_dir))?;
     let build = inspect(&program, &bin_dir, &request)?;
     let plans = plans(&request, &bin_dir.join(SIMULATOR))?;
+    // Before what another run has under way could be taken for what it left behind.
+    let _lock = match request.place.beside {
+        true => None,
+        false => Some(RunLock::take(&state_dir())?),
+    };
     refuse_leftovers()?;
     let (hierarchy, lacking) = detect(&program)?;
+    let space = search::space(&request, &hierarchy)?;
     let host = host::host_facts(&hierarchy, lacking.as_ref());
-    let (stopper, stop) = Stopper::new();
-    listen_for_signals(stopper)?;
+    if stop.raised() {
+        eprintln!(
+            "interrupted before the first scenario: nothing was begun, and no record is written"
+        );
+        return Ok(Verdict::Inconclusive.exit());
+    }
     let started = SystemTime::now();
     let undo = UndoLog::create(&state_dir())?;
     // Detecting the hierarchy may have moved processes aside; that is undone like everything else.
@@ -189,6 +250,33 @@ async fn run_scenarios(request: Request) -> Result<u8, RunError> {
         plans: &plans,
         controls: BTreeMap::new(),
     };
+    let (records, searched) = match &space {
+        None => (scenarios(&mut judged).await, None),
+        Some((asked, space)) => {
+            let (records, searched) = search::carry_out(&judged, asked, space).await?;
+            (records, Some(searched))
+        }
+    };
+    let interrupted = context.stop.raised();
+    // The verdict needs to know what could not be undone.
+    let left = clean_up(&context, reaper);
+    let mut run = conclude(
+        &request,
+        &context,
+        records,
+        (started, host, build),
+        (interrupted, &left),
+        searched,
+    );
+    run.replay_of = request.replay_of(&plans, &run.build);
+    backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
+    print_end(&run, &context.dir);
+    Ok(run.exit)
+}
+
+/// Every scenario, as often as was asked for.
+async fn scenarios(judged: &mut Judge<'_>) -> Vec<ScenarioRecord> {
+    let (context, request) = (judged.context, judged.request);
     let mut records = Vec::new();
     // Round by round and not scenario by scenario: what changes on the host in between meets all of them.
     let rounds = (1..=request.options.repeat).flat_map(|round| {
@@ -209,20 +297,7 @@ async fn run_scenarios(request: Request) -> Result<u8, RunError> {
         ));
         records.push(record);
     }
-    let interrupted = context.stop.raised();
-    // The verdict needs to know what could not be undone.
-    let left = clean_up(&context, reaper);
-    let mut run = conclude(
-        &request,
-        &context,
-        records,
-        (started, host, build),
-        (interrupted, &left),
-    );
-    run.replay_of = request.replay_of(&plans, &run.build);
-    backdrop_reports::render::write_all(&run, &context.dir).map_err(RunError::Report)?;
-    print_end(&run, &context.dir);
-    Ok(run.exit)
+    records
 }
 
 /// Answers a Prometheus while the run lasts, on a free port of loopback. The run does without if need be.
@@ -260,9 +335,16 @@ fn announce(
         1 => String::new(),
         n => format!(", {n} times"),
     };
+    let what = match &request.search {
+        Some(asked) => format!(
+            "search of {} at most on {}",
+            units::count(asked.runs_max as usize, "trial", "trials"),
+            asked.base.name
+        ),
+        None => units::count(request.scenarios.len(), "scenario", "scenarios"),
+    };
     say(format!(
-        "{} scenarios{rounds}, seed {}, {}",
-        request.scenarios.len(),
+        "{what}{rounds}, seed {}, {}",
         context.seed,
         context.dir.display()
     ));
@@ -416,7 +498,7 @@ fn inspect(program: &Path, bin_dir: &Path, request: &Request) -> Result<Build, R
 /// Commit of the checkout we run in, `+dirty` if it was changed; empty outside one.
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let output = Command::new("git")
+        let output = std::process::Command::new("git")
             .args(args)
             .output()
             .ok()
@@ -438,6 +520,7 @@ fn conclude(
     scenarios: Vec<ScenarioRecord>,
     (started, host, build): (SystemTime, Host, Build),
     (interrupted, left): (bool, &[String]),
+    searched: Option<Searched>,
 ) -> RunRecord {
     let labels: Vec<_> = scenarios.iter().map(ScenarioRecord::label).collect();
     let verdicts: Vec<_> = scenarios
@@ -445,10 +528,19 @@ fn conclude(
         .zip(&labels)
         .map(|(s, label)| (label.as_str(), s.verdict, s.reason.as_str()))
         .collect();
-    let (verdict, reason) = match request.is_of_mutants() {
-        true => verdict::of_mutants(&verdicts, interrupted, left),
-        false => verdict::of_run(&verdicts, interrupted, left),
+    let (verdict, reason) = match &searched {
+        Some(searched) => {
+            let (verdict, reason) = verdict::of_search(&verdicts, interrupted, left);
+            (verdict, searched.found_words().unwrap_or(reason))
+        }
+        None if request.is_of_mutants() => verdict::of_mutants(&verdicts, interrupted, left),
+        None => verdict::of_run(&verdicts, interrupted, left),
     };
+    let mut definitions = request.definitions();
+    let search = searched.map(|searched| {
+        definitions.extend(searched.definitions);
+        searched.record
+    });
     RunRecord {
         schema_version: RECORD_SCHEMA_VERSION,
         id: context
@@ -470,7 +562,8 @@ fn conclude(
         build,
         options: request.options.clone(),
         replay_of: None,
-        definitions: request.definitions(),
+        definitions,
+        search,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::metrics::{Scrape, increase};
 use crate::observed::{Observed, Plan};
 
 /// Seconds in a row that make a state: before a fault, and after one to count as recovered.
-const SECONDS_MIN: usize = 3;
+pub const SECONDS_MIN: usize = 3;
 /// Seconds over which a hit ratio is taken.
 const HIT_WINDOW_S: f64 = 3.0;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backdrop_reports::load::TruthVerdict;
-use backdrop_reports::record::{Event, Evidence, Fault};
+use backdrop_reports::record::{Aborted, Event, Evidence, Fault};
 use backdrop_reports::steal::StealMeter;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -19,21 +19,21 @@ use crate::faults::{self, Clock};
 use crate::host::stall::StallMeter;
 use crate::host::{self, Peaks, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
-use crate::metrics::Scrape;
 use crate::observed::Observed;
 use crate::probes;
-use crate::progress::Line;
 use crate::recording;
 use crate::rig::{Rig, Stop, Stopper, TakenDown};
-use crate::scenario::{FaultKind, FaultPlan, Load, Target};
+use crate::scenario::{Abort, Expect, FaultKind, FaultPlan, Load, Steady, Target};
 use crate::service::ServiceSpec;
 use crate::stalls::Stalls;
 use crate::targets::{Job, Target as Scraped};
 use crate::units;
 use crate::verdict::Simulator as SimulatorFacts;
 
+mod abort;
+mod shown;
 mod watch;
-use watch::{governor_word, watch};
+use watch::watch;
 
 /// Time for a service to become ready with an empty catalogue.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -59,6 +59,19 @@ pub struct TrialPlan {
     pub load: Load,
     /// The faults.
     pub faults: Vec<FaultPlan>,
+    /// When it is broken off.
+    pub aborts: Vec<Abort>,
+    /// What a person is shown as it stands; nothing is judged by it here.
+    pub shown: Shown,
+}
+
+/// What a person is shown of a trial while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    /// Expectations.
+    pub expects: Vec<Expect>,
+    /// What counts as steady, for the figures.
+    pub steady: Steady,
 }
 
 /// What was observed, and with which command lines.
@@ -252,7 +265,7 @@ async fn drive(
         context.exposed.clone(),
         stop.clone(),
     ));
-    let reporter = tokio::spawn(report(
+    let reporter = tokio::spawn(shown::report(
         context.progress.clone(),
         plan.clone(),
         rig.clone(),
@@ -282,8 +295,12 @@ async fn drive(
         .map_or(live.started_unix_ms, |l| l.started_unix_ms);
     observed.sessions_live = live.sessions;
     observed.live = live.intervals;
-    let (faults, ended) = outcome;
-    observed.faults = faults;
+    let Driven {
+        faults,
+        aborted,
+        ended,
+    } = outcome;
+    (observed.faults, observed.aborted) = (faults, aborted);
     ended
 }
 
@@ -306,6 +323,13 @@ fn simulator_metrics(spec: &ServiceSpec) -> Option<(TcpListener, SocketAddr)> {
         .find(ours)
 }
 
+/// What a load and its faults came to.
+struct Driven {
+    faults: Vec<Fault>,
+    aborted: Option<Aborted>,
+    ended: Result<(), String>,
+}
+
 /// Waits for the load to begin, runs the faults beside it, and waits for its end.
 async fn load(
     context: &Context,
@@ -315,14 +339,18 @@ async fn load(
     simulator: &Simulator,
     stopper: &Stopper,
     stop: &Stop,
-) -> (Vec<Fault>, Result<(), String>) {
-    let never = || plan.faults.iter().map(faults::planned).collect();
+) -> Driven {
+    let never = |ended| Driven {
+        faults: plan.faults.iter().map(faults::planned).collect(),
+        aborted: None,
+        ended,
+    };
     let unix_ms = tokio::select! {
         at = simulator.load_started() => at,
-        () = simulator.ended() => return (never(), Ok(())),
-        () = lost(rig) => return (never(), Ok(())),
-        () = context.stop.wait() => return (never(), Ok(())),
-        () = tokio::time::sleep(SETUP_MAX) => return (never(), Err(format!("the load did not begin within {} s", SETUP_MAX.as_secs()))),
+        () = simulator.ended() => return never(Ok(())),
+        () = lost(rig) => return never(Ok(())),
+        () = context.stop.wait() => return never(Ok(())),
+        () = tokio::time::sleep(SETUP_MAX) => return never(Err(format!("the load did not begin within {} s", SETUP_MAX.as_secs()))),
     };
     rig.note("runner", format!("load began: {}", plan.load.scenario));
     // The first planned send may lie in the future.
@@ -350,8 +378,16 @@ async fn load(
     }
     let side = tokio::spawn(side_probes(rig.clone(), plan.clone(), start, stop.clone()));
     let deadline = start + plan.load.duration + READBACK_MAX;
+    let live = simulator.live_handle();
+    let mut aborted = None;
     let ended = tokio::select! {
         () = simulator.ended() => Ok(()),
+        why = abort::watch(&plan.aborts, rig, &live, clock) => {
+            stopper.stop();
+            rig.note("abort", format!("{}: {} was {}", why.name, why.figure, why.observed));
+            aborted = Some(why);
+            Ok(())
+        }
         () = lost(rig) => {
             stopper.stop();
             Ok(())
@@ -368,12 +404,26 @@ async fn load(
     if ended.is_err() || context.stop.raised() {
         stopper.stop();
     }
-    let joined = join(tasks, stopper, plan).await;
+    let faults = join(tasks, stopper, plan).await;
+    if let Some(aborted) = &mut aborted {
+        let off = faults.iter().all(|fault| fault.undone);
+        aborted.faults_off_s = off.then(|| clock.now_s());
+        let words = if off {
+            "all faults are off"
+        } else {
+            "not every fault is off"
+        };
+        rig.note("abort", words.to_owned());
+    }
     let _ = side.await;
-    if !context.stop.raised() {
+    if !context.stop.raised() && aborted.is_none() {
         probes::at_the_end(rig).await;
     }
-    (joined, ended)
+    Driven {
+        faults,
+        aborted,
+        ended,
+    }
 }
 
 async fn join(mut tasks: JoinSet<Fault>, stopper: &Stopper, plan: &TrialPlan) -> Vec<Fault> {
@@ -456,54 +506,6 @@ async fn lost(rig: &Rig) {
             }
         }
     }
-}
-
-/// One line of live progress a second.
-async fn report(
-    progress: Arc<crate::progress::Progress>,
-    plan: TrialPlan,
-    rig: Arc<Rig>,
-    live: Arc<Mutex<crate::load::Live>>,
-    scrapes: Arc<Mutex<Vec<Scrape>>>,
-    stop: Stop,
-) {
-    while stop
-        .sleep_until(Instant::now() + Duration::from_secs(1))
-        .await
-    {
-        let line = {
-            let live = live.lock();
-            let t_s = (live.started_unix_ms > 0)
-                .then(|| (units::unix_ms_now() as f64 - live.started_unix_ms as f64) / 1e3);
-            let latest = rig.latest();
-            Line {
-                trial: plan.name.clone(),
-                phase: live.phase.clone(),
-                t_s,
-                duration_s: plan.load.duration.as_secs_f64(),
-                sessions: live.sessions,
-                last: live.intervals.last().cloned(),
-                held_bytes: latest.map_or(0, |l| l.service.held()),
-                usage_bytes: latest.map_or(0, |l| l.usage),
-                limit_bytes: rig.limit_bytes,
-                governor: governor_word(scrapes.lock().last().and_then(|s| s.governor_state)),
-                faults: standing(&plan.faults, t_s),
-            }
-        };
-        progress.tick(&line);
-    }
-}
-
-fn standing(faults: &[FaultPlan], t_s: Option<f64>) -> Vec<String> {
-    let Some(t_s) = t_s else { return Vec::new() };
-    let stands = |f: &&FaultPlan| {
-        (f.at.as_secs_f64()..=f.end().as_secs_f64().max(f.at.as_secs_f64() + 2.0)).contains(&t_s)
-    };
-    faults
-        .iter()
-        .filter(stands)
-        .map(|f| f.name.clone())
-        .collect()
 }
 
 /// Everything that is known once the rig is gone.

@@ -108,6 +108,13 @@ pub fn show_count(count: u64) -> String {
     out
 }
 
+/// So many of something, in words: `1 scenario`, `2 scenarios`.
+#[must_use]
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    let what = if n == 1 { one } else { many };
+    format!("{n} {what}")
+}
+
 /// Broken-down UTC of a moment: year, month, day, hour, minute, second.
 fn civil(time: SystemTime) -> (i64, u32, u32, u64, u64, u64) {
     let seconds = time
@@ -183,6 +190,8 @@ mod tests {
     fn figures_print_for_people() {
         assert_eq!(show_count(1_200_000), "1,200,000");
         assert_eq!(show_bytes(384 * MIB), "384 MiB");
+        assert_eq!(count(1, "fault", "faults"), "1 fault");
+        assert_eq!(count(0, "fault", "faults"), "0 faults");
         assert_eq!(show_duration(Duration::from_millis(1500)), "1500ms");
     }
 }

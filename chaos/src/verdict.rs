@@ -2,14 +2,19 @@
 //!
 //! Order of the rules: the runner failed → error; a person interrupted → inconclusive; a harm that no scenario may allow (a kill, a
 //! crash, an untrue answer) was seen, or an expectation failed on evidence → deviated; any doubt → inconclusive; otherwise held.
+//!
+//! A trial that was broken off is never held: harm counts in it as in any other, while an expectation that it misses may be missed for
+//! that alone, so it is inconclusive.
 
+use backdrop_reports::format::{stated, stated_against};
 use backdrop_reports::load::{SendFigures, TruthVerdict};
-use backdrop_reports::record::{Evidence, Expectation, Fault, Met, Verdict};
+use backdrop_reports::record::{Aborted, Evidence, Expectation, Fault, Met, Verdict};
 
 use crate::catalogue;
 use crate::expect;
 use crate::scenario::Outcome;
 use crate::steady::SteadyState;
+use crate::units;
 
 /// Highest share of its CPUs that a simulator may have used in any second.
 pub const BUSY_MAX: f64 = 0.90;
@@ -17,6 +22,9 @@ pub const BUSY_MAX: f64 = 0.90;
 pub const STEAL_RATIO_MAX: f64 = 0.01;
 /// Least share of the request that a fault which takes memory must have reached.
 pub const HOG_RATIO_MIN: f64 = 0.95;
+
+/// Time in which every fault must be off once a trial is broken off, seconds.
+pub const FAULTS_OFF_MAX_S: f64 = 2.0;
 
 /// What the simulator says of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,6 +91,8 @@ pub struct Facts<'a> {
     pub evidence: &'a Evidence,
     /// The simulator's word; none if it wrote no report.
     pub simulator: Option<Simulator>,
+    /// Why and when the trial was broken off, if it was.
+    pub aborted: Option<&'a Aborted>,
     /// Why the load ended before its time, if it did.
     pub ended_early: Option<&'a str>,
     /// Steady state before the first fault.
@@ -111,6 +121,15 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
         // Before the expectations, most of which only follow from it.
         return (Verdict::Deviated, crash.to_owned());
     }
+    if let Some(aborted) = facts.aborted {
+        return match harm(facts) {
+            Some(harm) => (
+                Verdict::Deviated,
+                format!("{harm}; {}", broken_off(aborted)),
+            ),
+            None => (Verdict::Inconclusive, broken_off(aborted)),
+        };
+    }
     if let Some(failed) = facts.expectations.iter().find(|e| e.met == Met::No) {
         return (
             Verdict::Deviated,
@@ -135,6 +154,24 @@ pub fn judge(facts: &Facts<'_>) -> (Verdict, String) {
     }
 }
 
+/// Every way in which a trial deviated, the gravest first, in the order of [`judge`]: `crash`, names of expectations, `killed`, `untrue`.
+#[must_use]
+pub fn deviations(facts: &Facts<'_>) -> Vec<String> {
+    let mut out = Vec::new();
+    out.extend(facts.crash.map(|_| "crash".to_owned()));
+    let failed = facts.expectations.iter().filter(|e| e.met == Met::No);
+    let failed = failed.filter(|_| facts.aborted.is_none());
+    out.extend(failed.map(|e| e.name.clone()));
+    if facts.evidence.service_oom_kills > 0 && real_kills(facts) {
+        out.push("killed".to_owned());
+    }
+    let truth = facts.simulator.map(|s| s.truth);
+    if truth == Some(TruthVerdict::Violated) {
+        out.push("untrue".to_owned());
+    }
+    out
+}
+
 /// The verdict of a whole run from its scenarios' (name, verdict, reason): the worst, and never held if a person interrupted or
 /// something is left on the host.
 #[must_use]
@@ -143,7 +180,22 @@ pub fn of_run(
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
-    of_all(scenarios, ("scenarios", "held"), interrupted, left)
+    of_all(
+        scenarios,
+        ["scenario", "scenarios", "held", "held"],
+        interrupted,
+        left,
+    )
+}
+
+/// The same of a search, by the plans that it drew.
+#[must_use]
+pub fn of_search(
+    plans: &[(&str, Verdict, &str)],
+    interrupted: bool,
+    left: &[String],
+) -> (Verdict, String) {
+    of_all(plans, ["plan", "plans", "held", "held"], interrupted, left)
 }
 
 /// The same of a run of the mutation suite, by the scenarios that are named for the mutants.
@@ -153,12 +205,17 @@ pub fn of_mutants(
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
-    of_all(scenarios, ("mutants", "were caught"), interrupted, left)
+    of_all(
+        scenarios,
+        ["mutant", "mutants", "was caught", "were caught"],
+        interrupted,
+        left,
+    )
 }
 
 fn of_all(
     scenarios: &[(&str, Verdict, &str)],
-    (many, did): (&str, &str),
+    [one, many, it_did, they_did]: [&str; 4],
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
@@ -166,9 +223,14 @@ fn of_all(
     let worst = Verdict::worst(scenarios.iter().map(|s| s.1)).unwrap_or(Verdict::Inconclusive);
     let held = scenarios.iter().filter(|s| s.1 == Verdict::Held).count();
     let reason = match scenarios.iter().find(|s| s.1 == worst) {
-        _ if interrupted => format!("interrupted after {all} {many}"),
-        Some(_) if worst == Verdict::Held => format!("all {held} {many} {did}"),
-        Some((name, _, reason)) => format!("{held} of {all} {many} {did}; {name}: {reason}"),
+        _ if interrupted => format!("interrupted after {}", units::count(all, one, many)),
+        Some(_) if worst == Verdict::Held && all == 1 => format!("the {one} {it_did}"),
+        Some(_) if worst == Verdict::Held => format!("all {held} {many} {they_did}"),
+        Some((name, _, reason)) => {
+            let all = units::count(all, one, many);
+            let did = if held == 1 { it_did } else { they_did };
+            format!("{held} of {all} {did}; {name}: {reason}")
+        }
         None => "nothing was run".to_owned(),
     };
     let reason = match left {
@@ -199,18 +261,41 @@ fn harm(facts: &Facts<'_>) -> Option<String> {
     }
 }
 
+/// Why and when a trial was broken off, and when its faults were off.
+#[must_use]
+pub fn broken_off(aborted: &Aborted) -> String {
+    let Aborted { figure, unit, .. } = aborted;
+    let [seen, bound] = stated_against(aborted.observed, aborted.above, unit, figure);
+    let off = match aborted.faults_off_s {
+        Some(off) => format!("all faults were off at {}", stated(off, "s", "t_s")),
+        None => "not every fault was off".to_owned(),
+    };
+    format!(
+        "the trial was broken off at {} by {}: {figure} was {seen}, above {bound} for {} s; {off}",
+        stated(aborted.at_s, "s", "t_s"),
+        aborted.name,
+        aborted.seconds
+    )
+}
+
+/// What there is against a trial that was broken off.
+fn aborted_doubts(aborted: &Aborted, out: &mut Vec<Doubt>) {
+    out.push((Cause::Other, broken_off(aborted)));
+    let took = aborted.faults_off_s.map(|off| off - aborted.at_s);
+    if took.is_none_or(|took| took > FAULTS_OFF_MAX_S) {
+        let words = format!(
+            "its faults were not off within {FAULTS_OFF_MAX_S} s of the condition {}",
+            aborted.name
+        );
+        out.push((Cause::Other, words));
+    }
+}
+
 fn real_kills(facts: &Facts<'_>) -> bool {
     facts.evidence.cgroup != "emulated" || facts.allow_emulated
 }
 
 fn held(facts: &Facts<'_>) -> String {
-    let count = |n: usize, one: &str, many: &str| {
-        if n == 1 {
-            format!("1 {one}")
-        } else {
-            format!("{n} {many}")
-        }
-    };
     let met = match facts.expectations {
         [_] => "the expectation was met".to_owned(),
         all => format!("all {} expectations were met", all.len()),
@@ -219,13 +304,13 @@ fn held(facts: &Facts<'_>) -> String {
     if !facts.faults.is_empty() {
         words.push(format!(
             "{} acted",
-            count(facts.faults.len(), "fault", "faults")
+            units::count(facts.faults.len(), "fault", "faults")
         ));
     }
     if !facts.controls.is_empty() {
         words.push(format!(
             "{} came out as demanded",
-            count(facts.controls.len(), "control", "controls")
+            units::count(facts.controls.len(), "control", "controls")
         ));
     }
     words.join(", ")
@@ -344,7 +429,9 @@ fn load_doubts(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
             }
         }
     }
-    if let Some(why) = facts.ended_early {
+    if let Some(aborted) = facts.aborted {
+        aborted_doubts(aborted, out);
+    } else if let Some(why) = facts.ended_early {
         let words = format!("the load ended before its time: {why}");
         out.push((Cause::Other, words));
     }

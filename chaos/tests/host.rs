@@ -407,9 +407,15 @@ fn play_runner() {
         )
         .expect("cell");
     std::fs::create_dir(&data).expect("folder");
-    let service =
-        ServiceProcess::spawn(&sleeper(&cell.leaf("service").expect("leaf"))).expect("started");
-    let pids = [service.id().pid, reaper.id().pid]
+    let leaf = cell.leaf("service").expect("leaf");
+    let service = ServiceProcess::spawn(&sleeper(&leaf)).expect("started");
+    let below = cell.leaf_below(&leaf, "hog").expect("leaf");
+    let hog = ServiceProcess::spawn(&sleeper(&below)).expect("started");
+    let stop = log.record(Undo::Continue {
+        process: service.id(),
+    });
+    service.signal(libc::SIGSTOP).expect("stopped");
+    let pids = [service.id().pid, hog.id().pid, reaper.id().pid]
         .map(|pid| pid.to_string())
         .join(" ");
     // A line of its own: the harness has begun one before the test.
@@ -419,7 +425,7 @@ fn play_runner() {
         .expect("told");
     #[expect(clippy::disallowed_methods, reason = "waits to be killed")]
     std::thread::sleep(HANG);
-    drop(guards);
+    drop((stop, guards));
 }
 
 #[test]
@@ -444,8 +450,8 @@ fn after_kill_nine_the_reaper_undoes_everything_and_leaves() {
         .find_map(|line| line.strip_prefix("ready ").map(str::to_owned))
         .expect("ready");
     let words: Vec<_> = ready.split(' ').collect();
-    let (service, reaper, cell) = (words[0], words[1], Path::new(words[2]));
-    assert!(cell.exists() && alive(service) && alive(reaper));
+    let (service, hog, reaper, cell) = (words[0], words[1], words[2], Path::new(words[3]));
+    assert!(cell.exists() && alive(service) && alive(hog) && alive(reaper));
     assert!(
         leftovers(&dir.path().join("state"))
             .expect("listed")
@@ -455,7 +461,8 @@ fn after_kill_nine_the_reaper_undoes_everything_and_leaves() {
     runner.kill().expect("killed");
     runner.wait().expect("reaped");
     wait_until("the reaper has left", || !alive(reaper));
-    assert!(!cell.exists() && !alive(service) && !dir.path().join("data").exists());
+    assert!(!cell.exists() && !alive(service) && !alive(hog));
+    assert!(!dir.path().join("data").exists());
     assert!(
         leftovers(&dir.path().join("state"))
             .expect("listed")

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod layers;
 
 const ALLOWED: &[layers::Row] = &[
+    ("abort", &["scenario::*"]),
     ("admin", &["lru", "metrics", "units"]),
     ("catalogue::*", &[]),
     ("cli", &["host::*"]),
@@ -15,7 +16,7 @@ const ALLOWED: &[layers::Row] = &[
         &[
             "exposed",
             "host::*",
-            "progress",
+            "progress::*",
             "rig",
             "scenario::*",
             "targets",
@@ -25,7 +26,10 @@ const ALLOWED: &[layers::Row] = &[
         "expect",
         &["catalogue::*", "figures", "scenario::*", "stalls"],
     ),
-    ("explain", &["catalogue::*", "scenario::*", "units"]),
+    (
+        "explain",
+        &["catalogue::*", "scenario::*", "units", "verdict"],
+    ),
     ("exposed", &["host::*", "scenario::*"]),
     (
         "faults::*",
@@ -53,6 +57,10 @@ const ALLOWED: &[layers::Row] = &[
         ],
     ),
     ("host::*", &[]),
+    (
+        "live",
+        &["catalogue::*", "figures", "observed", "scenario::*"],
+    ),
     ("load", &["host::*", "rig", "scenario::*", "units"]),
     ("lru", &[]),
     ("metrics", &[]),
@@ -63,7 +71,7 @@ const ALLOWED: &[layers::Row] = &[
     ),
     ("plan", &["scenario::*"]),
     ("probes", &["admin", "observed", "rig"]),
-    ("progress", &["units"]),
+    ("progress::*", &["live", "units"]),
     (
         "record",
         &[
@@ -76,7 +84,14 @@ const ALLOWED: &[layers::Row] = &[
     ),
     (
         "rig",
-        &["exposed", "host::*", "observed", "service", "units"],
+        &[
+            "exposed",
+            "host::*",
+            "observed",
+            "scenario::*",
+            "service",
+            "units",
+        ],
     ),
     (
         "runner::*",
@@ -92,10 +107,11 @@ const ALLOWED: &[layers::Row] = &[
             "mutants",
             "observed",
             "plan",
-            "progress",
+            "progress::*",
             "record",
             "rig",
             "scenario::*",
+            "search::*",
             "stalls",
             "steady",
             "targets",
@@ -105,6 +121,7 @@ const ALLOWED: &[layers::Row] = &[
         ],
     ),
     ("scenario::*", &["catalogue::*", "units"]),
+    ("search::*", &["scenario::*", "steady", "units"]),
     ("service", &["admin", "host::*", "scenario::*"]),
     ("stalls", &["host::*"]),
     ("steady", &["figures", "metrics", "observed"]),
@@ -112,14 +129,16 @@ const ALLOWED: &[layers::Row] = &[
     (
         "trial::*",
         &[
+            "abort",
             "context",
             "faults::*",
             "host::*",
+            "live",
             "load",
             "metrics",
             "observed",
             "probes",
-            "progress",
+            "progress::*",
             "recording",
             "rig",
             "scenario::*",
@@ -133,7 +152,7 @@ const ALLOWED: &[layers::Row] = &[
     ("units", &[]),
     (
         "verdict",
-        &["catalogue::*", "expect", "scenario::*", "steady"],
+        &["catalogue::*", "expect", "scenario::*", "steady", "units"],
     ),
 ];
 
@@ -162,9 +181,12 @@ fn the_runner_depends_on_reports_alone() {
 fn rules_do_no_input_and_no_output() {
     for name in [
         "verdict.rs",
+        "abort.rs",
+        "scenario/check_abort.rs",
         "expect.rs",
         "figures.rs",
         "steady.rs",
+        "live.rs",
         "lru.rs",
         "stalls.rs",
         "catalogue.rs",
@@ -173,6 +195,11 @@ fn rules_do_no_input_and_no_output() {
         "scenario/check.rs",
         "scenario/check_controls.rs",
         "scenario/check_faults.rs",
+        "search/dial.rs",
+        "search/draw.rs",
+        "search/mod.rs",
+        "search/shrink.rs",
+        "search/trials.rs",
     ] {
         let text = fs::read_to_string(root().join("src").join(name)).unwrap();
         for word in [

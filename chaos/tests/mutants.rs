@@ -66,6 +66,7 @@ fn the_intact_service_is_the_mutant_with_everything_on_and_meets_what_catches_it
 fn control(expected: &str, observed: &str) -> Control {
     Control {
         name: "off".into(),
+        lent_by: None,
         story: "s".into(),
         protection: Some("dwell".into()),
         expected: expected.into(),
@@ -230,7 +231,7 @@ fn a_mutant_that_gets_away_is_deviated_and_one_that_cannot_be_judged_inconclusiv
     assert!(
         record
             .reason
-            .starts_with("1 of 2 mutants were caught; no-queue-bound: ")
+            .starts_with("1 of 2 mutants was caught; no-queue-bound: ")
     );
     let words = String::from_utf8_lossy(&output.stdout);
     let away = [
@@ -276,7 +277,7 @@ fn a_replay_of_mutants_runs_them_again_as_they_were_recorded() {
         (second.suite.as_str(), &second.scenarios[0].plan),
         (MUTANTS_SUITE, plan)
     );
-    assert_eq!(second.reason, "all 1 mutants were caught");
+    assert_eq!(second.reason, "the mutant was caught");
     assert_eq!(second.replay, first.replay);
     let again = &second.scenarios[0].controls[0].trial.service_command;
     let off = |command: &[String]| command.contains(&switch("dwell"));

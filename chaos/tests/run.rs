@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use backdrop_chaos::host::lock::RunLock;
 use backdrop_reports::record::Verdict;
 
 mod standin;
@@ -384,4 +385,133 @@ fn a_wrong_flag_is_not_the_verdict_inconclusive() {
     assert_eq!(exit(&["run", "--bogus"]), Some(255));
     assert_eq!(exit(&["run", "--attempts", "0"]), Some(255));
     assert_eq!(exit(&["--help"]), Some(0));
+}
+
+#[test]
+fn a_second_run_is_refused_unless_it_is_wanted() {
+    let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
+    let _lock = RunLock::take(&backdrop_chaos::host::state_dir()).expect("nobody else runs");
+    let run = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"));
+        let path = |name: &str| bench.dir.path().join(name);
+        command
+            .arg("run")
+            .arg(path("small.toml"))
+            .arg("--bin-dir")
+            .arg(bench.dir.path())
+            .arg("--out")
+            .arg(path("out"))
+            .arg("--cache-dir")
+            .arg(path("cache"))
+            .args(flags);
+        let output = command.output().expect("the runner");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), words)
+    };
+    let (code, words) = run(&[]);
+    assert_eq!(code, Some(255), "{words}");
+    let us = format!("pid {}", std::process::id());
+    assert!(
+        words.contains("another run is under way") && words.contains(&us),
+        "{words}"
+    );
+    assert!(
+        !bench.dir.path().join("out").exists(),
+        "nothing is left behind"
+    );
+    let (code, words) = run(&["--beside", "--allow-emulated"]);
+    assert_eq!(code, Some(0), "{words}");
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_told_without_a_binary() {
+    let check = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"))
+            .arg("check")
+            .args(words)
+            .output()
+            .expect("the runner");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    let (code, told) = check(&["run", "nope"]);
+    assert_eq!(code, Some(255));
+    assert!(told.contains("there is no scenario `nope`"), "{told}");
+    assert_eq!(check(&["run", "--bogus"]).0, Some(255));
+    assert_eq!(check(&["search", "--scenario", "nope"]).0, Some(255));
+    assert_eq!(check(&["replay", "/nowhere"]).0, Some(255));
+    for fine in [
+        &["run", "--suite", "smoke", "--seed", "7"][..],
+        &["run", "overflow", "--bin-dir", "/nowhere"],
+        &["mutants"],
+        &["search", "--runs", "3"],
+    ] {
+        assert_eq!(check(fine), (Some(0), String::new()), "{fine:?}");
+    }
+}
+
+#[test]
+fn whoever_reads_may_have_had_enough() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_backdrop-chaos"))
+        .args(["explain", "figures"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the runner");
+    // Closed before the first word.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), told.as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn a_replay_without_its_photographs_says_what_to_do() {
+    let bench = Bench::new(&format!("{}{KILLED}", SCENARIO.replace("\"5s\"", "\"1s\"")));
+    let photographs = bench.dir.path().join("photographs");
+    fs::create_dir(&photographs).unwrap();
+    fs::write(photographs.join("one.jpg"), "a picture").unwrap();
+    let dir = photographs.display().to_string();
+    let (code, record) = bench.run_with(&["--backgrounds", &dir]);
+    assert_eq!(code, Some(0), "{}", record.reason);
+    fs::remove_dir_all(&photographs).unwrap();
+    let output = bench.replay().output().expect("the runner");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(255), "{words}");
+    for part in [dir.as_str(), "put them back", &record.replay] {
+        assert!(words.contains(part), "no {part}: {words}");
+    }
+}
+
+/// A simulator that takes its time to tell the schedule keeps the runner before its first trial.
+#[test]
+#[expect(unsafe_code, reason = "std sends no signals")]
+fn an_interrupt_before_the_first_scenario_is_a_clean_end() {
+    let bench = Bench::new(&format!("{SCENARIO}{KILLED}"));
+    let path = bench.dir.path().join("backdrop-simulator");
+    let script = fs::read_to_string(&path).unwrap();
+    let asked = bench.dir.path().join("asked");
+    let asked_at = asked.display();
+    let slow = format!(
+        "*--schedule-hash*) touch '{asked_at}'; while [ ! -e '{asked_at}.go' ]; do sleep 0.05; done;"
+    );
+    fs::write(&path, script.replace("*--schedule-hash*)", &slow)).unwrap();
+    let mut child = bench.command().stderr(Stdio::piped()).spawn().unwrap();
+    while !asked.exists() {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+        assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+    }
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: a plain system call on a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    fs::write(asked.with_extension("go"), "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    // Where it was heard late the run had begun, and then it is recorded.
+    let begun = bench.record().map(|record| record.verdict);
+    assert!(
+        begun.is_none_or(|verdict| verdict == Verdict::Inconclusive),
+        "{words}"
+    );
 }

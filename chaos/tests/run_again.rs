@@ -232,7 +232,7 @@ fn a_replay_says_which_photographs_and_which_scenarios_are_not_as_they_were() {
     let differences = part.replay_of.unwrap().differences;
     assert_eq!(
         differences,
-        ["1 scenarios of that run never began: later"],
+        ["1 scenario of that run never began: later"],
         "{words}"
     );
     assert_eq!(part.options.scenarios, ["small"]);

@@ -299,7 +299,7 @@ fn faults_of_memory_and_limit_act_are_proven_and_undone() {
     let faults = &scenario.trial.faults;
     for (fault, proof) in faults.iter().zip([
         "of active page cache, files read 3 times",
-        "MiB of 16 MiB asked for at ",
+        "MiB of 16 MiB asked for (",
         "the limit fell from 96 MiB to 58 MiB of 58 MiB asked for, in 2 steps",
     ]) {
         assert!(fault.began && fault.acted && fault.undone, "{fault:#?}");

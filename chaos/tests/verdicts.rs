@@ -4,7 +4,9 @@ use backdrop_chaos::scenario::Outcome;
 use backdrop_chaos::steady::SteadyState;
 use backdrop_chaos::verdict::{self, ControlFacts, ControlSeen, Facts, Simulator};
 use backdrop_reports::load::TruthVerdict;
-use backdrop_reports::record::{Evidence, Expectation, Fault, Met, ServiceProcess, Verdict};
+use backdrop_reports::record::{
+    Aborted, Evidence, Expectation, Fault, Met, ServiceProcess, Verdict,
+};
 
 /// Owned facts, so that a case can change one of them.
 #[derive(Clone)]
@@ -16,6 +18,7 @@ struct Case {
     faults: Vec<Fault>,
     evidence: Evidence,
     simulator: Option<Simulator>,
+    aborted: Option<Aborted>,
     ended_early: Option<String>,
     steady: SteadyState,
     controls: Vec<ControlFacts>,
@@ -53,6 +56,7 @@ impl Case {
                 late_ratio: 0.0,
                 busy_max: 0.5,
             }),
+            aborted: None,
             ended_early: None,
             steady: SteadyState::Held,
             controls: vec![control("killed", "killed")],
@@ -70,6 +74,7 @@ impl Case {
             faults: &self.faults,
             evidence: &self.evidence,
             simulator: self.simulator,
+            aborted: self.aborted.as_ref(),
             ended_early: self.ended_early.as_deref(),
             steady: &self.steady,
             controls: &self.controls,
@@ -600,4 +605,85 @@ fn cpus_that_the_hypervisor_took_make_a_missed_bound_in_time_unknown() {
     );
     case.evidence.host_steal_ratio = Some(0.005);
     assert!(!verdict::busy_host(case.simulator, &case.evidence));
+}
+
+fn aborted(faults_off_s: Option<f64>) -> Option<Aborted> {
+    Some(Aborted {
+        name: "slow".into(),
+        figure: "switch_p99_ms".into(),
+        unit: "ms".into(),
+        above: 500.0,
+        seconds: 3,
+        observed: 812.0,
+        at_s: 12.0,
+        faults_off_s,
+    })
+}
+
+#[test]
+fn a_trial_that_was_broken_off_is_never_held_and_both_times_are_told() {
+    let mut case = Case::held();
+    case.aborted = aborted(Some(12.4));
+    let (verdict, reason) = verdict::judge(&case.facts());
+    assert_eq!(verdict, Verdict::Inconclusive);
+    for part in ["12 s", "12.4 s", "slow", "812 ms", "500 ms", "for 3 s"] {
+        assert!(reason.contains(part), "no {part}: {reason}");
+    }
+    let doubts = verdict::doubts(&case.facts());
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    // An expectation that is missed in it may be missed for that alone.
+    case.expectations[0].met = Met::No;
+    assert_eq!(verdict::judge(&case.facts()).0, Verdict::Inconclusive);
+    assert!(verdict::deviations(&case.facts()).is_empty());
+}
+
+#[test]
+fn harm_counts_in_a_trial_that_was_broken_off() {
+    type Change = fn(&mut Case);
+    let harms: [(&str, Change); 3] = [
+        ("killed", |c| c.evidence.service_oom_kills = 1),
+        ("crash", |c| c.crash = Some("it aborted".into())),
+        ("untrue", |c| {
+            c.simulator = c.simulator.map(|s| Simulator {
+                truth: TruthVerdict::Violated,
+                ..s
+            });
+        }),
+    ];
+    for (word, harm) in harms {
+        let mut case = Case::held();
+        case.aborted = aborted(Some(12.4));
+        harm(&mut case);
+        assert_eq!(verdict::judge(&case.facts()).0, Verdict::Deviated, "{word}");
+        assert_eq!(verdict::deviations(&case.facts()), [word]);
+    }
+}
+
+#[test]
+fn faults_that_were_not_off_in_time_are_a_doubt_of_their_own() {
+    for off in [None, Some(14.1)] {
+        let mut case = Case::held();
+        case.aborted = aborted(off);
+        let doubts = verdict::doubts(&case.facts());
+        assert!(
+            doubts.iter().any(|d| d.contains("not off within 2 s")),
+            "{doubts:?}"
+        );
+    }
+    let mut case = Case::held();
+    case.aborted = aborted(Some(14.0));
+    assert_eq!(verdict::doubts(&case.facts()).len(), 1);
+}
+
+#[test]
+fn deviations_are_named_the_gravest_first() {
+    let mut case = Case::held();
+    case.crash = Some("it aborted".into());
+    case.expectations[0].met = Met::No;
+    case.evidence.service_oom_kills = 1;
+    assert_eq!(
+        verdict::deviations(&case.facts()),
+        ["crash", "fast", "killed"]
+    );
+    assert!(verdict::deviations(&Case::held().facts()).is_empty());
 }

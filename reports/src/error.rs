@@ -45,7 +45,7 @@ pub enum ReportError {
         path: PathBuf,
         /// What was asked for.
         what: String,
-        /// Scenarios that are there.
+        /// Scenarios that are there, or figures of the one that is.
         others: Vec<String>,
         /// Runs that could not be opened, with the reason.
         unread: Vec<(PathBuf, String)>,

@@ -96,7 +96,7 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
         figures: BTreeMap::new(),
     };
     let mut before: Option<Circumstances> = None;
-    let mut others = BTreeSet::new();
+    let (mut others, mut known) = (BTreeSet::new(), BTreeSet::new());
     for folder in folders {
         // One at a time: together they may not fit into memory.
         let run = match read_record(&folder) {
@@ -121,6 +121,7 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
         };
         let now = Circumstances::of(&run, first);
         let mut point = point(&run, &trials, before.as_ref(), &now);
+        known.extend(point.values.keys().cloned());
         point
             .values
             .retain(|name, _| figure.is_none_or(|figure| figure == name));
@@ -140,9 +141,11 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
             None => now,
         });
     }
-    let what = match figure {
-        _ if trend.runs.is_empty() => format!("scenario `{scenario}`"),
-        Some(figure) if trend.figures.is_empty() => format!("figure `{figure}` of `{scenario}`"),
+    let (what, others) = match figure {
+        _ if trend.runs.is_empty() => (format!("scenario `{scenario}`"), others),
+        Some(figure) if trend.figures.is_empty() => {
+            (format!("figure `{figure}` of `{scenario}`"), known)
+        }
         _ => return Ok(trend),
     };
     Err(ReportError::NoHistory {

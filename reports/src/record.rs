@@ -99,6 +99,9 @@ pub struct RunRecord {
     /// The run that this one replays, if it does.
     #[serde(default)]
     pub replay_of: Option<ReplayOf>,
+    /// The search that drew the scenarios, if one did.
+    #[serde(default)]
+    pub search: Option<Search>,
     /// Scenario files as they were run, by name; those whose controls others count for their own as `controls_of` names them.
     #[serde(default)]
     pub definitions: BTreeMap<String, Definition>,
@@ -142,6 +145,62 @@ pub struct ReplayOf {
     /// What was built otherwise, in words: commit and binaries.
     #[serde(default)]
     pub other_build: Vec<String>,
+}
+
+/// [`RunRecord::suite`] of a search, whose scenarios are the plans that it drew, and the smallest that it found.
+pub const SEARCH_SUITE: &str = "search";
+
+/// A search through random fault plans.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Search {
+    /// Scenario whose target, load and expectations the plans have.
+    pub base: String,
+    /// Trials that it was allowed.
+    pub runs_max: u32,
+    /// Faults that a plan was allowed.
+    pub faults_max: u32,
+    /// Plans that held.
+    pub held: u32,
+    /// Plans none of whose trials decided anything.
+    pub unjudged: u32,
+    /// Every trial in order.
+    pub trials: Vec<SearchTrial>,
+    /// The first plan that deviated, made smaller.
+    pub found: Option<SearchFound>,
+}
+
+/// One trial of a search.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SearchTrial {
+    /// Number, from 1.
+    pub run: u32,
+    /// Why it was run: `plan N`, `no fault`, `fewer faults`, `smaller: size of FAULT`.
+    pub step: String,
+    /// Its faults with times and amounts, a line each, as in [`Plan::steps`].
+    pub faults: Vec<String>,
+    /// Verdict in a word.
+    pub outcome: String,
+    /// One sentence: why.
+    pub reason: String,
+    /// Raw logs, relative to the run folder.
+    pub logs: Vec<String>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SearchFound {
+    /// Number of the plan.
+    pub plan: u32,
+    /// In which way it deviated: `crash`, `killed`, `untrue`, or the name of an expectation.
+    pub cause: String,
+    /// As it was drawn.
+    pub drawn: Vec<String>,
+    /// The smallest that still deviates in that way.
+    pub smallest: Vec<String>,
+    /// Nothing smaller was left to try; otherwise the runs were over.
+    pub done: bool,
+    /// Scenario files, relative to the run folder: the smallest, then the plan as it was drawn.
+    pub files: Vec<String>,
 }
 
 /// A scenario file.
@@ -274,6 +333,9 @@ pub struct SetAside {
 pub struct Control {
     /// Name, e.g. `governor-off`.
     pub name: String,
+    /// The scenario whose control it is, where that is another one.
+    #[serde(default)]
+    pub lent_by: Option<String>,
     /// Which protection is off, in words.
     pub story: String,
     /// The one protection that is off, where the control is its mutant, e.g. `single-flight`.
@@ -296,6 +358,17 @@ pub struct Control {
     pub figures: BTreeMap<String, f64>,
 }
 
+impl Control {
+    /// The name, with the scenario that it is borrowed from.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.lent_by {
+            Some(other) => format!("{} (of {other})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 /// One start of the service under load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trial {
@@ -313,6 +386,9 @@ pub struct Trial {
     pub timeline: Timeline,
     /// What the simulator measured; none if it did not finish.
     pub load: Option<LoadReport>,
+    /// Why and when it was broken off, if it was.
+    #[serde(default)]
+    pub aborted: Option<Aborted>,
     /// Notable moments: state changes, kills, restarts, undo.
     pub events: Vec<Event>,
     /// Raw logs, relative to the run folder.
@@ -334,12 +410,33 @@ pub struct Timeline {
     pub series: BTreeMap<String, Vec<Option<f64>>>,
 }
 
+/// A trial that was broken off because a condition of its scenario was met.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Aborted {
+    /// Name of the condition.
+    pub name: String,
+    /// Figure of the last second that it reads.
+    pub figure: String,
+    /// Unit of the figure.
+    pub unit: String,
+    /// It is met while the figure is above this.
+    pub above: f64,
+    /// Seconds in a row that it must be met.
+    pub seconds: u32,
+    /// Value in the last of them.
+    pub observed: f64,
+    /// When that was seen, seconds after the first planned send.
+    pub at_s: f64,
+    /// When every fault was off, seconds after the first planned send; null if one was not.
+    pub faults_off_s: Option<f64>,
+}
+
 /// One notable moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Seconds after the first planned send.
     pub t_s: f64,
-    /// `fault`, `governor`, `kernel`, `process`, `undo`, `runner`.
+    /// `fault`, `governor`, `kernel`, `process`, `undo`, `abort`, `runner`.
     pub kind: String,
     /// In words.
     pub text: String,
@@ -351,7 +448,7 @@ pub struct Fault {
     /// Name in the scenario.
     pub name: String,
     /// `memory_hog`, `burst`, `page_cache`, `limit_shrink`, `archive_corrupt`, `oversized_body`, `cpu_hog`,
-    /// `failpoint` or `kill`.
+    /// `failpoint`, `stop`, `slow_clients`, `connection_flood` or `kill`.
     pub kind: String,
     /// What was asked for, in words.
     pub requested: String,

@@ -254,7 +254,7 @@ fn a_huge_record_is_cut_and_the_summary_says_so() {
     for (record, words) in [
         (&many, "scenarios are left out here"),
         (&wordy, "cut: `run.json` has the rest"),
-        (&verbose, "1 scenarios are left out here"),
+        (&verbose, "1 scenario is left out here"),
     ] {
         let summary = markdown::render(record);
         assert!(summary.len() < MIB, "{}", summary.len());

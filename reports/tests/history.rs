@@ -275,7 +275,11 @@ fn the_binary_tells_what_could_not_be_opened_and_what_is_not_there() {
         (
             vec!["million-switch", "--figure", "nonsense"],
             66,
-            vec!["figure `nonsense` of `million-switch`"],
+            vec![
+                "figure `nonsense` of `million-switch`; there are: ",
+                "recovery_s",
+                "switch_p99_us",
+            ],
         ),
         (
             vec!["overflow"],

@@ -34,10 +34,12 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}{}", mend_of_bind(*option, source))]
     Bind {
         /// Address.
         address: SocketAddr,
+        /// The option that names it.
+        option: &'static str,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -79,6 +81,27 @@ pub enum AppError {
     /// The folder to import cannot be read.
     #[error("cannot list its files")]
     Pictures(#[source] std::io::Error),
+    /// The folder to import has nothing to import.
+    #[error(
+        "it holds no picture: files that end in .jpg, .jpeg, .png or .webp are taken, of this folder and of none below it"
+    )]
+    NoPictures,
+}
+
+/// What to do about an address that cannot be had, where that is known.
+fn mend_of_bind(option: &str, source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "; give --{option} another port, or end what listens there (`ss -ltnp` names it)"
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("; give --{option} a port from 1024 up")
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!("; give --{option} an address of this host")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The parts below HTTP, joined. `import` needs no more.
@@ -213,8 +236,15 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     })
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), AppError> {
-    let failed = |source| AppError::Bind { address, source };
+async fn bind(
+    address: SocketAddr,
+    option: &'static str,
+) -> Result<(TcpListener, SocketAddr), AppError> {
+    let failed = |source| AppError::Bind {
+        address,
+        option,
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
@@ -271,8 +301,8 @@ impl Drop for ReadyFile {
 pub async fn serve(config: Config) -> Result<(), AppError> {
     config.show();
     let mut stop = Stop::listen().map_err(AppError::Signals)?;
-    let (public, listen) = bind(config.listen).await?;
-    let (private, admin) = bind(config.admin).await?;
+    let (public, listen) = bind(config.listen, "listen").await?;
+    let (private, admin) = bind(config.admin, "admin").await?;
     let metrics = metrics();
     let door = Arc::new(Door::new(Arc::clone(&metrics)));
     let (drain, draining) = watch::channel(false);
@@ -438,6 +468,9 @@ pub async fn import(
     mut progress: impl FnMut(usize, usize, &Imported),
 ) -> Result<(), AppError> {
     let paths = pictures(dir).map_err(AppError::Pictures)?;
+    if paths.is_empty() {
+        return Err(AppError::NoPictures);
+    }
     let core = Core::start(config, metrics()).await?;
     let mut taken = std::collections::HashMap::new();
     for (at, path) in paths.iter().enumerate() {

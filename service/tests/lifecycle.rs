@@ -140,6 +140,19 @@ fn import_takes_good_files_reports_bad_ones_and_fails_then() {
             pictures.to_str().expect("text"),
         ])
     };
+    let empty = run(&[
+        "import",
+        "--data",
+        data.to_str().expect("text"),
+        dir.path().to_str().expect("text"),
+    ]);
+    assert_eq!(empty.status.code(), Some(1));
+    let told = stderr(&empty);
+    assert!(
+        told.contains("holds no picture") && told.contains(".webp"),
+        "{told}"
+    );
+    assert!(!data.exists(), "nothing is begun for it");
     let good = import();
     assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
     put("torn.jpeg", &jpeg(64, 64, [3; 3])[..300]);
@@ -204,6 +217,7 @@ fn what_keeps_a_start_from_succeeding_is_said_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let free = "127.0.0.1:0";
+    std::fs::write(dir.path().join("one.png"), b"").expect("written");
     let pictures = dir.path().to_str().expect("text");
     for (arguments, code, text) in [
         (
@@ -213,6 +227,16 @@ fn what_keeps_a_start_from_succeeding_is_said_once() {
         ),
         (&["import", pictures, "--data", data], 1, "os error 20"),
         (&["serve", "--listen", &address], 1, "os error 98"),
+        (
+            &["serve", "--listen", &address],
+            1,
+            "give --listen another port",
+        ),
+        (
+            &["serve", "--listen", free, "--admin", &address],
+            1,
+            "give --admin another port",
+        ),
         (&["serve", "--log-level", "info=loud"], 64, "level filter"),
     ] {
         let output = run(arguments);

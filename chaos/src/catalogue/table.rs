@@ -590,6 +590,20 @@ pub const FIGURES: &[Spec] = &[
         "uploads over the service's limit of a body that were answered by 413, of those answered",
     ),
     figure(
+        "slow_clients_cut",
+        "connections",
+        Probe,
+        Neither,
+        "connections of slow clients that the service closed",
+    ),
+    figure(
+        "flood_connections_cut",
+        "connections",
+        Probe,
+        Neither,
+        "connections of a flood that the service turned away",
+    ),
+    figure(
         "outage_s",
         "s",
         Timing,

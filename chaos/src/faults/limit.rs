@@ -63,6 +63,7 @@ async fn look(admin: Listener, sightings: Arc<Sightings>, stop: Stop) {
 /// Writes down what the kernel took.
 struct Steps {
     sightings: Arc<Sightings>,
+    stop: Stop,
     taken: Vec<(Instant, u64)>,
 }
 
@@ -73,6 +74,10 @@ impl LimitWatch for Steps {
 
     fn adopted(&self, limit: u64) -> bool {
         self.sightings.newest().is_some_and(|said| said <= limit)
+    }
+
+    fn given_up(&self) -> bool {
+        self.stop.raised()
     }
 }
 
@@ -105,6 +110,7 @@ pub(super) async fn shrink(
     drop(service);
     let mut watch = Steps {
         sightings: sightings.clone(),
+        stop: stop.clone(),
         taken: Vec::new(),
     };
     let mut held = None;

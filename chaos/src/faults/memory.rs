@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::{fate, settle};
 use crate::admin::MemoryReport;
 use crate::host::{
-    self, CacheHog, CacheHogSpec, HogReport, HostError, MemoryHog, MemoryHogSpec, Undo, UndoGuard,
+    self, CacheHog, CacheHogSpec, HogReport, HostError, Leaf, MemoryHog, MemoryHogSpec, Undo,
+    UndoGuard,
 };
 use crate::observed::BurstSeen;
 use crate::rig::{Rig, Stop};
@@ -72,10 +73,10 @@ pub(super) async fn bytes_of(
     }
 }
 
-/// A process in the hog's leaf that takes memory along a ramp.
+/// A process that takes memory along a ramp.
 pub(super) async fn hog(
     rig: &Rig,
-    amount: Amount,
+    (amount, place): (Amount, Place),
     pace: (Duration, Option<Duration>),
     time: (Instant, &Stop),
     fault: &mut record::Fault,
@@ -84,12 +85,20 @@ pub(super) async fn hog(
         Ok(bytes) => bytes,
         Err(why) => return unsized_(fault, &why),
     };
-    let Some(report) = hold(rig, (bytes, false), pace, time, fault).await else {
+    let leaf = match rig.leaf_of(place) {
+        Ok(leaf) => leaf,
+        Err(e) => {
+            fault.proof = format!("its leaf could not be made: {e}");
+            return;
+        }
+    };
+    let wanted = (bytes, false, (&leaf, place));
+    let Some(report) = hold(rig, wanted, pace, time, fault).await else {
         return;
     };
     fault.achieved_ratio = Some(report.achieved_ratio);
     fault.acted = report.achieved_ratio >= HOG_RATIO_MIN && !report.killed;
-    fault.proof = reached(&report);
+    fault.proof = format!("{}, in {}", reached(&report), leaf.path().display());
 }
 
 pub(super) fn unsized_(fault: &mut record::Fault, why: &str) {
@@ -98,9 +107,10 @@ pub(super) fn unsized_(fault: &mut record::Fault, why: &str) {
 
 fn reached(report: &HogReport) -> String {
     format!(
-        "{} of {} asked for{}",
+        "{} of {} asked for ({:.1} %){}",
         show_bytes(report.achieved),
         show_bytes(report.requested),
+        report.achieved_ratio * 100.0,
         fate(report)
     )
 }
@@ -108,7 +118,7 @@ fn reached(report: &HogReport) -> String {
 /// Starts a memory hog, lets it hold (or pulse) until its time is over, and ends it. None if that failed, which the proof says.
 async fn hold(
     rig: &Rig,
-    (bytes, huge_pages): (u64, bool),
+    (bytes, huge_pages, (leaf, place)): (u64, bool, (&Leaf, Place)),
     (ramp, pulse): (Duration, Option<Duration>),
     (until, stop): (Instant, &Stop),
     fault: &mut record::Fault,
@@ -119,9 +129,10 @@ async fn hold(
         ramp,
         pulse,
         huge_pages,
-        leaf: rig.hog_leaf.clone(),
+        leaf: leaf.clone(),
         cpus: Some(rig.placement.hog.clone()),
     };
+    let kills_before = leaf.kill_count().ok();
     let hog = match MemoryHog::start(spec) {
         Ok(hog) => hog,
         Err(e) => {
@@ -133,10 +144,20 @@ async fn hold(
         process: hog.id(),
         what: "memory hog".into(),
     });
+    // Where it is by the kernel's word, and not where it was put.
+    let placed = leaf.pids().is_ok_and(|pids| pids.contains(&hog.id().pid));
     stop.sleep_until(until).await;
     let report = tokio::task::block_in_place(|| hog.stop());
     settle(guard, &report, fault);
-    report.ok()
+    let report = report.ok()?;
+    if report.killed && leaf.kill_count().ok() > kills_before {
+        rig.hog_was_killed(place);
+    }
+    if !placed && !report.killed {
+        fault.proof = format!("it was not seen in {}", leaf.path().display());
+        return None;
+    }
+    Some(report)
 }
 
 /// Has the host's memory for a burst at hand before its time: under a hypervisor a page costs far more at its first use.
@@ -187,7 +208,8 @@ pub(super) async fn burst(
         of(bound)
     );
     let ramp = Duration::from_secs_f64(bytes as f64 / wanted.max(1.0));
-    let Some(report) = hold(rig, (bytes, true), (ramp, None), time, fault).await else {
+    let hog = (bytes, true, (&rig.hog_leaf, Place::Sibling));
+    let Some(report) = hold(rig, hog, (ramp, None), time, fault).await else {
         return;
     };
     let rate = report.rate_bytes_per_s.unwrap_or(0.0);
@@ -277,7 +299,7 @@ fn start_cache(
         cause,
     })?;
     let leaf = match place {
-        Place::Service => &rig.service_leaf,
+        Place::Service | Place::Child => &rig.service_leaf,
         Place::Sibling => &rig.hog_leaf,
     };
     let hog = CacheHog::start(CacheHogSpec {

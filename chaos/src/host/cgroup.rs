@@ -68,6 +68,10 @@ pub trait LimitWatch {
     fn accepted(&mut self, limit: u64);
     /// Whether what lives under the limit has seen this one, bytes.
     fn adopted(&self, limit: u64) -> bool;
+    /// Whether the limit is no longer wanted: lowering it ends where it is.
+    fn given_up(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody watches.
@@ -376,6 +380,36 @@ impl Cell {
         })))
     }
 
+    /// A leaf of this name below another one, made on first use; on v2 without figures of its own, since one that holds processes can
+    /// hand no controller on: there it reads those of the other one, which is charged with what is in it.
+    pub fn leaf_below(&self, above: &Leaf, name: &str) -> Result<Leaf, HostError> {
+        check_name(name)?;
+        let key = format!("{}/{name}", above.name());
+        let mut leaves = self.leaves.lock();
+        if let Some(leaf) = leaves.get(&key) {
+            return Ok(leaf.clone());
+        }
+        let path = above.path().join(name);
+        let kind = match &above.0.kind {
+            LeafKind::V1(_) => {
+                tree::make(&path)?;
+                LeafKind::V1(v1::LeafFiles::open(&path)?)
+            }
+            LeafKind::V2(_) => {
+                tree::make(&path)?;
+                LeafKind::V2(v2::LeafFiles::open(above.path())?)
+            }
+            LeafKind::Emulated(leaf) => LeafKind::Emulated(Arc::clone(leaf)),
+        };
+        let leaf = Leaf(Arc::new(LeafInner {
+            name: key.clone(),
+            path,
+            kind,
+        }));
+        leaves.insert(key, leaf.clone());
+        Ok(leaf)
+    }
+
     /// Handle for sampling.
     #[must_use]
     pub fn probe(&self) -> CellProbe {
@@ -531,6 +565,12 @@ impl Leaf {
             LeafKind::V2(files) => files.kill_count(),
             LeafKind::Emulated(leaf) => Ok(leaf.kill_count()),
         }
+    }
+
+    /// Whether what is in a leaf below has counters of its own.
+    #[must_use]
+    pub fn counts_apart_from_below(&self) -> bool {
+        matches!(self.0.kind, LeafKind::V1(_))
     }
 
     /// Whether socket buffers are among its figures.

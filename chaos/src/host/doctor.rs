@@ -9,7 +9,7 @@ use super::cgroup::{Hierarchy, Limits};
 use super::cpu::{CpuSet, Placement};
 use super::error::HostError;
 use super::process::{CommandSpec, End, ServiceProcess};
-use super::{files, mounts, scope, sys, tree};
+use super::{files, mounts, scope, steal, sys, tree};
 
 /// Memory that the default suite needs beside its limits: simulator, runner and page cache, bytes.
 const MEMORY_MIN: u64 = 2 << 30;
@@ -81,11 +81,12 @@ pub fn doctor() -> Vec<Check> {
         user(),
         oom_score(),
         cpus(),
+        quiet(),
         wake_latency(),
         memory(),
         huge_pages(),
         kernel(),
-        open_files(),
+        open_files_check(),
     ]);
     checks
 }
@@ -204,6 +205,49 @@ fn cpus() -> Check {
     }
 }
 
+/// Share of the CPUs that others may take before a run's figures suffer.
+const OTHERS_MAX: f64 = 0.10;
+/// Share that a hypervisor may take of CPUs that are all wanted; a trial wants about half of them.
+const STOLEN_MAX: f64 = 0.02;
+/// How long is looked for who else is there.
+const LOOK_FOR: Duration = Duration::from_millis(1000);
+
+/// Whether CPUs are free, and given when they are wanted.
+fn quiet() -> Check {
+    const NAME: &str = "busy host";
+    let Ok(cpus) = CpuSet::allowed() else {
+        return Check::weak(NAME, "the CPUs are not known", "see the check of CPUs");
+    };
+    let before = files::cpu_times();
+    #[expect(clippy::disallowed_methods, reason = "what is measured is this time")]
+    std::thread::sleep(LOOK_FOR);
+    let used = before.zip(files::cpu_times()).map(|(a, b)| b.busy_since(a));
+    let stolen = steal::probe(&cpus, LOOK_FOR);
+    busy(NAME, used, stolen)
+}
+
+/// What these shares mean.
+fn busy(name: &'static str, used: Option<f64>, stolen: Option<f64>) -> Check {
+    let percent = |share: Option<f64>| {
+        share.map_or_else(|| "?".to_owned(), |share| format!("{:.0} %", share * 100.0))
+    };
+    let found = format!(
+        "others use {} of the CPUs, a hypervisor takes {} of them when all are wanted",
+        percent(used),
+        percent(stolen)
+    );
+    let too_much = |share: Option<f64>, most: f64| share.is_some_and(|share| share > most);
+    if too_much(used, OTHERS_MAX) {
+        let mend = "end what else runs (`top` names it): it takes the CPUs of service and simulator, and more trials are tried again or inconclusive";
+        return Check::weak(name, found, mend);
+    }
+    if too_much(stolen, STOLEN_MAX) {
+        let mend = "a quieter host, or another hour: what is taken makes bounds in time unknown, and trials are tried again";
+        return Check::weak(name, found, mend);
+    }
+    Check::good(name, found)
+}
+
 /// Whether the simulator can keep idle CPUs from sleeping.
 fn wake_latency() -> Check {
     const NAME: &str = "wake latency";
@@ -248,6 +292,22 @@ fn mib(bytes: u64) -> String {
 #[must_use]
 pub fn available_memory() -> Option<u64> {
     meminfo("MemAvailable")
+}
+
+/// Bytes that can still be written in this folder, or in the nearest one above it that is there.
+#[must_use]
+pub fn available_disk(dir: &Path) -> Option<u64> {
+    let whole = std::path::absolute(dir).ok()?;
+    let there = whole.ancestors().find(|path| path.exists())?;
+    sys::free_bytes(there).ok()
+}
+
+/// Memory that the host cannot give any more, by all of it, 0..=1.
+#[must_use]
+pub fn used_memory_ratio() -> Option<f64> {
+    let all = meminfo("MemTotal").filter(|all| *all > 0)?;
+    let left = available_memory()?;
+    Some(all.saturating_sub(left) as f64 / all as f64)
 }
 
 fn meminfo(key: &str) -> Option<u64> {
@@ -306,7 +366,13 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()??, parts.next()??))
 }
 
-fn open_files() -> Check {
+/// Files that this process may have open.
+#[must_use]
+pub fn open_files() -> Option<u64> {
+    sys::open_files_limit().ok().map(|(soft, _)| soft)
+}
+
+fn open_files_check() -> Check {
     match sys::open_files_limit() {
         Ok((soft, _)) if soft >= OPEN_FILES_MIN => {
             Check::good("open files", format!("{soft} allowed"))
@@ -409,6 +475,21 @@ mod tests {
             );
         }
         assert!(checks.len() >= 8);
+    }
+
+    #[test]
+    fn a_busy_host_is_told_and_a_quiet_one_is_good() {
+        let state = |used, stolen| busy("busy host", used, stolen).state;
+        assert_eq!(state(Some(0.05), Some(0.01)), CheckState::Good);
+        assert_eq!(state(Some(0.5), Some(0.0)), CheckState::Weak);
+        assert_eq!(state(Some(0.0), Some(0.3)), CheckState::Weak);
+        assert_eq!(
+            state(None, None),
+            CheckState::Good,
+            "what is not known is no fault"
+        );
+        let told = busy("busy host", Some(0.5), Some(0.3)).found;
+        assert!(told.contains("50 %") && told.contains("30 %"), "{told}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::process::ProcessId;
+
 /// An operation on the host failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -71,6 +73,15 @@ pub enum HostError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// Another run is under way.
+    #[error(
+        "another run is under way{}: both would disturb each other's figures; wait for it, or give --beside to run all the same",
+        by.map_or_else(String::new, |by| format!(" (pid {}, started at tick {})", by.pid, by.start_ticks))
+    )]
+    AnotherRun {
+        /// Whose, if it says so.
+        by: Option<ProcessId>,
     },
     /// Something would not go away.
     #[error("{what} is still there: {why}")]

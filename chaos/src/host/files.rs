@@ -141,6 +141,43 @@ pub fn cpu_seconds(stat: &str) -> Option<f64> {
     Some(ticks as f64 / sys::ticks_per_second() as f64)
 }
 
+/// Ticks of all CPUs together since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTimes {
+    all: u64,
+    /// Neither used nor taken by a hypervisor.
+    free: u64,
+}
+
+impl CpuTimes {
+    /// From `/proc/stat`: user, nice, system, idle, iowait, irq, softirq and steal; guests are part of user.
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> = line
+            .split_ascii_whitespace()
+            .take(8)
+            .map_while(|n| n.parse().ok())
+            .collect();
+        let at = |n: usize| ticks.get(n).copied().unwrap_or(0);
+        (ticks.len() >= 4).then(|| Self {
+            all: ticks.iter().sum(),
+            free: at(3) + at(4) + at(7),
+        })
+    }
+
+    /// Share that was used since then, 0..=1.
+    pub fn busy_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all);
+        let free = self.free.saturating_sub(before.free).min(all);
+        (all - free) as f64 / all.max(1) as f64
+    }
+}
+
+/// What the CPUs did so far; none where the kernel does not say.
+pub fn cpu_times() -> Option<CpuTimes> {
+    CpuTimes::parse(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
 /// The process that has this pid now.
 pub fn process_id(pid: u32) -> Option<ProcessId> {
     start_ticks(pid).map(|start_ticks| ProcessId { pid, start_ticks })
@@ -177,6 +214,16 @@ pub fn kib_field(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_hypervisor_takes_is_not_used() {
+        let at = |text: &str| CpuTimes::parse(text).expect("times");
+        let before = at("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1 2 3 4\n");
+        let after = at("cpu  140 0 60 820 60 0 0 20 7 0\n");
+        assert!((after.busy_since(before) - 0.5).abs() < 1e-9);
+        assert_eq!(before.busy_since(after), 0.0, "a clock that went back");
+        assert_eq!(CpuTimes::parse("intr 5"), None);
+    }
 
     #[test]
     fn numbers_without_a_limit_are_the_largest() {

@@ -10,6 +10,7 @@ mod emulated;
 mod error;
 mod files;
 pub mod hog;
+pub mod lock;
 mod mounts;
 mod ours;
 pub mod process;
@@ -34,13 +35,16 @@ pub use cgroup::{
     Lowering, Removed, Swap,
 };
 pub use cpu::{CpuSet, Placement};
-pub use doctor::{Check, CheckState, available_memory, doctor, host_facts};
+pub use doctor::{
+    Check, CheckState, available_disk, available_memory, doctor, host_facts, open_files,
+    used_memory_ratio,
+};
 pub use error::HostError;
 pub use hog::{
     CacheHog, CacheHogSpec, CpuHog, CpuHogSpec, HogReport, MemoryHog, MemoryHogSpec, warm,
 };
 pub use ours::{mark, state_dir, unmark_empty};
-pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess};
+pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess, is_stopped};
 pub use reaper::Reaper;
 pub use sample::{HostSample, Peaks, Sampler, SamplerConfig};
 pub use sys::keep_ended_children;

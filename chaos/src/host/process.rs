@@ -30,6 +30,12 @@ pub struct ProcessId {
     pub start_ticks: u64,
 }
 
+/// Whether the process, and still this one, is stopped by a signal.
+#[must_use]
+pub fn is_stopped(process: ProcessId) -> bool {
+    files::lives(process) && files::state(process.pid) == Some('T')
+}
+
 /// What to start and where.
 #[derive(Debug, Clone)]
 pub struct CommandSpec {

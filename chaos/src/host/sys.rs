@@ -66,6 +66,17 @@ pub fn open_files_limit() -> io::Result<(u64, u64)> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
+/// Bytes that we may still write where this is.
+pub fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+    let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+    let path = std::ffi::CString::new(path).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: an all-zero statvfs is valid.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in a zero byte, and `found` is valid for writes.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut found) })?;
+    Ok(found.f_bavail * found.f_frsize)
+}
+
 /// CPUs that the calling thread may use.
 pub fn affinity() -> io::Result<Vec<usize>> {
     // SAFETY: an all-zero cpu_set_t is the empty set.

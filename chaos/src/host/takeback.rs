@@ -37,6 +37,7 @@ pub fn take_back(undo: &Undo) -> Result<String, HostError> {
             format!("memory controller left at {}: in use", at.display())
         }),
         Undo::Process { process, what } => end_process(*process, what),
+        Undo::Continue { process } => let_go_on(*process),
         Undo::Failpoint { admin, name } => failpoint_off(admin, name),
         Undo::Targets { path, address } => forget_targets(path, address),
         Undo::Folder { path } => remove_folder(path),
@@ -86,6 +87,30 @@ fn end_process(process: ProcessId, what: &str) -> Result<String, HostError> {
         what: name,
         why: "SIGKILL had no effect".to_owned(),
     })
+}
+
+/// Continues this very process; one that is not stopped, or gone, is none the worse for it.
+fn let_go_on(process: ProcessId) -> Result<String, HostError> {
+    let name = format!("process {}", process.pid);
+    let failed = |why: std::io::Error| HostError::NotUndone {
+        what: format!("stop of {name}"),
+        why: why.to_string(),
+    };
+    let fd = match sys::PidFd::open(process.pid) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+            return Ok(format!("{name} had ended"));
+        }
+        other => other.map_err(failed)?,
+    };
+    if !files::lives(process) {
+        return Ok(format!("{name} had ended"));
+    }
+    match fd.signal(libc::SIGCONT) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(format!("{name} had ended")),
+        other => other
+            .map(|()| format!("{name} told to go on"))
+            .map_err(failed),
+    }
 }
 
 /// Removes a folder that is named in full and lies in a marked folder of ours; of that one, what is left if that is the mark.
@@ -225,6 +250,35 @@ mod tests {
                 .expect("fine")
                 .contains("had ended")
         );
+    }
+
+    #[test]
+    fn a_stopped_process_goes_on_and_one_of_another_time_stays_as_it_is() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("started");
+        let process = files::process_id(child.id()).expect("it lives");
+        let is = |state: char| files::state(process.pid) == Some(state);
+        let until = |state| {
+            while !is(state) {
+                std::thread::yield_now();
+            }
+        };
+        sys::kill(process.pid, libc::SIGSTOP).expect("sent");
+        until('T');
+        let earlier = ProcessId {
+            start_ticks: process.start_ticks - 1,
+            ..process
+        };
+        let told = take_back(&Undo::Continue { process: earlier }).expect("fine");
+        assert!(told.contains("had ended") && is('T'), "{told}");
+        take_back(&Undo::Continue { process }).expect("told");
+        until('S');
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        let told = take_back(&Undo::Continue { process }).expect("fine");
+        assert!(told.contains("had ended"), "{told}");
     }
 
     #[test]

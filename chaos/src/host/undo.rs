@@ -45,6 +45,11 @@ pub enum Undo {
         /// What it is, for people.
         what: String,
     },
+    /// Let this process go on if it is stopped and still the same.
+    Continue {
+        /// Which.
+        process: ProcessId,
+    },
     /// Turn this failpoint off; a service that is gone has none.
     Failpoint {
         /// Admin address, `host:port`.
@@ -79,6 +84,7 @@ impl std::fmt::Display for Undo {
             ),
             Self::Undelegate { at } => write!(f, "memory controller at {}", at.display()),
             Self::Process { process, what } => write!(f, "{what} (pid {})", process.pid),
+            Self::Continue { process } => write!(f, "stop of process {}", process.pid),
             Self::Failpoint { admin, name } => write!(f, "failpoint {name} at {admin}"),
             Self::Targets { path, address } => write!(f, "{address} in {}", path.display()),
             Self::Folder { path } => write!(f, "folder {}", path.display()),

@@ -287,7 +287,7 @@ fn lower(
                 Err(error) => return Err(error),
             }
         }
-        if begun.elapsed() > lowering.patience {
+        if begun.elapsed() > lowering.patience || watch.given_up() {
             return Err(HostError::LimitHeld {
                 path: cell.to_owned(),
                 asked: to,

@@ -243,7 +243,7 @@ fn wait_for_usage(
         if held + lowering.room <= below && watch.adopted(below) {
             return Ok(true);
         }
-        if begun.elapsed() > lowering.patience {
+        if begun.elapsed() > lowering.patience || watch.given_up() {
             return Ok(false);
         }
         #[expect(

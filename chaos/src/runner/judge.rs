@@ -73,7 +73,11 @@ impl Judge<'_> {
             }
             if let Some(other) = self.request.lender(scenario) {
                 for control in &other.controls {
-                    controls.extend(self.control(other, control, round, &mut set_aside).await);
+                    let lent = self.control(other, control, round, &mut set_aside).await;
+                    controls.extend(lent.map(|(mut control, earlier)| {
+                        control.lent_by = Some(other.name.clone());
+                        (control, earlier)
+                    }));
                 }
             }
         }
@@ -113,6 +117,8 @@ impl Judge<'_> {
             target: scenario.target.clone(),
             load: scenario.load.clone(),
             faults: scenario.faults.clone(),
+            aborts: scenario.aborts.clone(),
+            shown: shown(scenario, &scenario.expects),
         };
         let verdict_of = |seen: &TrialSeen| {
             let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
@@ -177,9 +183,38 @@ impl Judge<'_> {
         unreachable!("the last attempt returns")
     }
 
+    /// One trial of a plan that a search asks for, under this name, and each way in which it deviated.
+    pub(super) async fn searched(
+        &self,
+        scenario: &Scenario,
+        name: String,
+        planned: Plan,
+    ) -> (ScenarioRecord, Vec<String>) {
+        let plan = TrialPlan {
+            name,
+            schedule_hash: Some(planned.schedule_hash.clone()),
+            target: scenario.target.clone(),
+            load: scenario.load.clone(),
+            faults: scenario.faults.clone(),
+            aborts: scenario.aborts.clone(),
+            shown: shown(scenario, &scenario.expects),
+        };
+        let seen = trial::run(self.context, &plan).await;
+        let weighed = Weighed::of(&seen.observed, &plan.load, scenario, &scenario.expects);
+        let deviations = verdict::deviations(&weighed.facts(&seen.observed, &[], self.context));
+        let record = self.judge(
+            scenario,
+            (planned, 1),
+            &seen,
+            Vec::new(),
+            (Vec::new(), None),
+        );
+        (record, deviations)
+    }
+
     /// Waits while the hypervisor takes the CPUs or they stand still, a minute at most: in the same noise another attempt would be
     /// wasted.
-    async fn wait_for_quiet(&self) {
+    pub(super) async fn wait_for_quiet(&self) {
         let placement = &self.context.placement;
         let cpus = placement.simulator.union(&placement.service);
         let give_up = Instant::now() + QUIET_WITHIN;
@@ -239,6 +274,8 @@ impl Judge<'_> {
             target: control.target.clone(),
             load: control.load.clone(),
             faults: control.faults.clone(),
+            aborts: Vec::new(),
+            shown: shown(scenario, &[]),
         };
         let expected = control.expected.to_string();
         let outcome_of = |seen: &TrialSeen| {
@@ -328,6 +365,7 @@ impl Judge<'_> {
         evidence.busy_host = weighed.busy_host || weighed.stood_still;
         let record = Control {
             name: control.name.clone(),
+            lent_by: None,
             story: control.story.clone(),
             protection: control.protection.map(str::to_owned),
             expected: control.expected.to_string(),
@@ -339,6 +377,14 @@ impl Judge<'_> {
             figures: record::values(&weighed.figures),
         };
         (record, weighed.excused)
+    }
+}
+
+/// What a person is shown while it runs.
+fn shown(scenario: &Scenario, expects: &[Expect]) -> trial::Shown {
+    trial::Shown {
+        expects: expects.to_vec(),
+        steady: scenario.steady.clone(),
     }
 }
 
@@ -445,6 +491,7 @@ impl Weighed {
             faults: &observed.faults,
             evidence: &observed.evidence,
             simulator: simulator_facts(observed),
+            aborted: observed.aborted.as_ref(),
             ended_early: observed
                 .load
                 .as_ref()

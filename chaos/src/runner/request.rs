@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use backdrop_reports::read::{locate, read_record};
 use backdrop_reports::record::{
-    Build, Definition, MUTANTS_SUITE, Plan, ReplayOf, RunOptions, RunRecord, ScenarioRecord,
+    Build, Definition, MUTANTS_SUITE, Plan, ReplayOf, RunOptions, RunRecord, SEARCH_SUITE,
+    ScenarioRecord,
 };
 use sha2::{Digest, Sha256};
 
 use super::{RunError, io};
-use crate::cli::{PlaceArgs, ReplayArgs, RunArgs, ScenarioArgs};
+use crate::catalogue;
+use crate::cli::{PlaceArgs, ReplayArgs, RunArgs, ScenarioArgs, SearchArgs};
 use crate::mutants;
 use crate::plan;
 use crate::scenario::{self, ControlPlan, Scenario, library};
+use crate::units;
 
 /// Suite of a run whose scenarios were named.
 const NAMED: &str = "named";
@@ -43,6 +46,20 @@ pub(super) struct Request {
     photographs: Option<String>,
     /// What is replayed, if anything.
     earlier: Option<RunRecord>,
+    /// What is searched, if anything.
+    pub(super) search: Option<SearchAsked>,
+}
+
+/// A search that is asked for.
+pub(super) struct SearchAsked {
+    /// Whose target, load and expectations the plans have.
+    pub(super) base: Scenario,
+    /// As it was named.
+    named: String,
+    /// Trials in all.
+    pub(super) runs_max: u32,
+    /// Faults of a plan at most.
+    pub(super) faults_max: u32,
 }
 
 impl Request {
@@ -51,12 +68,13 @@ impl Request {
     /// # Errors
     /// A scenario cannot be had, is named twice, or there are no pictures where some are asked for.
     pub(super) fn of_run(args: &RunArgs) -> Result<Self, RunError> {
-        let (suite, scenarios) = match named(&args.scenarios)? {
-            Some(scenarios) => (NAMED, scenarios),
-            None => (args.suite.as_str(), library::suite(&args.suite)?),
+        let (suite, scenarios) = match (&args.scenarios, named(&args.what)?) {
+            (Some(dir), _) => (NAMED, each_once(library::folder(dir)?)?),
+            (None, Some(scenarios)) => (NAMED, scenarios),
+            (None, None) => (args.suite.as_str(), library::suite(&args.suite)?),
         };
         let lenders = lenders(&scenarios, |name| Ok(library::find(name)?))?;
-        Self::of(&args.scenarios, suite, args.repeat, (scenarios, lenders))
+        Self::of(&args.what, suite, args.repeat, (scenarios, lenders))
     }
 
     /// From the flags of `mutants`.
@@ -67,6 +85,44 @@ impl Request {
         let scenarios = named(args)?.map_or_else(mutants::all, Ok)?;
         all_have_mutants(&scenarios)?;
         Self::of(args, MUTANTS_SUITE, 1, (scenarios, BTreeMap::new()))
+    }
+
+    /// From the flags of `search`.
+    ///
+    /// # Errors
+    /// The scenario cannot be had, or expects nothing but of its own faults.
+    pub(super) fn of_search(args: &SearchArgs) -> Result<Self, RunError> {
+        let base = library::find(&args.scenario)?;
+        if base
+            .expects
+            .iter()
+            .all(|e| catalogue::is_of_faults(&e.figure))
+        {
+            return Err(RunError::NothingExpected { name: base.name });
+        }
+        let calm = Scenario {
+            faults: Vec::new(),
+            controls: Vec::new(),
+            controls_of: None,
+            ..base.clone()
+        };
+        let scenarios = ScenarioArgs {
+            names: vec![args.scenario.clone()],
+            seed: args.seed,
+            backgrounds: None,
+            allow_emulated: args.allow_emulated,
+            place: args.place.clone(),
+        };
+        let search = SearchAsked {
+            base,
+            named: args.scenario.clone(),
+            runs_max: args.runs,
+            faults_max: args.faults_max,
+        };
+        Ok(Self {
+            search: Some(search),
+            ..Self::of(&scenarios, SEARCH_SUITE, 1, (vec![calm], BTreeMap::new()))?
+        })
     }
 
     fn of(
@@ -89,7 +145,7 @@ impl Request {
         Ok(Self {
             scenarios,
             lenders,
-            named: !args.names.is_empty(),
+            named: suite == NAMED || !args.names.is_empty(),
             suite: suite.to_owned(),
             seed: args.seed.unwrap_or_else(drawn),
             options: RunOptions {
@@ -101,6 +157,7 @@ impl Request {
             place: args.place.clone(),
             photographs,
             earlier: None,
+            search: None,
         })
     }
 
@@ -143,7 +200,17 @@ impl Request {
             false => lenders(&scenarios, defined)?,
         };
         let backgrounds = earlier.options.backgrounds.as_deref().map(Path::new);
-        let photographs = backgrounds.map(sum_of).transpose()?;
+        let gone = |dir: &Path, error: RunError| RunError::PhotographsGone {
+            path: dir.to_owned(),
+            cause: match error {
+                RunError::Io { cause, .. } => cause.to_string(),
+                RunError::NoPictures { .. } => "it holds no file".to_owned(),
+                other => other.to_string(),
+            },
+            command: earlier.replay.clone(),
+        };
+        let sum = |dir: &Path| sum_of(dir).map_err(|error| gone(dir, error));
+        let photographs = backgrounds.map(sum).transpose()?;
         let asked = scenarios.iter().map(|s| s.name.clone()).collect();
         Ok(Self {
             scenarios,
@@ -158,6 +225,7 @@ impl Request {
             place: args.place.clone(),
             photographs,
             earlier: Some(earlier),
+            search: None,
         })
     }
 
@@ -244,8 +312,8 @@ impl Request {
         let never: Vec<&str> = asked.filter(|n| !began(n)).map(String::as_str).collect();
         if !never.is_empty() {
             differences.push(format!(
-                "{} scenarios of that run never began: {}",
-                never.len(),
+                "{} of that run never began: {}",
+                units::count(never.len(), "scenario", "scenarios"),
                 never.join(", ")
             ));
         }
@@ -269,6 +337,22 @@ impl Request {
                     .replayed(name)
                     .map_or(earlier.replay.clone(), |s| s.replay.clone()),
             };
+        }
+        if let Some(search) = &self.search {
+            let SearchAsked {
+                named,
+                runs_max,
+                faults_max,
+                ..
+            } = search;
+            let emulated = match self.options.allow_emulated {
+                true => " --allow-emulated",
+                false => "",
+            };
+            return format!(
+                "just chaos search --scenario {named} --seed {} --runs {runs_max} --faults-max {faults_max}{emulated}",
+                self.seed
+            );
         }
         let mut words = vec![match self.is_of_mutants() {
             true => "just chaos mutants".to_owned(),
@@ -308,13 +392,16 @@ fn named(args: &ScenarioArgs) -> Result<Option<Vec<Scenario>>, RunError> {
         return Ok(None);
     }
     let found = args.names.iter().map(|n| library::find(n));
-    let scenarios = found.collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(each_once(found.collect::<Result<Vec<_>, _>>()?)?))
+}
+
+fn each_once(scenarios: Vec<Scenario>) -> Result<Vec<Scenario>, RunError> {
     let mut names = BTreeSet::new();
     match scenarios.iter().find(|s| !names.insert(s.name.as_str())) {
         Some(again) => Err(RunError::Twice {
             name: again.name.clone(),
         }),
-        None => Ok(Some(scenarios)),
+        None => Ok(scenarios),
     }
 }
 

@@ -162,6 +162,7 @@ impl Source<'_> {
             faults,
             expects,
             controls,
+            aborts: self.aborts(&raw.abort)?,
             controls_of: raw.controls_of.map(Spanned::into_inner),
             steady: self.steady(raw.steady.as_ref())?,
             recovery,
@@ -235,7 +236,7 @@ impl Source<'_> {
         )
     }
 
-    fn at_least_zero(&self, number: &Number) -> Checked<f64> {
+    pub(super) fn at_least_zero(&self, number: &Number) -> Checked<f64> {
         self.up_to(number, f64::MAX, "a number from 0 up")
     }
 

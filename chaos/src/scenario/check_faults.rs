@@ -11,6 +11,9 @@ use super::raw::{RawFault, Text};
 use super::{Amount, FaultKind, FaultPlan, Load, Place, Press, Rate};
 use crate::units;
 
+/// Connections that one fault may have: each is a port of loopback, of which there are 28,000 unless the host has others.
+const CLIENTS_MAX: u64 = 20_000;
+
 /// A kind of fault: its word, and the keys that it takes beside name, kind, at and for.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
@@ -22,8 +25,11 @@ const fn kind(word: &'static str, takes: &'static [&'static str]) -> (&'static s
     (word, Kind { word, takes })
 }
 
-const KINDS: [(&str, Kind); 9] = [
-    kind("memory_hog", &["amount", "textures", "ramp", "pulse"]),
+const KINDS: [(&str, Kind); 12] = [
+    kind(
+        "memory_hog",
+        &["amount", "textures", "ramp", "pulse", "placement"],
+    ),
     kind("burst", &["amount", "textures", "rate"]),
     kind("page_cache", &["amount", "textures", "placement"]),
     kind("limit_shrink", &["to", "steps"]),
@@ -31,6 +37,9 @@ const KINDS: [(&str, Kind); 9] = [
     kind("oversized_body", &["amount"]),
     kind("cpu_hog", &["threads", "placement"]),
     kind("failpoint", &["failpoint", "action"]),
+    kind("stop", &[]),
+    kind("slow_clients", &["clients"]),
+    kind("connection_flood", &["connections"]),
     kind("kill", &["restart_within"]),
 ];
 
@@ -50,7 +59,7 @@ impl Source<'_> {
             }
             let kind = self.fault_kind(entry.span(), fault)?;
             let at = self.duration(&fault.at)?;
-            let momentary = matches!(kind, FaultKind::Kill { .. });
+            let momentary = kind.is_momentary();
             let lasts = match (&fault.lasts, momentary) {
                 (Some(text), false) => self.duration(text)?,
                 (None, true) => Duration::ZERO,
@@ -86,6 +95,17 @@ impl Source<'_> {
         Ok(match kind.word {
             "memory_hog" => FaultKind::MemoryHog {
                 amount: self.needed_amount(span, raw)?,
+                place: match &raw.placement {
+                    None => Place::Sibling,
+                    Some(text) => {
+                        let places = [
+                            ("sibling", Place::Sibling),
+                            ("child", Place::Child),
+                            ("same", Place::Service),
+                        ];
+                        self.choice(text, "place of a memory hog", &places)?
+                    }
+                },
                 ramp: raw
                     .ramp
                     .as_ref()
@@ -152,6 +172,13 @@ impl Source<'_> {
                     action: self.needed(span, &raw.action, "action", mend)?.into_inner(),
                 }
             }
+            "stop" => FaultKind::Stop,
+            "slow_clients" => FaultKind::SlowClients {
+                clients: self.needed_count(span, &raw.clients, "clients")?,
+            },
+            "connection_flood" => FaultKind::ConnectionFlood {
+                connections: self.needed_count(span, &raw.connections, "connections")?,
+            },
             _ => FaultKind::Kill {
                 restart_within: self.duration(&self.needed(
                     span,
@@ -189,6 +216,18 @@ impl Source<'_> {
         self.amount(&self.needed(span, &raw.amount, "amount", mend)?, raw)
     }
 
+    fn needed_count(
+        &self,
+        span: Range<usize>,
+        number: &Option<Spanned<i64>>,
+        key: &str,
+    ) -> Checked<u32> {
+        match number {
+            Some(number) => Ok(self.count(number, CLIENTS_MAX)? as u32),
+            None => self.missing(span, key, &format!("{key} = 100")),
+        }
+    }
+
     fn counted(&self, number: &Option<Spanned<i64>>, max: u64, default: u32) -> Checked<u32> {
         let count = number.as_ref().map(|n| self.count(n, max)).transpose()?;
         Ok(count.map_or(default, |n| n as u32))
@@ -207,6 +246,8 @@ impl Source<'_> {
             ("steps", number(&raw.steps)),
             ("placement", text(&raw.placement)),
             ("threads", number(&raw.threads)),
+            ("clients", number(&raw.clients)),
+            ("connections", number(&raw.connections)),
             ("failpoint", text(&raw.failpoint)),
             ("action", text(&raw.action)),
             ("restart_within", text(&raw.restart_within)),
@@ -282,5 +323,15 @@ impl Source<'_> {
                 _ => wrong(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_can_name_is_what_records_and_series_name() {
+        assert_eq!(KINDS.map(|(word, _)| word), FaultKind::WORDS);
     }
 }

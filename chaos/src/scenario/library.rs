@@ -37,6 +37,7 @@ embedded!(
     "ten-million",
     "two-thousand",
     "soak",
+    "calm",
     "smoke-switch",
     "smoke-exclusive",
     "smoke-hog",
@@ -144,10 +145,16 @@ pub fn text_now(name: &str, origin: &str) -> Option<String> {
     }
 }
 
+/// Whether a scenario of this name ships with the runner.
+#[must_use]
+pub fn is_embedded(name: &str) -> bool {
+    EMBEDDED.iter().any(|(n, _)| *n == name)
+}
+
 /// Whether the scenario of this name that came from there is the one that ships with the runner.
 #[must_use]
 pub fn ships(name: &str, origin: &str) -> bool {
-    EMBEDDED.iter().any(|(n, _)| *n == name) && embedded_origin(name) == origin
+    is_embedded(name) && embedded_origin(name) == origin
 }
 
 fn embedded_origin(name: &str) -> String {
@@ -167,6 +174,29 @@ pub fn suite(name: &str) -> Result<Vec<Scenario>, ScenarioError> {
         });
     };
     suite.scenarios.iter().map(|n| find(n)).collect()
+}
+
+/// Every scenario file of a folder, by name.
+///
+/// # Errors
+/// The folder cannot be read, holds none, or one of them is wrong.
+pub fn folder(dir: &Path) -> Result<Vec<Scenario>, ScenarioError> {
+    let read = |cause| ScenarioError::Read {
+        path: dir.to_owned(),
+        cause,
+    };
+    let entries = std::fs::read_dir(dir).map_err(read)?;
+    let paths = entries.map(|entry| Ok(entry.map_err(read)?.path()));
+    let mut paths = paths.collect::<Result<Vec<_>, ScenarioError>>()?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    paths.sort();
+    if paths.is_empty() {
+        return Err(ScenarioError::NoneThere {
+            path: dir.to_owned(),
+        });
+    }
+    let named = |path: &std::path::PathBuf| find(&path.display().to_string());
+    paths.iter().map(named).collect()
 }
 
 /// All scenarios and suites, for `list`.

@@ -11,12 +11,14 @@ use std::time::Duration;
 use crate::units;
 
 mod check;
+mod check_abort;
 mod check_controls;
 mod check_faults;
 mod error;
 pub mod library;
 pub mod protection;
 mod raw;
+pub mod write;
 
 pub use error::SchemaError;
 
@@ -64,6 +66,8 @@ pub struct Scenario {
     pub expects: Vec<Expect>,
     /// Own controls.
     pub controls: Vec<ControlPlan>,
+    /// When its own trial is broken off; its controls are to fail, and are not.
+    pub aborts: Vec<Abort>,
     /// Another scenario whose controls count for this one too.
     pub controls_of: Option<String>,
     /// What counts as steady before the first fault.
@@ -219,6 +223,8 @@ pub enum Rate {
 pub enum Place {
     /// The service's own.
     Service,
+    /// One below the service's.
+    Child,
     /// One beside it, under the same limit.
     Sibling,
 }
@@ -235,10 +241,12 @@ pub enum Press {
 /// What a fault does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FaultKind {
-    /// A process in a leaf beside the service's takes memory under the same limit.
+    /// A process takes memory under the same limit.
     MemoryHog {
         /// How much.
         amount: Amount,
+        /// In whose leaf.
+        place: Place,
         /// Time from nothing to all of it.
         ramp: Duration,
         /// Then it is given back and taken again in turns, each for this long; held if absent.
@@ -286,6 +294,18 @@ pub enum FaultKind {
         /// Action, e.g. `10%return`.
         action: String,
     },
+    /// SIGSTOP, and SIGCONT when it is over: the service is there and does nothing.
+    Stop,
+    /// Clients that send and take a byte at a time.
+    SlowClients {
+        /// How many at once.
+        clients: u32,
+    },
+    /// Connections on which nothing is asked.
+    ConnectionFlood {
+        /// How many at once.
+        connections: u32,
+    },
     /// SIGKILL, then a restart on the same data and ports.
     Kill {
         /// The service must be ready again within this time.
@@ -295,7 +315,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every word of [`FaultKind::word`].
-    pub const WORDS: [&str; 9] = [
+    pub const WORDS: [&str; 12] = [
         "memory_hog",
         "burst",
         "page_cache",
@@ -304,8 +324,17 @@ impl FaultKind {
         "oversized_body",
         "cpu_hog",
         "failpoint",
+        "stop",
+        "slow_clients",
+        "connection_flood",
         "kill",
     ];
+
+    /// Whether it has a moment and no length.
+    #[must_use]
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Self::Kill { .. })
+    }
 
     /// The word of scenario files and records.
     #[must_use]
@@ -319,6 +348,9 @@ impl FaultKind {
             Self::OversizedBody { .. } => "oversized_body",
             Self::CpuHog { .. } => "cpu_hog",
             Self::Failpoint { .. } => "failpoint",
+            Self::Stop => "stop",
+            Self::SlowClients { .. } => "slow_clients",
+            Self::ConnectionFlood { .. } => "connection_flood",
             Self::Kill { .. } => "kill",
         }
     }
@@ -393,6 +425,100 @@ pub struct Expect {
     pub bound: f64,
     /// Unit of both, always that of the figure.
     pub unit: String,
+}
+
+/// What is known of the last second while a trial runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveFigure {
+    /// Kills in the service's leaf so far.
+    Kills,
+    /// Operations that failed or had no answer in time, of all.
+    FailedRatio,
+    /// Operations that were shed, of all.
+    ShedRatio,
+    /// 99th percentile of switches.
+    SwitchP99Ms,
+    /// 99th percentile of previews.
+    PreviewP99Ms,
+    /// Usage of the limited parent, of the limit in force.
+    UsageRatio,
+    /// Memory of the host that is in use, of all of it.
+    HostMemoryRatio,
+    /// CPU time that the hypervisor took.
+    HostStealRatio,
+}
+
+impl LiveFigure {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Kills,
+        Self::FailedRatio,
+        Self::ShedRatio,
+        Self::SwitchP99Ms,
+        Self::PreviewP99Ms,
+        Self::UsageRatio,
+        Self::HostMemoryRatio,
+        Self::HostStealRatio,
+    ];
+
+    /// The word of scenario files and records.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kills => "kills",
+            Self::FailedRatio => "failed_ratio",
+            Self::ShedRatio => "shed_ratio",
+            Self::SwitchP99Ms => "switch_p99_ms",
+            Self::PreviewP99Ms => "preview_p99_ms",
+            Self::UsageRatio => "usage_ratio",
+            Self::HostMemoryRatio => "host_memory_ratio",
+            Self::HostStealRatio => "host_steal_ratio",
+        }
+    }
+
+    /// Its unit.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Kills => "kills",
+            Self::SwitchP99Ms | Self::PreviewP99Ms => "ms",
+            _ => "ratio",
+        }
+    }
+
+    /// What it means.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Kills => "kills that the kernel has counted in the service's leaf",
+            Self::FailedRatio => {
+                "switches and previews that failed or had no answer in time, of all"
+            }
+            Self::ShedRatio => "switches and previews that the service shed, of all",
+            Self::SwitchP99Ms => "99th percentile of switch latency",
+            Self::PreviewP99Ms => "99th percentile of preview latency",
+            Self::UsageRatio => {
+                "usage of the limited parent, page cache included, by the limit in force"
+            }
+            Self::HostMemoryRatio => {
+                "memory of the host that is in use, whoever uses it, by all of it"
+            }
+            Self::HostStealRatio => "CPU time of service and simulator that the hypervisor took",
+        }
+    }
+}
+
+/// A condition under which a trial is broken off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Abort {
+    /// Name, unique in the scenario.
+    pub name: String,
+    /// Figure of the last second.
+    pub figure: LiveFigure,
+    /// It is met while the figure is above this.
+    pub above: f64,
+    /// Seconds in a row that it must be met.
+    pub seconds: u32,
 }
 
 /// Outcome demanded of a control.
@@ -500,6 +626,12 @@ pub enum ScenarioError {
         name: String,
         /// Names of the suites.
         known: String,
+    },
+    /// A folder without a scenario.
+    #[error("{path} holds no .toml file; name a folder of scenario files, as chaos/scenarios is one", path = path.display())]
+    NoneThere {
+        /// The folder.
+        path: PathBuf,
     },
     /// The file cannot be read.
     #[error("cannot read {path}: {cause}", path = path.display())]

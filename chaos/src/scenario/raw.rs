@@ -28,6 +28,8 @@ pub struct RawScenario {
     pub expect: Vec<Spanned<RawExpect>>,
     #[serde(default)]
     pub control: Vec<Spanned<RawControl>>,
+    #[serde(default)]
+    pub abort: Vec<Spanned<RawAbort>>,
     pub steady: Option<RawSteady>,
     pub recovery: Option<RawRecovery>,
 }
@@ -80,6 +82,8 @@ pub struct RawFault {
     pub steps: Option<Spanned<i64>>,
     pub placement: Option<Text>,
     pub threads: Option<Spanned<i64>>,
+    pub clients: Option<Spanned<i64>>,
+    pub connections: Option<Spanned<i64>>,
     pub failpoint: Option<Text>,
     pub action: Option<Text>,
     pub restart_within: Option<Text>,
@@ -95,6 +99,18 @@ pub struct RawExpect {
     pub relation: Text,
     pub bound: Number,
     pub unit: Text,
+}
+
+/// `[[abort]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAbort {
+    pub name: Text,
+    pub figure: Text,
+    pub above: Number,
+    pub unit: Text,
+    #[serde(rename = "for")]
+    pub lasts: Option<Text>,
 }
 
 /// `[[control]]`.

@@ -61,7 +61,7 @@ pub async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) 
         let mut admin = service.admin;
         admin.timeout = TIMEOUT;
         let answer = admin.scrape().await;
-        if answer.is_err() && service.process.try_wait().is_some() {
+        if answer.is_err() && running(&rig).is_none() {
             last = None;
             continue;
         }
@@ -83,7 +83,7 @@ pub async fn watch(rig: Arc<Rig>, scrapes: Arc<Mutex<Vec<Scrape>>>, stop: Stop) 
 
 fn running(rig: &Rig) -> Option<Arc<Service>> {
     rig.service()
-        .filter(|service| service.process.try_wait().is_none())
+        .filter(|service| service.process.try_wait().is_none() && !rig.stands_still())
 }
 
 /// The governor's state in a word.

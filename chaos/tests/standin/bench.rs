@@ -93,7 +93,7 @@ impl Bench {
             .arg("--bin-dir")
             .arg(self.dir.path());
         command
-            .args(["--allow-emulated", "--seed", "7", "--out"])
+            .args(["--allow-emulated", "--beside", "--seed", "7", "--out"])
             .arg(path("out"));
         command.arg("--cache-dir").arg(path("cache"));
         command
@@ -106,6 +106,7 @@ impl Bench {
         command
             .arg("replay")
             .arg(path("out/latest"))
+            .arg("--beside")
             .arg("--bin-dir")
             .arg(self.dir.path())
             .arg("--out")

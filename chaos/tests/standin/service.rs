@@ -36,6 +36,8 @@ struct Service {
     /// None in a build without failpoints.
     failpoints: Option<Mutex<Failpoints>>,
     scrapes: AtomicU32,
+    /// Open connections of the public listener.
+    open: AtomicU32,
     memory: Memory,
 }
 
@@ -62,6 +64,7 @@ pub fn run(args: &[String]) {
         sticky: has(args, "--sticky"),
         failpoints: (args[0] == "service-failpoints").then(Mutex::default),
         scrapes: AtomicU32::new(0),
+        open: AtomicU32::new(0),
         memory: Memory::of(args),
     });
     for name in ["--listen", "--admin"] {
@@ -73,7 +76,12 @@ pub fn run(args: &[String]) {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let service = Arc::clone(&service);
-                std::thread::spawn(move || serve(&stream, |request| service.answer(request)));
+                let counts = u32::from(name == "--listen");
+                std::thread::spawn(move || {
+                    service.open.fetch_add(counts, Ordering::Relaxed);
+                    serve(&stream, |request| service.answer(request));
+                    service.open.fetch_sub(counts, Ordering::Relaxed);
+                });
             }
         });
     }
@@ -203,9 +211,10 @@ impl Service {
         if self.crashes && scrapes > 4 {
             std::process::abort();
         }
+        let open = self.open.load(Ordering::Relaxed);
         let changes = if self.restless { scrapes } else { 0 };
         let mut text = format!(
-            "backdrop_sessions 5\nbackdrop_governor_state 0\n\
+            "backdrop_sessions 5\nbackdrop_governor_state 0\nbackdrop_http_connections {open}\n\
              backdrop_governor_transitions_total{{to=\"elevated\"}} {changes}\n"
         );
         if let Some(failpoints) = &self.failpoints {

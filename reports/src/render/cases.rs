@@ -90,7 +90,10 @@ fn details(scenario: &ScenarioRecord) -> String {
         let _ = writeln!(
             text,
             "control {}: {mark}: {} (expected {}): {}",
-            c.name, c.observed, c.expected, c.reason
+            c.label(),
+            c.observed,
+            c.expected,
+            c.reason
         );
     }
     for earlier in &scenario.set_aside {

@@ -108,6 +108,14 @@ pub fn run_facts(record: &RunRecord) -> Vec<Fact> {
     let undone = scenarios
         .iter()
         .all(|s| s.evidence.undone && s.controls.iter().all(|c| c.evidence.undone));
+    // Of no scenario nothing was looked at, and nothing is good.
+    let checked = |tone| {
+        if scenarios.is_empty() {
+            Tone::Plain
+        } else {
+            tone
+        }
+    };
     let of = |label, part: usize, whole: usize| {
         let tone = if whole == 0 {
             Tone::Plain
@@ -128,9 +136,9 @@ pub fn run_facts(record: &RunRecord) -> Vec<Fact> {
             |late| Fact::new("Late sends", show(late, Unit::Ratio).short, Tone::Plain),
         )
         .titled("Highest share of sends that the simulator made late or dropped, of all scenarios"),
-        Fact::new("Doubts", doubts.to_string(), if doubts == 0 { Tone::Good } else { Tone::Doubt })
+        Fact::new("Doubts", doubts.to_string(), if doubts > 0 { Tone::Doubt } else { checked(Tone::Good) })
             .titled("Circumstances that keep a scenario from being believed"),
-        Fact::new("Undone and checked", if undone { "yes" } else { "no" }, Tone::good_if(undone)),
+        Fact::new("Undone and checked", if undone { "yes" } else { "no" }, checked(Tone::good_if(undone))),
     ]
 }
 
@@ -153,7 +161,9 @@ fn kills_tone(scenarios: &[ScenarioRecord]) -> Tone {
         .iter()
         .filter(|s| s.evidence.service_oom_kills > 0)
         .collect();
-    if killed.is_empty() {
+    if scenarios.is_empty() {
+        Tone::Plain
+    } else if killed.is_empty() {
         Tone::Good
     } else if killed.iter().all(|s| s.verdict == Verdict::Held) {
         Tone::Plain
@@ -219,7 +229,10 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
         Fact::new(
             "Kernel kills: hog",
             e.hog_oom_kills.to_string(),
-            Tone::good_if(e.hog_oom_kills == 0),
+            match e.hog_oom_kills {
+                0 => Tone::Plain,
+                _ => Tone::Bad,
+            },
         ),
     ];
     for p in &e.service_processes {
@@ -255,8 +268,14 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
     );
     facts.push(Fact::new(
         "Faults acted",
-        yes_no(e.faults_acted),
-        Tone::good_if(e.faults_acted),
+        match trial.faults.is_empty() {
+            true => "none was planned",
+            false => yes_no(e.faults_acted),
+        },
+        match trial.faults.is_empty() {
+            true => Tone::Plain,
+            false => Tone::good_if(e.faults_acted),
+        },
     ));
     facts.push(Fact::new(
         "Undone and checked",
@@ -286,7 +305,12 @@ pub fn evidence_facts(e: &Evidence, trial: &Trial) -> Vec<Fact> {
             truth.wrong,
             truth.torn
         );
-        facts.push(Fact::new("Truth checker", value, Tone::good_if(found == 0)));
+        let read = truth.sessions_read + truth.sessions_sampled + truth.frames_read;
+        let tone = match read + found {
+            0 => Tone::Plain,
+            _ => Tone::good_if(found == 0),
+        };
+        facts.push(Fact::new("Truth checker", value, tone));
     }
     facts.retain(|f| !f.value.is_empty());
     facts

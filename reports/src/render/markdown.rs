@@ -25,10 +25,11 @@ pub fn render(record: &RunRecord) -> String {
     }
     truncate(&mut text, SIZE_MAX);
     if left_out > 0 {
-        let _ = writeln!(
-            text,
-            "\n*{left_out} scenarios are left out here; `index.html` and `run.json` have them.*"
-        );
+        let are = match left_out {
+            1 => "1 scenario is left out here; `index.html` and `run.json` have it".to_owned(),
+            n => format!("{n} scenarios are left out here; `index.html` and `run.json` have them"),
+        };
+        let _ = writeln!(text, "\n*{are}.*");
     }
     text
 }
@@ -81,7 +82,7 @@ fn head(record: &RunRecord) -> String {
                 } else {
                     c.expected.as_str()
                 };
-                format!("{}: {} {mark}{expected}", c.name, c.observed)
+                format!("{}: {} {mark}{expected}", c.label(), c.observed)
             })
             .collect();
         let _ = writeln!(
@@ -178,7 +179,7 @@ fn section(record: &RunRecord, s: &ScenarioRecord) -> String {
         let _ = writeln!(
             text,
             "\nControl **{}** ({}): expected *{}*, observed *{}*, {met}. {}",
-            cell(&c.name),
+            cell(&c.label()),
             cell(&c.story),
             cell(&c.expected),
             cell(&c.observed),

@@ -126,7 +126,11 @@ impl FaultView {
                 .achieved_ratio
                 .map_or_else(|| "–".into(), |r| show(r, Unit::Ratio).short),
             acted: Tone::good_if(fault.acted),
-            undone: Tone::good_if(fault.undone),
+            // What never began has nothing to undo; a record of before it was said says that it acted.
+            undone: match fault.began || fault.acted || !fault.undone {
+                true => Tone::good_if(fault.undone),
+                false => Tone::Plain,
+            },
             fault: fault.clone(),
         }
     }
@@ -284,7 +288,7 @@ pub struct ControlView {
 impl ControlView {
     fn of(record: &RunRecord, prefix: &str, scenario: &ScenarioRecord, control: &Control) -> Self {
         Self {
-            name: control.name.clone(),
+            name: control.label(),
             story: control.story.clone(),
             expected: outcome(&control.expected),
             observed: outcome(&control.observed),

@@ -54,6 +54,7 @@ pub fn run() -> RunRecord {
         },
         options: RunOptions::default(),
         replay_of: None,
+        search: None,
         definitions: [definition("million-switch"), definition("overflow")].into(),
         figures: facts(&[
             ("service_oom_kills", "kills", Better::Lower, false),
@@ -247,6 +248,7 @@ fn control() -> Control {
     );
     Control {
         name: "exclusive-control".into(),
+        lent_by: None,
         story: "Each session owns its decoded texture; budget and governor off.".into(),
         protection: None,
         expected: "killed".into(),
@@ -359,6 +361,7 @@ fn pressed_trial() -> Trial {
         ],
         timeline,
         load: Some(load(pressed)),
+        aborted: None,
         events: vec![
             event(30.0, "fault", "memory-hog began"),
             event(38.1, "governor", "normal → critical at 366 MiB"),

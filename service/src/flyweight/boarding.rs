@@ -70,6 +70,7 @@ impl Flyweights {
             let landed = self.land(slot, flight, generation, loaded);
             let result = match &landed {
                 Some(Ok(_)) => LoadResult::Ok,
+                Some(Err(error)) if error.is_overload() => LoadResult::Shed,
                 Some(Err(_)) => LoadResult::Error,
                 None => LoadResult::Overtaken,
             };

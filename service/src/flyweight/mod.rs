@@ -444,6 +444,7 @@ impl Flyweights {
             let result = match &loaded {
                 Ok(_) => LoadResult::Ok,
                 Err(_) if overtaken => LoadResult::Overtaken,
+                Err(error) if error.is_overload() => LoadResult::Shed,
                 Err(_) => LoadResult::Error,
             };
             self.metrics.flyweight.loads_total.of(result).inc();

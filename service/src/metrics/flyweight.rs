@@ -12,7 +12,7 @@ labels! {
         Hit = "hit", Miss = "miss", Joined = "joined", Degraded = "degraded", Shed = "shed", Error = "error",
     }
     /// What became of a load.
-    LoadResult("result") { Ok = "ok", Error = "error", Overtaken = "overtaken", }
+    LoadResult("result") { Ok = "ok", Shed = "shed", Error = "error", Overtaken = "overtaken", }
     /// Why a texture left.
     EvictionReason("reason") {
         Capacity = "capacity", Pressure = "pressure", Requested = "requested", Replaced = "replaced", Removed = "removed",
@@ -63,7 +63,7 @@ impl FlyweightMetrics {
         Self {
             catalogue_entries: r.gauge("catalogue_entries", "Live backgrounds of the catalogue"),
             accesses_total: r.counters("flyweight_accesses", "Accesses to textures by result; more miss: the cache is smaller than what is asked for; more joined: many ask for what is loading"),
-            loads_total: r.counters("flyweight_loads", "Loads of textures by result; more error: sources cannot be read or decoded; more overtaken: replaced while they loaded"),
+            loads_total: r.counters("flyweight_loads", "Loads of textures by result; more error: sources cannot be read or decoded; more shed: no memory, no room in the queue of decodes, or no time for them; more overtaken: replaced while they loaded"),
             load_duration_seconds: r.work(
                 "flyweight_load_duration_seconds",
                 "Time of one load, from the flight's start to residency; a rise means larger pictures, a slow disk or a CPU that is shared",
