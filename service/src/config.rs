@@ -10,6 +10,7 @@ pub mod units;
 
 use crate::codec::limits::PIXELS_MAX;
 use crate::flyweight::Eviction;
+use crate::frames::gpu::GpuConfig;
 use crate::http::auth::{Role, Token};
 use crate::http::limits::{HttpConfig, within};
 pub use raw::Raw;
@@ -127,6 +128,8 @@ pub struct Config {
     pub decode_threads: usize,
     /// Frames that may wait for a render thread.
     pub render_queue_max: usize,
+    /// Who draws frames, and how a GPU is used.
+    pub gpu: GpuConfig,
     /// Pixels of an uploaded picture.
     pub image_pixels_max: u64,
     /// Entries of the access record; 0 records nothing.
@@ -165,6 +168,7 @@ impl Default for Config {
             render_threads: (cpus() / 2).max(1),
             decode_threads: (cpus() / 2).max(1),
             render_queue_max: 256,
+            gpu: GpuConfig::default(),
             image_pixels_max: 50_000_000,
             access_record: 0,
             log: LogForm::default(),

@@ -32,6 +32,8 @@ pub const SESSIONS_SWITCH_ERROR: &str = "sessions.switch.error";
 pub const FRAMES_RENDER_ERROR: &str = "frames.render.error";
 /// A render waits `return(ms)` milliseconds first.
 pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
+/// The GPU's device is destroyed, with a batch of frames under way.
+pub const RENDER_GPU_LOST: &str = "render.gpu.lost";
 
 /// Every injection point there is.
 pub const ALL: &[&str] = &[
@@ -49,6 +51,7 @@ pub const ALL: &[&str] = &[
     SESSIONS_SWITCH_ERROR,
     FRAMES_RENDER_ERROR,
     FRAMES_RENDER_DELAY,
+    RENDER_GPU_LOST,
 ];
 
 /// Those of them that wait, and do nothing without a number of milliseconds.

@@ -127,6 +127,7 @@ impl Config {
             (self.http.validate(), "change it"),
             (self.sessions().validate(), "change sessions-max"),
             (self.frames().validate(), "change the render settings"),
+            (self.gpu.validate(), "change it"),
             (flyweights.limits.validate(), "change image-pixels-max"),
             (
                 flyweights.validate().map_err(|error| error.to_string()),

@@ -54,6 +54,12 @@ impl Easel {
                 self.paint(pixels.pixels(), request)?;
                 drop(pixels);
             }
+            Material::Drawn(drawn) => {
+                let own = std::mem::replace(&mut self.canvas, drawn.pixels);
+                let encoded = self.encode(request, charge);
+                self.canvas = own;
+                return encoded;
+            }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
                 let small = std::mem::take(&mut self.small);

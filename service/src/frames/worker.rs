@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::draw::Easel;
+use super::gpu::Canvas;
 use super::{FrameRequest, FramesConfig, Pixels};
 use crate::codec::CodecError;
 use crate::memory::{Budget, Charge, ReserveError};
@@ -25,6 +26,8 @@ use crate::metrics::{Metrics, ShedReason};
 pub(super) enum Material {
     /// Pixels, kept by a lease or an owner.
     Pixels(Box<dyn Pixels>),
+    /// What a GPU has drawn already; it is encoded only.
+    Drawn(Canvas),
     /// The small JPEG in their place.
     Thumbnail(Bytes),
 }

@@ -19,6 +19,7 @@ labels! {
         Sessions = "sessions",
         Body = "body",
         Thumbnails = "thumbnails",
+        Gpu = "gpu_staging",
     }
     /// State that the governor entered.
     GovernorState("to") { Normal = "normal", Elevated = "elevated", Critical = "critical", }

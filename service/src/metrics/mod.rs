@@ -7,6 +7,7 @@
 mod archive;
 mod flyweight;
 mod frames;
+mod gpu;
 mod http;
 mod label;
 mod memory;
@@ -20,6 +21,7 @@ pub use flyweight::{
     PoolMetrics, PopulateResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
+pub use gpu::{Drawer, GpuFallback, GpuMetrics, GpuReopened};
 pub use http::{
     HttpMetrics, RequestCounters, Route, ShedReason, StatusClass, TimedRoute, UploadResult,
 };
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub sessions: SessionMetrics,
     /// `backdrop_render*`.
     pub frames: FrameMetrics,
+    /// `backdrop_frames_drawn_total` and `backdrop_gpu_*`.
+    pub gpu: GpuMetrics,
     /// `backdrop_flyweight_*` and `backdrop_catalogue_*`.
     pub flyweight: FlyweightMetrics,
     /// `backdrop_pool_*`.
@@ -83,6 +87,7 @@ impl Metrics {
             http: HttpMetrics::new(&mut r),
             sessions: SessionMetrics::new(&mut r),
             frames: FrameMetrics::new(&mut r),
+            gpu: GpuMetrics::new(&mut r),
             flyweight: FlyweightMetrics::new(&mut r),
             pool: PoolMetrics::new(&mut r),
             archive: ArchiveMetrics::new(&mut r),

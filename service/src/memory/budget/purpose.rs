@@ -22,11 +22,14 @@ pub enum Purpose {
     Body,
     /// Always-resident thumbnails.
     Thumbnails,
+    /// Buffers of the machine's memory that a GPU works with: what goes there and comes back, and its textures where it has no memory
+    /// of its own.
+    Gpu,
 }
 
 impl Purpose {
     /// Number of purposes.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// Every purpose, in the order of its discriminant.
     pub const ALL: [Purpose; Self::COUNT] = [
         Purpose::Textures,
@@ -38,6 +41,7 @@ impl Purpose {
         Purpose::Sessions,
         Purpose::Body,
         Purpose::Thumbnails,
+        Purpose::Gpu,
     ];
 
     /// Label value in metrics and JSON.
@@ -52,6 +56,7 @@ impl Purpose {
             Purpose::Sessions => "sessions",
             Purpose::Body => "body",
             Purpose::Thumbnails => "thumbnails",
+            Purpose::Gpu => "gpu_staging",
         }
     }
 
@@ -59,12 +64,20 @@ impl Purpose {
     pub fn stays(self) -> bool {
         matches!(
             self,
-            Purpose::Textures | Purpose::PoolIdle | Purpose::Sessions | Purpose::Thumbnails
+            Purpose::Textures
+                | Purpose::PoolIdle
+                | Purpose::Sessions
+                | Purpose::Thumbnails
+                | Purpose::Gpu
         )
     }
 
-    /// Whether it is refused while growth is closed (Critical): loads and uploads, but not the serving of what is resident.
+    /// Whether it is refused while growth is closed (Critical): loads, uploads and buffers for a GPU, but not the serving of what is
+    /// resident, which the CPU can do.
     pub fn grows(self) -> bool {
-        matches!(self, Purpose::Textures | Purpose::Decode | Purpose::Upload)
+        matches!(
+            self,
+            Purpose::Textures | Purpose::Decode | Purpose::Upload | Purpose::Gpu
+        )
     }
 }
