@@ -54,7 +54,7 @@ scorecard *args:
 [group('verify')]
 test *args:
     cargo test --workspace --locked "$@"
-    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints --test core_failpoints --test failpoint_triggers "$@"
+    cargo test --workspace --locked --features backdrop-service/failpoints --test failpoints --test core_failpoints --test failpoint_triggers --test gpu_lost "$@"
     cargo test --workspace --locked --features backdrop-service/chaos-controls --test controls "$@"
 
 # Interleavings of the flyweight core: loom on the slot word, shuttle on slots, flights and residents
@@ -85,7 +85,7 @@ bench *args:
     set -euo pipefail
     # The figures of a whole run are of that run alone; a part of it replaces its own.
     [[ $# -gt 0 ]] || rm -f reports/out/bench/figures.json
-    cargo bench -p backdrop-service --locked --bench pixels --bench composite -- "$@"
+    cargo bench -p backdrop-service --locked --bench pixels --bench composite --bench gpu -- "$@"
     # A workspace of its own, since nothing else shall compile the peers; what both need is compiled once.
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"

@@ -3,6 +3,7 @@
 
 use crate::config::{Config, Sharing};
 use crate::flyweight::Flyweights;
+use crate::frames::gpu::{Gpu, GpuError};
 use crate::frames::{Frames, Sources};
 use crate::http::Service;
 use crate::http::auth::Auth;
@@ -22,8 +23,8 @@ use crate::store::{Store, StoreError};
 use crate::{FEATURES, VERSION, failpoints};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -55,6 +56,9 @@ pub enum AppError {
     /// The arena of pixels cannot be made.
     #[error("arena")]
     Arena(#[from] arena::ArenaError),
+    /// There is no GPU where one was asked for.
+    #[error("renderer")]
+    Gpu(#[from] GpuError),
     /// A thread cannot be started.
     #[error(
         "cannot start the threads that {what}; raise the limit of processes (ulimit -u, pids.max of the cgroup)"
@@ -111,14 +115,22 @@ struct Core {
     pixels: Arc<Arena>,
     flyweights: Arc<Flyweights>,
     memory: Arc<Memory>,
+    /// Opened when the parts below it are there.
+    gpu: Arc<OnceLock<Arc<Gpu>>>,
 }
 
 /// What the governor may do: it knows these closures and no part behind them.
-fn hooks(flyweights: &Arc<Flyweights>) -> Hooks {
+fn hooks(flyweights: &Arc<Flyweights>, gpu: &Arc<OnceLock<Arc<Gpu>>>) -> Hooks {
     let (shrinking, trimming) = (Arc::clone(flyweights), Arc::clone(flyweights));
+    let gpu = Arc::clone(gpu);
     Hooks {
         shrink: Box::new(move |bytes| shrinking.shrink_to(bytes).freed_bytes),
-        trim: Box::new(move || trimming.trim()),
+        trim: Box::new(move || {
+            if let Some(gpu) = gpu.get() {
+                gpu.trim();
+            }
+            trimming.trim()
+        }),
         purge: Box::new(|| {
             if let Err(error) = arena::purge_all() {
                 tracing::warn!(%error, "purge failed");
@@ -162,13 +174,14 @@ impl Core {
             source,
         })?;
         let probe = Probe::detect(config.memory_limit)?;
+        let gpu = Arc::default();
         let memory = Memory::start(
             config.memory(),
             probe,
             Arc::clone(&budget),
             Arc::clone(&pixels),
             Arc::clone(&metrics),
-            hooks(&flyweights),
+            hooks(&flyweights, &gpu),
         )?;
         let recovered = flyweights.recover().await?;
         for (id, error) in &recovered.refused {
@@ -186,7 +199,29 @@ impl Core {
             pixels,
             flyweights,
             memory: Arc::new(memory),
+            gpu,
         })
+    }
+
+    /// All of it, as serving needs it.
+    async fn start_with_gpu(config: &Config, metrics: Arc<Metrics>) -> Result<Self, AppError> {
+        let core = Self::start(config, metrics).await?;
+        core.open_gpu(config).await?;
+        Ok(core)
+    }
+
+    /// Opens the GPU that is asked for, if there is one.
+    async fn open_gpu(&self, config: &Config) -> Result<(), AppError> {
+        let (config, budget, metrics) = (
+            config.gpu,
+            Arc::clone(&self.budget),
+            Arc::clone(&self.metrics),
+        );
+        let opening = tokio::task::spawn_blocking(move || Gpu::open(&config, &budget, &metrics));
+        if let Some(gpu) = opening.await.unwrap_or_else(|defect| Err(defect.into()))? {
+            drop(self.gpu.set(Arc::new(gpu)));
+        }
+        Ok(())
     }
 }
 
@@ -197,6 +232,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         pixels,
         flyweights,
         memory,
+        gpu,
     } = core;
     let watched = Arc::clone(&memory);
     let frames = Frames::start(
@@ -208,7 +244,8 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     .map_err(|source| AppError::Threads {
         what: "render",
         source,
-    })?;
+    })?
+    .with_gpu(gpu.get().cloned());
     let sources = Sources::new(
         config.sources.clone(),
         Arc::clone(&budget),
@@ -317,7 +354,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
             tracing::info!(signal, "stopped before it was ready");
             return Ok(());
         }
-        core = Core::start(&config, metrics) => core?,
+        core = Core::start_with_gpu(&config, metrics) => core?,
     };
     let service = Arc::new(service(&config, core)?);
     let ready_file = config.ready_file.as_deref();

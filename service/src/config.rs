@@ -11,6 +11,7 @@ pub mod units;
 use crate::codec::limits::PIXELS_MAX;
 use crate::flyweight::Eviction;
 use crate::frames::SourcesConfig;
+use crate::frames::gpu::GpuConfig;
 use crate::http::auth::{Role, Token};
 use crate::http::limits::{HttpConfig, within};
 pub use raw::Raw;
@@ -136,6 +137,8 @@ pub struct Config {
     pub composite_queue_max: usize,
     /// Sources other than images.
     pub sources: SourcesConfig,
+    /// Who draws frames, and how a GPU is used.
+    pub gpu: GpuConfig,
     /// Pixels of an uploaded picture.
     pub image_pixels_max: u64,
     /// Entries of the access record; 0 records nothing.
@@ -178,6 +181,7 @@ impl Default for Config {
             composite_threads: (cpus() / 2).max(1),
             composite_queue_max: 64,
             sources: SourcesConfig::default(),
+            gpu: GpuConfig::default(),
             image_pixels_max: 50_000_000,
             access_record: 0,
             log: LogForm::default(),

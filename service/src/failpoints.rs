@@ -34,6 +34,8 @@ pub const FRAMES_RENDER_ERROR: &str = "frames.render.error";
 pub const FRAMES_RENDER_DELAY: &str = "frames.render.delay";
 /// A composite waits `return(ms)` milliseconds first, and keeps its thread.
 pub const FRAMES_COMPOSITE_DELAY: &str = "frames.composite.delay";
+/// The GPU's device is destroyed, with a batch of frames under way.
+pub const RENDER_GPU_LOST: &str = "render.gpu.lost";
 
 /// Every injection point there is.
 pub const ALL: &[&str] = &[
@@ -52,6 +54,7 @@ pub const ALL: &[&str] = &[
     FRAMES_RENDER_ERROR,
     FRAMES_RENDER_DELAY,
     FRAMES_COMPOSITE_DELAY,
+    RENDER_GPU_LOST,
 ];
 
 /// Those of them that wait, and do nothing without a number of milliseconds.

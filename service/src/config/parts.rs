@@ -134,6 +134,7 @@ impl Config {
             (self.sessions().validate(), "change sessions-max"),
             (self.frames().validate(), "change the render settings"),
             (self.sources.validate(), "change it"),
+            (self.gpu.validate(), "change it"),
             (flyweights.limits.validate(), "change image-pixels-max"),
             (
                 flyweights.validate().map_err(|error| error.to_string()),

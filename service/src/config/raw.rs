@@ -4,6 +4,7 @@ use super::units::{ByteSize, Limit, Span};
 use super::{Config, ConfigError, LogForm, Sharing, Unsafe, read_file, tokens_in, tokens_of};
 use crate::flyweight::Eviction;
 use crate::frames::SourcesConfig;
+use crate::frames::gpu::{GpuConfig, RendererChoice};
 use crate::http::limits::HttpConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,18 @@ raw! {
     stream_stale_after: Span = "BACKDROP_STREAM_STALE_AFTER" (value_name = "TIME");
     /// Callers that may wait for frames of streams at once [default: 1024]
     stream_waiters_max: usize = "BACKDROP_STREAM_WAITERS_MAX" (value_name = "N");
+    /// Who draws frames: auto (a GPU if there is one, else the CPU), cpu, or gpu [default: auto]
+    renderer: String = "BACKDROP_RENDERER" (value_name = "KIND");
+    /// Where there is no real GPU, let one in software do, such as Mesa's lavapipe: slower than the CPU's own renderer, for tests
+    gpu_software: bool = "BACKDROP_GPU_SOFTWARE" (num_args = 0..=1, default_missing_value = "true");
+    /// Time that the first frame of a GPU's batch waits for others, up to 10ms [default: 500us]
+    gpu_window: Span = "BACKDROP_GPU_WINDOW" (value_name = "TIME");
+    /// Frames of one GPU dispatch [default: 64]
+    gpu_batch_max: usize = "BACKDROP_GPU_BATCH_MAX" (value_name = "N");
+    /// Bytes of textures on the GPU; where it shares the memory a quarter of the budget at most [default: 512MiB]
+    gpu_texture_bytes_max: ByteSize = "BACKDROP_GPU_TEXTURE_BYTES_MAX" (value_name = "SIZE");
+    /// Bytes of memory through which frames go to the GPU and back; a quarter of the budget at most [default: 160MiB]
+    gpu_staging_bytes: ByteSize = "BACKDROP_GPU_STAGING_BYTES" (value_name = "SIZE");
     /// Form of the log: text or json [default: text]
     log: String = "BACKDROP_LOG" (value_name = "FORM");
     /// Filter of the log, as tracing reads it [default: info]
@@ -264,6 +277,7 @@ impl Raw {
             |n| n,
         );
         self.apply_sources(&mut config.sources);
+        self.apply_gpu(&mut config.gpu)?;
         put(&mut config.log_level, self.log_level.clone(), |level| level);
         put(&mut config.access_record, self.access_record, |n| n);
         put(&mut config.image_pixels_max, self.image_pixels_max, |n| n);
@@ -287,6 +301,26 @@ impl Raw {
             |Span(time)| time,
         );
         put(&mut sources.waiters_max, self.stream_waiters_max, |n| n);
+    }
+
+    fn apply_gpu(&self, gpu: &mut GpuConfig) -> Result<(), ConfigError> {
+        let renderers = RendererChoice::ALL.map(|renderer| (renderer.name(), renderer));
+        let asked = self.renderer.as_deref();
+        gpu.renderer = choice("renderer", asked, &renderers, gpu.renderer)?;
+        put(&mut gpu.software, self.gpu_software, |is| is);
+        put(&mut gpu.window, self.gpu_window, |Span(time)| time);
+        put(&mut gpu.batch_max, self.gpu_batch_max, |n| n);
+        put(
+            &mut gpu.texture_bytes_max,
+            self.gpu_texture_bytes_max,
+            |ByteSize(bytes)| bytes,
+        );
+        put(
+            &mut gpu.staging_bytes,
+            self.gpu_staging_bytes,
+            |ByteSize(bytes)| bytes,
+        );
+        Ok(())
     }
 
     fn apply_http(self, http: &mut HttpConfig) {

@@ -56,6 +56,12 @@ impl Config {
             stream_bytes_max = self.sources.stream_bytes_max,
             stream_stale_after_ms = ms(self.sources.stale_after),
             stream_waiters_max = self.sources.waiters_max,
+            renderer = self.gpu.renderer.name(),
+            gpu_software = self.gpu.software,
+            gpu_window_us = self.gpu.window.as_micros() as u64,
+            gpu_batch_max = self.gpu.batch_max,
+            gpu_texture_bytes_max = self.gpu.texture_bytes_max,
+            gpu_staging_bytes = self.gpu.staging_bytes,
             image_pixels_max = self.image_pixels_max,
             access_record = self.access_record,
             "settings: sizes and threads"

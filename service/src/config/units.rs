@@ -29,7 +29,7 @@ impl FromStr for ByteSize {
     }
 }
 
-/// A length of time: `250ms`, `10s`, `2m`; a bare number is seconds.
+/// A length of time: `500us`, `250ms`, `10s`, `2m`; a bare number is seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -37,20 +37,21 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("{text:?} is no time: write a number with ms, s or m");
+        let bad = || format!("{text:?} is no time: write a number with us, ms, s or m");
         let text = text.trim();
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let factor: u64 = match unit.trim() {
-            "ms" => 1,
-            "" | "s" => 1000,
-            "m" => 60_000,
+            "us" => 1,
+            "ms" => 1000,
+            "" | "s" => 1_000_000,
+            "m" => 60_000_000,
             _ => return Err(bad()),
         };
         let number: u64 = number.parse().map_err(|_| bad())?;
         number
             .checked_mul(factor)
-            .map(|ms| Self(Duration::from_millis(ms)))
+            .map(|us| Self(Duration::from_micros(us)))
             .ok_or_else(bad)
     }
 }

@@ -131,6 +131,12 @@ impl Easel {
                 self.paint(pixels.pixels(), request)?;
                 pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
+            Material::Drawn(drawn) => {
+                let own = std::mem::replace(&mut self.sheets.canvas, drawn.pixels);
+                let encoded = self.encode(request, charge);
+                self.sheets.canvas = own;
+                return encoded;
+            }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
                 let behind = std::mem::take(&mut self.sheets.behind);

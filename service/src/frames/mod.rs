@@ -7,9 +7,13 @@
 //!
 //! When pixels cannot be had (memory is critical, the load found no room or takes too long) the source answers with the
 //! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
+//!
+//! Where there is a GPU (see [`gpu`]) pixels are drawn there before a frame is queued, and the pool encodes; what it does not draw,
+//! the pool does.
 
 pub mod composite;
 mod draw;
+pub mod gpu;
 pub mod layers;
 mod pool;
 pub mod source;
@@ -35,9 +39,10 @@ pub use crate::render::Radius;
 use crate::codec::{self, CodecError, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose, ReserveError};
-use crate::metrics::{Metrics, RenderResult, ShedReason};
+use crate::metrics::{Drawer, Metrics, RenderResult, ShedReason};
 use crate::render::view::View;
 use draw::Easel;
+use gpu::Gpu;
 use pool::{Pool, PoolConfig};
 use worker::{Job, Material};
 
@@ -275,6 +280,7 @@ pub struct Frames {
     critical: Box<Critical>,
     pool: Pool<Job>,
     composites: Pool<composite::Task>,
+    gpu: Option<Arc<Gpu>>,
 }
 
 impl Frames {
@@ -324,7 +330,14 @@ impl Frames {
             critical: Box::new(critical),
             pool,
             composites,
+            gpu: None,
         })
+    }
+
+    /// The same with a GPU, if there is one, that draws what it can.
+    #[must_use]
+    pub fn with_gpu(self, gpu: Option<Arc<Gpu>>) -> Self {
+        Self { gpu, ..self }
     }
 
     /// A frame of flyweight `index`: from its texture, loaded if need be, or from its thumbnail.
@@ -397,22 +410,30 @@ impl Frames {
 
     /// Reserves the output, queues the work and waits for it until the deadline.
     async fn queue(&self, drawing: Drawing, request: &FrameRequest) -> Result<Frame, FrameError> {
+        let texture = (drawing.index, drawing.version);
         let work = async {
             failpoints::delay(failpoints::FRAMES_RENDER_DELAY).await;
+            let material = self.paint(drawing.material, texture, request).await?;
+            let drawer = match &material {
+                Material::Drawn(_) => Drawer::Gpu,
+                Material::Pixels(_) | Material::Thumbnail(_) => Drawer::Cpu,
+            };
             let charge = self.reserve_output(request).await?;
             let (reply, answer) = tokio::sync::oneshot::channel();
             let job = Job {
-                material: drawing.material,
+                material,
                 request: *request,
                 charge,
                 reply,
             };
             let place = self.pool.push(job);
             let _place = place.map_err(|reason| self.shed(reason))?;
-            answer
+            let bytes = answer
                 .await
                 .unwrap_or(Err(worker::Failure::Stopped))
-                .map_err(|failure| self.failed(failure))
+                .map_err(|failure| self.failed(failure))?;
+            self.metrics.gpu.frames_drawn_total.of(drawer).inc();
+            Ok::<_, FrameError>(bytes)
         };
         let deadline = tokio::time::Instant::from_std(request.deadline);
         let late = |_| self.shed(ShedReason::Queue);
@@ -427,6 +448,30 @@ impl Frames {
             version: drawing.version,
             access: drawing.access,
         })
+    }
+
+    /// Has the GPU draw pixels, where there is one and it takes them; what it does not draw comes back as it is.
+    async fn paint(
+        &self,
+        material: Material,
+        texture: (u32, u32),
+        request: &FrameRequest,
+    ) -> Result<Material, FrameError> {
+        let (gpu, pixels) = match (&self.gpu, material) {
+            // A frame that was kept is no texture: the GPU has its textures by flyweight and version.
+            (Some(gpu), Material::Pixels(pixels)) if !pixels.is_frame() => (gpu, pixels),
+            (_, material) => return Ok(material),
+        };
+        let (bytes, wait) = (request.size.bytes(), self.config.reserve_wait);
+        let Ok(charge) = self.budget.reserve(Purpose::Render, bytes, wait).await else {
+            // A thread of the pool may have a canvas already.
+            return Ok(Material::Pixels(pixels));
+        };
+        let (view, size) = (&request.view, request.size);
+        let drawn = gpu.draw(pixels, texture, view, size, charge).await;
+        let (pixels, canvas) =
+            drawn.ok_or(FrameError::Internal("the GPU's thread lost a frame"))?;
+        Ok(canvas.map_or(Material::Pixels(pixels), Material::Drawn))
     }
 
     async fn reserve_output(&self, request: &FrameRequest) -> Result<Charge, FrameError> {

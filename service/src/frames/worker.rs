@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::draw::Easel;
+use super::gpu::Canvas;
 use super::{FrameRequest, Pixels};
 use crate::codec::CodecError;
 use crate::memory::{Charge, ReserveError};
@@ -19,6 +20,8 @@ use crate::metrics::Metrics;
 pub(super) enum Material {
     /// Pixels, kept by a lease or an owner.
     Pixels(Box<dyn Pixels>),
+    /// What a GPU has drawn already; it is encoded only.
+    Drawn(Canvas),
     /// The small JPEG in their place.
     Thumbnail(Bytes),
 }

@@ -20,6 +20,7 @@ labels! {
         Body = "body",
         Thumbnails = "thumbnails",
         Streams = "streams",
+        Gpu = "gpu_staging",
     }
     /// State that the governor entered.
     GovernorState("to") { Normal = "normal", Elevated = "elevated", Critical = "critical", }

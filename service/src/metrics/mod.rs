@@ -8,6 +8,7 @@ mod archive;
 mod composites;
 mod flyweight;
 mod frames;
+mod gpu;
 mod http;
 mod label;
 mod memory;
@@ -22,6 +23,7 @@ pub use flyweight::{
     PoolMetrics, PopulateResult, RenditionResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
+pub use gpu::{Drawer, GpuFallback, GpuMetrics, GpuReopened};
 pub use http::{
     HttpMetrics, RequestCounters, Route, ShedReason, StatusClass, TimedRoute, UploadResult,
 };
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub composites: CompositeMetrics,
     /// `backdrop_sources` and `backdrop_stream_*`.
     pub sources: SourceMetrics,
+    /// `backdrop_frames_drawn_total` and `backdrop_gpu_*`.
+    pub gpu: GpuMetrics,
     /// `backdrop_flyweight_*` and `backdrop_catalogue_*`.
     pub flyweight: FlyweightMetrics,
     /// `backdrop_pool_*`.
@@ -91,6 +95,7 @@ impl Metrics {
             frames: FrameMetrics::new(&mut r),
             composites: CompositeMetrics::new(&mut r),
             sources: SourceMetrics::new(&mut r),
+            gpu: GpuMetrics::new(&mut r),
             flyweight: FlyweightMetrics::new(&mut r),
             pool: PoolMetrics::new(&mut r),
             archive: ArchiveMetrics::new(&mut r),

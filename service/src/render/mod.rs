@@ -42,6 +42,10 @@
 pub mod blur;
 pub mod cpu;
 pub mod foreground;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(test)]
+mod samples;
 pub mod view;
 
 pub use blur::Radius;

@@ -371,6 +371,37 @@ impl Drop for Service {
     }
 }
 
+/// Whether `serve` starts with a software GPU here. If not, this says so, and fails where `BACKDROP_NEEDS_GPU_ADAPTER=1` asks for one.
+pub fn has_gpu_adapter() -> bool {
+    let dir = scratch();
+    let mut child = command();
+    child
+        .args(["serve", "--renderer", "gpu", "--gpu-software"])
+        .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(dir.path().join("data"))
+        .arg("--ready-file")
+        .arg(dir.path().join("ready.json"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = child.spawn().expect("starts");
+    let ready = poll("an end, or the ready file", || {
+        let ended = child.try_wait().expect("a child").is_some();
+        let ready = dir.path().join("ready.json").exists();
+        (ended || ready).then_some(ready)
+    });
+    drop(child.kill());
+    let output = child.wait_with_output().expect("an end");
+    if !ready {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("no adapter that will do"), "{said}");
+        say_skipped("there is no adapter of Vulkan, not even Mesa's lavapipe");
+        let needed = std::env::var("BACKDROP_NEEDS_GPU_ADAPTER").is_ok_and(|value| value == "1");
+        assert!(!needed, "a GPU adapter is needed: {said}");
+    }
+    ready
+}
+
 /// A directory that goes with the test.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")

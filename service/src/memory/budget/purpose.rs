@@ -24,11 +24,14 @@ pub enum Purpose {
     Thumbnails,
     /// Sources other than images, and the newest frames of streams.
     Streams,
+    /// Buffers of the machine's memory that a GPU works with: what goes there and comes back, and its textures where it has no memory
+    /// of its own.
+    Gpu,
 }
 
 impl Purpose {
     /// Number of purposes.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// Every purpose, in the order of its discriminant.
     pub const ALL: [Purpose; Self::COUNT] = [
         Purpose::Textures,
@@ -41,6 +44,7 @@ impl Purpose {
         Purpose::Body,
         Purpose::Thumbnails,
         Purpose::Streams,
+        Purpose::Gpu,
     ];
 
     /// Label value in metrics and JSON.
@@ -56,6 +60,7 @@ impl Purpose {
             Purpose::Body => "body",
             Purpose::Thumbnails => "thumbnails",
             Purpose::Streams => "streams",
+            Purpose::Gpu => "gpu_staging",
         }
     }
 
@@ -68,15 +73,16 @@ impl Purpose {
                 | Purpose::Sessions
                 | Purpose::Thumbnails
                 | Purpose::Streams
+                | Purpose::Gpu
         )
     }
 
-    /// Whether it is refused while growth is closed (Critical): loads, uploads and streams, but not the serving of what is
-    /// resident.
+    /// Whether it is refused while growth is closed (Critical): loads, uploads, streams and buffers for a GPU, but not the serving of
+    /// what is resident, which the CPU can do.
     pub fn grows(self) -> bool {
         matches!(
             self,
-            Purpose::Textures | Purpose::Decode | Purpose::Upload | Purpose::Streams
+            Purpose::Textures | Purpose::Decode | Purpose::Upload | Purpose::Streams | Purpose::Gpu
         )
     }
 }

@@ -102,7 +102,12 @@ impl Axis {
 
     /// Bytes of the table for these sizes.
     pub fn bytes(window: Window, side: u32, n: u32) -> u64 {
-        u64::from(n) * (4 + 2 * taps(window, side, n) as u64)
+        u64::from(n) * (4 + 2 * Self::taps_of(window, side, n) as u64)
+    }
+
+    /// Taps of every output pixel for these sizes.
+    pub fn taps_of(window: Window, side: u32, n: u32) -> usize {
+        taps(window, side, n)
     }
 }
 

@@ -225,7 +225,7 @@ fn visible(mask: &[u8], mut draw: impl FnMut(Range<usize>)) {
 }
 
 /// The top left pixel of a window that maps pixel to pixel and lies inside the source.
-fn whole_pixels(src: Size, view: &ViewTransform, out: Size) -> Option<(u32, u32)> {
+pub fn whole_pixels(src: Size, view: &ViewTransform, out: Size) -> Option<(u32, u32)> {
     let origin = |window: Window, side: u32, out: u32| {
         let start = window.start >> 16;
         let exact = window.start & 0xFFFF == 0 && window.length == i64::from(out) << 16;

@@ -24,6 +24,8 @@ pub use portable::flatten_over_black;
 
 use super::view::ViewTransform;
 use super::{Foreground, PixelsMut, PixelsRef, Renderer, Size};
+#[cfg(feature = "gpu")]
+pub(super) use frame::whole_pixels;
 use frame::{Scene, Scratch};
 
 /// A way to work on rows. All give the same bytes.

@@ -1,0 +1,49 @@
+//! No GPU: what a build without the feature `gpu` has in its place.
+
+use std::sync::Arc;
+
+use super::{Canvas, GpuConfig, GpuError, RendererChoice};
+use crate::codec::Size;
+use crate::frames::Pixels;
+use crate::memory::{Budget, Charge};
+use crate::metrics::Metrics;
+use crate::render::view::View;
+
+/// There is none.
+#[derive(Debug)]
+pub enum Gpu {}
+
+impl Gpu {
+    /// No GPU, ever.
+    ///
+    /// # Errors
+    /// Where one is asked for.
+    pub fn open(
+        config: &GpuConfig,
+        _budget: &Arc<Budget>,
+        _metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, GpuError> {
+        match config.renderer {
+            RendererChoice::Auto | RendererChoice::Cpu => Ok(None),
+            RendererChoice::Gpu => Err(GpuError {
+                cause: "this build cannot use one, it is without the feature gpu".to_owned(),
+            }),
+        }
+    }
+
+    /// Not callable.
+    pub fn trim(&self) {
+        match *self {}
+    }
+
+    pub(in crate::frames) async fn draw(
+        &self,
+        _pixels: Box<dyn Pixels>,
+        _texture: (u32, u32),
+        _view: &View,
+        _size: Size,
+        _charge: Charge,
+    ) -> Option<(Box<dyn Pixels>, Option<Canvas>)> {
+        match *self {}
+    }
+}

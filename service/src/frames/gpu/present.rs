@@ -1,0 +1,247 @@
+//! Backgrounds drawn by `render::gpu`, whose memory is charged here and whose doings are counted here.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Canvas, GpuConfig, GpuError, RendererChoice};
+use crate::codec::{PixelsMut, PixelsRef, Size};
+use crate::failpoints;
+use crate::frames::Pixels;
+use crate::memory::{Budget, Charge, Purpose};
+use crate::metrics::{GpuFallback, GpuReopened, Metrics};
+use crate::render::gpu::{
+    self, Adapters, CompositeJob, Event, Host, OpenError, Refusal, Settings, TextureKey,
+};
+use crate::render::view::{View, ViewTransform};
+
+/// Of the budget's ceiling, what buffers for the GPU may take at most, and as much its textures where they are memory of the machine.
+const BUDGET_SHARE: u64 = 4;
+/// Below this there is no point in it.
+const STAGING_MIN: u64 = 8 << 20;
+/// Batches whose frames may wait; more are drawn by the CPU meanwhile.
+const BATCHES_WAITING: usize = 2;
+
+/// The GPU, if there is one that was asked for.
+#[derive(Debug)]
+pub struct Gpu {
+    inner: gpu::Gpu,
+    metrics: Arc<Metrics>,
+}
+
+/// Charges and counts for the renderer.
+struct Books {
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+}
+
+impl Host for Books {
+    fn reserve(&self, bytes: u64) -> Option<Box<dyn Send>> {
+        let charge = self.budget.try_reserve(Purpose::Gpu, bytes).ok()?;
+        Some(Box::new(charge))
+    }
+
+    fn tell(&self, event: Event) {
+        let metrics = &self.metrics.gpu;
+        match event {
+            Event::Batch { frames } => metrics.batch_frames.observe(frames as f64),
+            Event::Uploaded => {
+                metrics.uploads_total.inc();
+            }
+            Event::Held { textures, all } => {
+                metrics.texture_bytes.set(textures as i64);
+                metrics.held_bytes.set(all as i64);
+            }
+            Event::Lost => {
+                metrics.ready.set(0);
+                metrics.losses_total.inc();
+            }
+            Event::Reopened { done } => {
+                let result = if done {
+                    GpuReopened::Ok
+                } else {
+                    GpuReopened::Error
+                };
+                metrics.reopened_total.of(result).inc();
+                metrics.ready.set(i64::from(done));
+            }
+        }
+    }
+
+    fn destroy(&self) -> bool {
+        failpoints::hit(failpoints::RENDER_GPU_LOST)
+    }
+}
+
+fn fallback(refusal: Refusal) -> GpuFallback {
+    match refusal {
+        Refusal::Busy => GpuFallback::Busy,
+        Refusal::Lost => GpuFallback::Lost,
+        Refusal::TooLarge => GpuFallback::TooLarge,
+        Refusal::NoMemory => GpuFallback::Memory,
+    }
+}
+
+/// What a job gives back: the pixels it was drawn from, and what was drawn.
+type Answer = (Box<dyn Pixels>, Result<Canvas, Refusal>);
+
+/// One background on its way through the GPU.
+struct Painting {
+    pixels: Box<dyn Pixels>,
+    texture: TextureKey,
+    view: ViewTransform,
+    size: Size,
+    canvas: Vec<u8>,
+    charge: Charge,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl CompositeJob for Painting {
+    fn texture(&self) -> TextureKey {
+        self.texture
+    }
+
+    fn background(&self) -> PixelsRef<'_> {
+        self.pixels.pixels()
+    }
+
+    fn view(&self) -> ViewTransform {
+        self.view
+    }
+
+    fn size(&self) -> Size {
+        self.size
+    }
+
+    fn out(&mut self) -> PixelsMut<'_> {
+        // Charged since it was queued, and taken only now that there is something for it.
+        self.canvas = vec![0; self.size.bytes() as usize];
+        PixelsMut::new(&mut self.canvas, self.size).expect("made for this size")
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn end(self: Box<Self>, drawn: Result<(), Refusal>) {
+        let Self {
+            pixels,
+            canvas,
+            charge,
+            reply,
+            ..
+        } = *self;
+        let drawn = drawn.map(|()| Canvas {
+            pixels: canvas,
+            _charge: charge,
+        });
+        drop(reply.send((pixels, drawn)));
+    }
+}
+
+impl Gpu {
+    /// Opens the GPU that `config` asks for. `None` where none is, or where it may be missing: the log says so, once. Loads drivers,
+    /// which takes a while: not for async workers.
+    ///
+    /// # Errors
+    /// Where one must be there and is not.
+    pub fn open(
+        config: &GpuConfig,
+        budget: &Arc<Budget>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, GpuError> {
+        let adapters = match (config.renderer, config.software) {
+            (RendererChoice::Cpu, _) => return Ok(None),
+            (_, false) => Adapters::Hardware,
+            (_, true) => Adapters::Any,
+        };
+        match Self::open_one(config, adapters, budget, metrics) {
+            Ok(gpu) => {
+                let adapter = gpu.inner.adapter();
+                tracing::info!(
+                    adapter = adapter.name,
+                    software = adapter.software,
+                    "frames are drawn by a GPU"
+                );
+                Ok(Some(gpu))
+            }
+            Err(cause) if config.renderer == RendererChoice::Auto => {
+                tracing::info!(%cause, "no GPU: frames are drawn by the CPU");
+                Ok(None)
+            }
+            Err(cause) => Err(GpuError {
+                cause: cause.to_string(),
+            }),
+        }
+    }
+
+    fn open_one(
+        config: &GpuConfig,
+        adapters: Adapters,
+        budget: &Arc<Budget>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let share = budget.ceiling() / BUDGET_SHARE;
+        let staging_bytes = config.staging_bytes.min(share);
+        if staging_bytes < STAGING_MIN.min(config.staging_bytes) {
+            return Err(OpenError::Memory { bytes: STAGING_MIN });
+        }
+        let settings = Settings {
+            adapters,
+            window: config.window,
+            batch_max: config.batch_max,
+            queue_max: config.batch_max * BATCHES_WAITING,
+            texture_bytes_max: config.texture_bytes_max,
+            shared_texture_bytes_max: share,
+            staging_bytes,
+        };
+        let books = Books {
+            budget: Arc::clone(budget),
+            metrics: Arc::clone(metrics),
+        };
+        let inner = gpu::Gpu::open(settings, Arc::new(books))?;
+        metrics.gpu.ready.set(1);
+        Ok(Self {
+            inner,
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Memory is short: where the GPU's textures are memory of the machine they go. Those that are asked for come back.
+    pub fn trim(&self) {
+        if self.inner.adapter().shares_memory {
+            self.inner.shrink_textures_to(0);
+        }
+    }
+
+    /// Draws what `view` shows of `pixels`, known by index and version, into a canvas that `charge` covers. Gives the pixels back, and no
+    /// canvas if the CPU is to draw; `None` if the pixels are lost to a defect.
+    pub(in crate::frames) async fn draw(
+        &self,
+        pixels: Box<dyn Pixels>,
+        (index, version): (u32, u32),
+        view: &View,
+        size: Size,
+        charge: Charge,
+    ) -> Option<(Box<dyn Pixels>, Option<Canvas>)> {
+        let view = view.transform(pixels.pixels().size());
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Painting {
+            pixels,
+            texture: TextureKey { index, version },
+            view,
+            size,
+            canvas: Vec::new(),
+            charge,
+            reply,
+        });
+        if let Err((job, refusal)) = self.inner.composite(job) {
+            job.end(Err(refusal));
+        }
+        let (pixels, drawn) = answer.await.ok()?;
+        let canvas = drawn.map_err(|refusal| {
+            self.metrics.gpu.fallbacks_total.of(fallback(refusal)).inc();
+        });
+        Some((pixels, canvas.ok()))
+    }
+}
