@@ -56,6 +56,8 @@ pub enum Command {
     SwitchSingle(LoadArgs),
     /// Preview frames only, at a fixed rate that waits for no answer
     Preview(LoadArgs),
+    /// Composites only, at a fixed rate: every request sends a participant's frame and mask, by turns raw and as files
+    Composite(LoadArgs),
     /// Batches, single switches, preview frames and a few replaced pictures together
     Mixed(LoadArgs),
     /// Many sessions ask at the same moment for one background that nobody has, again and again
@@ -104,7 +106,7 @@ pub struct LoadArgs {
     pub token_file: Option<PathBuf>,
 
     /// Sessions that are created, and deleted at the end [default: switch-storm 1200000, mixed and churn 100000, scan 20000,
-    /// switch-single 15000, preview, hot-update and penetration 10000, cold-herd 4096, replay as recorded]
+    /// switch-single 15000, preview, composite, hot-update and penetration 10000, cold-herd 4096, replay as recorded]
     #[arg(long, help_heading = LOAD, value_name = "N")]
     pub sessions: Option<u64>,
     /// Every session switches once in this time, each at a moment of its own [default: 3s, replay as recorded]
@@ -125,7 +127,7 @@ pub struct LoadArgs {
     /// Connections of each gateway [default: 4, fewer with many gateways; switch-single 8]
     #[arg(long, help_heading = LOAD, value_name = "N")]
     pub connections: Option<usize>,
-    /// Preview frames per second [default: hot-update 100, preview and scan 50, mixed, churn and penetration 20, else 0]
+    /// Preview frames per second, of composite its composites [default: hot-update 100, preview and scan 50, composite, mixed, churn and penetration 20, else 0]
     #[arg(long, help_heading = LOAD, value_name = "RATE")]
     pub previews_per_second: Option<f64>,
     /// Size of preview frames, pixels
@@ -292,6 +294,8 @@ pub enum Scenario {
     SwitchSingle,
     /// Previews only.
     Preview,
+    /// Composites only.
+    Composite,
     /// Everything together.
     Mixed,
     /// Many ask for one cold background.
@@ -330,6 +334,7 @@ impl Command {
             Command::SwitchStorm(args) => load(Scenario::SwitchStorm, args),
             Command::SwitchSingle(args) => load(Scenario::SwitchSingle, args),
             Command::Preview(args) => load(Scenario::Preview, args),
+            Command::Composite(args) => load(Scenario::Composite, args),
             Command::Mixed(args) => load(Scenario::Mixed, args),
             Command::ColdHerd(args) => load(Scenario::ColdHerd, args),
             Command::HotUpdate(args) => load(Scenario::HotUpdate, args),
@@ -354,6 +359,7 @@ impl Scenario {
             Scenario::SwitchStorm => "switch-storm",
             Scenario::SwitchSingle => "switch-single",
             Scenario::Preview => "preview",
+            Scenario::Composite => "composite",
             Scenario::Mixed => "mixed",
             Scenario::ColdHerd => "cold-herd",
             Scenario::HotUpdate => "hot-update",
@@ -368,7 +374,7 @@ impl Scenario {
     pub fn rests(self) -> bool {
         matches!(
             self,
-            Scenario::Preview | Scenario::ColdHerd | Scenario::Scan
+            Scenario::Preview | Scenario::Composite | Scenario::ColdHerd | Scenario::Scan
         )
     }
 }

@@ -154,7 +154,7 @@ pub struct Luma<'a> {
 
 impl Luma<'_> {
     /// Mean brightness of the pixels whose centres lie in the rectangle; the nearest one if there is none.
-    fn mean(&self, left: f64, top: f64, right: f64, bottom: f64) -> f32 {
+    pub(crate) fn mean(&self, left: f64, top: f64, right: f64, bottom: f64) -> f32 {
         let columns = span(left, right, self.width);
         let mut sum = 0_u32;
         let mut count = 0_u32;
@@ -183,6 +183,34 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
     if luma.data.len() < luma.width * luma.height || luma.width == 0 || luma.height == 0 {
         return Pixels::Unreadable;
     }
+    let cells = look(luma, crop);
+    conclude(&cells)
+}
+
+/// Reads the code of a whole frame in which something else hides cells, given by column and row; `is_there` says whether that is seen.
+pub fn read_around(
+    luma: Luma<'_>,
+    hides: impl Fn(usize, usize) -> bool,
+    is_there: impl FnOnce(Luma<'_>) -> bool,
+) -> Pixels {
+    if luma.data.len() < luma.width * luma.height || luma.width == 0 || luma.height == 0 {
+        return Pixels::Unreadable;
+    }
+    let mut cells = look(luma, Crop::FULL);
+    for (row, line) in cells.iter_mut().enumerate() {
+        for (column, cell) in line.iter_mut().enumerate() {
+            if hides(column, row) {
+                *cell = Cell::Covered;
+            }
+        }
+    }
+    match conclude(&cells) {
+        Pixels::Code { number, revision } if !is_there(luma) => Pixels::Alone { number, revision },
+        other => other,
+    }
+}
+
+fn look(luma: Luma<'_>, crop: Crop) -> Cells {
     let mut cells = [[Cell::Hidden; GRID]; GRID];
     for (row, line) in cells.iter_mut().enumerate() {
         for (column, cell) in line.iter_mut().enumerate() {
@@ -191,7 +219,7 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
             }
         }
     }
-    conclude(&cells)
+    cells
 }
 
 /// What one cell of a frame gave.
@@ -199,6 +227,8 @@ pub fn read(luma: Luma<'_>, crop: Crop) -> Pixels {
 enum Cell {
     /// Not wholly in the frame, or too small.
     Hidden,
+    /// Behind something that is meant to be there.
+    Covered,
     /// No code.
     Unread,
     /// A code.
@@ -208,7 +238,8 @@ enum Cell {
 type Cells = [[Cell; GRID]; GRID];
 
 fn conclude(cells: &Cells) -> Pixels {
-    let visible = || cells.iter().flatten().filter(|cell| **cell != Cell::Hidden);
+    let all = || cells.iter().flatten();
+    let visible = || all().filter(|cell| !matches!(cell, Cell::Hidden | Cell::Covered));
     let mut found = visible().filter_map(|cell| match cell {
         Cell::Read(payload) => Some(payload),
         _ => None,
@@ -225,7 +256,7 @@ fn conclude(cells: &Cells) -> Pixels {
         };
     }
     let (number, revision) = (first.number, first.revision);
-    let entire = visible().count() == GRID * GRID;
+    let entire = all().all(|cell| *cell != Cell::Hidden);
     if entire && has_gap(cells) {
         return Pixels::Gap { number, revision };
     }
@@ -250,16 +281,19 @@ fn read_share<'a>(cells: impl Iterator<Item = &'a Cell>) -> f64 {
     read as f64 / all.max(1) as f64
 }
 
-/// Whether whole rows or columns of a whole frame are unread while the rest reads well: something was not drawn there.
+/// Whether whole rows or columns of a whole frame, as far as they can be seen, are unread while the rest reads well: something was not
+/// drawn there.
 /// In a frame that reads badly all over, such a row says nothing.
 fn has_gap(cells: &Cells) -> bool {
-    let blank_row = |row: usize| cells[row].iter().all(|cell| *cell == Cell::Unread);
-    let blank_column = |column: usize| cells.iter().all(|line| line[column] == Cell::Unread);
+    let blank = |cell: &Cell| matches!(cell, Cell::Unread | Cell::Covered);
+    let blank_row = |row: usize| cells[row].iter().all(blank);
+    let blank_column = |column: usize| cells.iter().all(|line| blank(&line[column]));
     let rows: Vec<usize> = (0..GRID).filter(|row| !blank_row(*row)).collect();
     let columns: Vec<usize> = (0..GRID).filter(|column| !blank_column(*column)).collect();
     let rest = rows
         .iter()
-        .flat_map(|row| columns.iter().map(move |column| &cells[*row][*column]));
+        .flat_map(|row| columns.iter().map(move |column| &cells[*row][*column]))
+        .filter(|cell| **cell != Cell::Covered);
     rows.len() * columns.len() < GRID * GRID && read_share(rest) >= WHOLE_READ_MIN
 }
 

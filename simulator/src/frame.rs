@@ -1,4 +1,4 @@
-//! One preview frame: which session it shows, its request, and what the answer is booked and judged as.
+//! One frame, a preview or a composite: which session it shows, its request, and what the answer is booked and judged as.
 //!
 //! What the session may show is watched from before the request leaves until the answer is there. Knows no schedule:
 //! when a frame is due is its caller's business.
@@ -86,11 +86,17 @@ pub type Flight = Pin<Box<dyn Future<Output = Flown> + Send>>;
 /// Asks for a frame of the chosen session.
 pub fn ask(shared: &Shared, mut lane: Lane, due: Due, chosen: Chosen) -> Flight {
     let (width, height) = shared.plan.args.preview_size;
-    let path = format!(
-        "/v1/sessions/{:016x}/frame?width={width}&height={height}&format=jpeg&quality=80",
-        chosen.id
-    );
-    let call = Call::get(path.parse().unwrap_or_default(), bytes_max(width, height));
+    let most = bytes_max(width, height);
+    let call = match &shared.participant {
+        Some(participant) => participant.call(chosen.id, due.number, most),
+        None => {
+            let path = format!(
+                "/v1/sessions/{:016x}/frame?width={width}&height={height}&format=jpeg&quality=80",
+                chosen.id
+            );
+            Call::get(path.parse().unwrap_or_default(), most)
+        }
+    };
     Box::pin(async move {
         let sent = Instant::now();
         let result = lane.call(call).await;
@@ -224,5 +230,6 @@ fn look_at(shared: &Shared, flown: &Flown, answer: &Answer, allowed: Allowed) {
         sent: flown.sent,
         header,
         version,
+        composite: shared.participant.is_some(),
     });
 }

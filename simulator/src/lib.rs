@@ -2,7 +2,7 @@
 //!
 //! The way of a run: [`cli`] resolves a plan, [`run`] walks through it. [`gallery`] makes pictures that say who they are
 //! ([`code`]), [`catalogue`] brings them to the service, [`population`] makes the sessions, [`attack`] (goose) starts
-//! one [`gateway`] per [`cohort`], the [`preview`] users, the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
+//! one [`gateway`] per [`cohort`], the [`preview`] users (for composites with a [`participant`]), the [`herd`]s, [`churn`] and [`penetration`], [`record`] measures,
 //! [`truth`] judges, [`report`] tells, and [`metrics`] tell a Prometheus meanwhile. What gateways send can be kept as a [`tape`] and replayed.
 
 #![warn(unsafe_op_in_unsafe_fn)]
@@ -27,6 +27,7 @@ pub mod herd;
 pub mod host;
 pub mod metrics;
 pub mod monitor;
+pub mod participant;
 pub mod penetration;
 pub mod picture;
 pub mod population;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::catalogue::Revisions;
 use crate::code::{self, Crop, Luma};
 use crate::gallery::Gallery;
+use crate::participant;
 use crate::picture;
 use crate::truth::{Allowed, FrameExpectation, Pixels, Truth};
 
@@ -37,6 +38,8 @@ pub struct Frame {
     pub header: Option<u16>,
     /// Version that the header names.
     pub version: Option<u32>,
+    /// Whether the participant stands before the background.
+    pub composite: bool,
 }
 
 enum Job {
@@ -151,8 +154,8 @@ fn work(
 
 fn look(frame: Frame, truth: &Mutex<Truth>, revisions: &Revisions) {
     // A decoder that panics on what the service sent shows a frame that cannot be read. Only values go in and out.
-    let pixels =
-        catch_unwind(AssertUnwindSafe(|| pixels(&frame.body))).unwrap_or(Pixels::Unreadable);
+    let pixels = catch_unwind(AssertUnwindSafe(|| pixels(&frame.body, frame.composite)))
+        .unwrap_or(Pixels::Unreadable);
     let (revision_min, revision_max) = match pixels {
         Pixels::Code { number, .. } if revisions.knows(number) => (
             revisions.floor(number, frame.sent),
@@ -174,7 +177,7 @@ fn look(frame: Frame, truth: &Mutex<Truth>, revisions: &Revisions) {
     truth.lock().frame(&frame.who, &expected, pixels);
 }
 
-fn pixels(body: &[u8]) -> Pixels {
+fn pixels(body: &[u8], composite: bool) -> Pixels {
     match picture::decode_luma(body) {
         Ok((luma, width, height)) => {
             let luma = Luma {
@@ -182,7 +185,10 @@ fn pixels(body: &[u8]) -> Pixels {
                 width,
                 height,
             };
-            code::read(luma, Crop::FULL)
+            match composite {
+                true => code::read_around(luma, participant::hides, participant::is_there),
+                false => code::read(luma, Crop::FULL),
+            }
         }
         Err(_) => Pixels::Unreadable,
     }
@@ -201,6 +207,7 @@ mod tests {
             sent: Instant::now(),
             header: None,
             version: None,
+            composite: false,
         }
     }
 

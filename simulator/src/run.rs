@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::admin::Admin;
 use crate::attack;
 use crate::catalogue::{Catalogue, CatalogueError, Librarian, Revisions};
-use crate::cli::Plan;
+use crate::cli::{Plan, Scenario};
 use crate::client::{Target, TargetError};
 use crate::cohort::Cohort;
 use crate::gallery::{Gallery, GalleryError};
@@ -25,6 +25,8 @@ use crate::herd::Herds;
 use crate::host::{self, Awake, HostError};
 use crate::metrics::Metrics;
 use crate::monitor::{self, LatencyLog};
+use crate::participant::Participant;
+use crate::picture::PictureError;
 use crate::population::{self, PopulationError, Strays};
 use crate::progress::{Progress, grouped};
 use crate::reader::Reader;
@@ -51,6 +53,9 @@ pub enum RunError {
     /// Pictures.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
+    /// The participant of composites.
+    #[error("--preview-size: {0}")]
+    Participant(#[from] PictureError),
     /// The catalogue.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -78,7 +83,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Target(_) | RunError::Host(_) => 64,
-            RunError::Gallery(_) => 64,
+            RunError::Gallery(_) | RunError::Participant(_) => 64,
             RunError::Catalogue(CatalogueError::Stopped) => 130,
             RunError::Catalogue(CatalogueError::Missing { .. }) => 64,
             RunError::Catalogue(CatalogueError::Refused {
@@ -295,6 +300,9 @@ async fn set_up(
     // Where nobody does, an older recording is left as it is.
     let taping = taping(&plan)?;
     let gallery = Arc::new(gallery(&plan, progress)?);
+    let participant = (plan.scenario == Scenario::Composite)
+        .then(|| Participant::new(plan.args.preview_size))
+        .transpose()?;
     let revisions = Arc::new(Revisions::new(gallery.len()));
     let going = || stop.reason().is_none();
     let had = catalogue(&plan, &librarian, &gallery, &revisions, &going, progress).await;
@@ -323,6 +331,7 @@ async fn set_up(
         cohorts: cohorts(&mut plan),
         spans: spans(&plan),
         gate: Gate::new(attack::users(&plan)),
+        participant,
         plan,
         target,
         gallery,

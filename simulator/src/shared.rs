@@ -17,6 +17,7 @@ use crate::cohort::Cohort;
 use crate::gallery::Gallery;
 use crate::herd::Herds;
 use crate::metrics::Metrics;
+use crate::participant::Participant;
 use crate::population::Strays;
 use crate::reader::Reader;
 use crate::record::{Collector, Spans};
@@ -262,6 +263,8 @@ pub struct Shared {
     pub plan: Plan,
     /// Where.
     pub target: Arc<Target>,
+    /// Who is sent with every request for a frame, if frames are composites.
+    pub participant: Option<Participant>,
     /// Background files.
     pub gallery: Arc<Gallery>,
     /// Speaks to the catalogue.

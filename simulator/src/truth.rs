@@ -187,6 +187,11 @@ impl Truth {
                 Pixels::Gap { number, revision } => {
                     format!("shows background {number} revision {revision} and a band of nothing")
                 }
+                Pixels::Alone { number, revision } => {
+                    format!(
+                        "shows background {number} revision {revision} without the participant that was sent"
+                    )
+                }
                 Pixels::Unreadable => String::new(),
             };
             self.violation(

@@ -102,6 +102,42 @@ async fn honest_previews_are_clean() {
     );
 }
 
+async fn composites(bug: Bug) -> Outcome {
+    let fake = Fake::start(bug).await;
+    let flags = ["--sessions", "100", "--previews-per-second", "20"];
+    run::run(plan(Scenario::Composite, &fake, &flags), Stop::default())
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_composites_are_clean_in_both_forms() {
+    let outcome = composites(Bug::None).await;
+    let report = &outcome.report;
+    assert_eq!(
+        report.truth.verdict,
+        TruthVerdict::Clean,
+        "{:#?}",
+        report.truth
+    );
+    assert!((19..=21).contains(&report.previews.planned));
+    assert_eq!(report.previews.ok, report.previews.planned);
+    assert!(report.truth.frames_read > 1);
+    assert_eq!(report.switches.planned, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn composites_without_their_participant_are_found() {
+    let truth = composites(Bug::Unmanned).await.report.truth;
+    assert_eq!(truth.verdict, TruthVerdict::Violated);
+    assert_eq!(truth.torn, truth.frames_read);
+    assert!(
+        truth.history[0].contains("without the participant"),
+        "{:?}",
+        truth.history
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_in_json_are_judged_alike() {
     let fake = Fake::start(Bug::None).await;

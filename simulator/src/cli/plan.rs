@@ -107,7 +107,10 @@ impl Plan {
             Scenario::Mixed | Scenario::Churn => 100_000,
             Scenario::SwitchSingle => 15_000,
             Scenario::Scan => 20_000,
-            Scenario::Preview | Scenario::HotUpdate | Scenario::Penetration => 10_000,
+            Scenario::Preview
+            | Scenario::Composite
+            | Scenario::HotUpdate
+            | Scenario::Penetration => 10_000,
             Scenario::ColdHerd => 4_096,
             Scenario::Replay => 0,
         });
@@ -130,7 +133,7 @@ impl Plan {
         let previews_per_second = args.previews_per_second.unwrap_or(match scenario {
             Scenario::HotUpdate => 100.0,
             Scenario::Preview | Scenario::Scan => 50.0,
-            Scenario::Mixed | Scenario::Churn | Scenario::Penetration => 20.0,
+            Scenario::Composite | Scenario::Mixed | Scenario::Churn | Scenario::Penetration => 20.0,
             Scenario::SwitchStorm
             | Scenario::SwitchSingle
             | Scenario::ColdHerd
@@ -138,7 +141,7 @@ impl Plan {
         });
         let looks = matches!(
             scenario,
-            Scenario::Preview | Scenario::HotUpdate | Scenario::Scan
+            Scenario::Preview | Scenario::Composite | Scenario::HotUpdate | Scenario::Scan
         );
         if looks && previews_per_second <= 0.0 {
             let why = format!("the {} scenario needs a rate above 0", scenario.name());

@@ -87,7 +87,7 @@ pub enum Violation {
     Stale,
     /// A background nobody asked for, or a refused switch that was applied.
     Wrong,
-    /// More than one background or version in one frame.
+    /// More than one background or version in one frame, or not all that belongs into it.
     Torn,
 }
 
@@ -128,6 +128,13 @@ pub enum Pixels {
         /// Upload revision.
         revision: u8,
     },
+    /// One code, and nothing of what was to be laid over it.
+    Alone {
+        /// Background number.
+        number: u16,
+        /// Upload revision.
+        revision: u8,
+    },
     /// Too few cells could be read.
     Unreadable,
 }
@@ -151,7 +158,7 @@ pub struct FrameExpectation {
 pub fn judge_frame(expected: &FrameExpectation, pixels: Pixels) -> Option<Violation> {
     match pixels {
         Pixels::Unreadable => None,
-        Pixels::Torn { .. } | Pixels::Gap { .. } => Some(Violation::Torn),
+        Pixels::Torn { .. } | Pixels::Gap { .. } | Pixels::Alone { .. } => Some(Violation::Torn),
         Pixels::Code { number, .. } if !expected.allowed.permits(number) => Some(Violation::Wrong),
         Pixels::Code { number, .. } if expected.header.is_some_and(|named| named != number) => {
             Some(Violation::Wrong)

@@ -71,6 +71,8 @@ pub enum Bug {
     Degraded,
     /// Frames carry no code.
     Blank,
+    /// Composites are the background alone.
+    Unmanned,
     /// While an upload is under way, frames show its version and the one before it in turn.
     Flaps,
     /// A replaced background keeps its version.
@@ -295,6 +297,14 @@ impl Fake {
             }
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, path) if path.ends_with("/frame") => self.frame(path),
+            (&Method::POST, path) if path.ends_with("/frames") => {
+                let mut answer = self.frame(path);
+                if answer.status().is_success() && self.bug != Bug::Unmanned {
+                    let frame = answer.body_mut().collect().await.unwrap().to_bytes();
+                    *answer.body_mut() = Full::new(answers::overlaid(&frame, &body));
+                }
+                answer
+            }
             (&Method::GET, path) => self.describe(path),
             _ => problem(404, "no_route"),
         }
