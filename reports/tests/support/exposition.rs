@@ -76,7 +76,10 @@ const NO_BASE_UNITS: [&str; 12] = [
     "percent",
 ];
 
-/// Fails unless names have base units and ours before them, and every metric a help; times are distributed in seconds.
+/// What distributions are of: times in their base unit, and things that are counted.
+const DISTRIBUTED: [&str; 2] = ["_seconds", "_frames"];
+
+/// Fails unless names have base units and ours before them, and every metric a help; distributions say what they are of.
 pub fn is_named_for_people(text: &str) {
     let types = text.lines().filter_map(|line| {
         let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
@@ -91,7 +94,8 @@ pub fn is_named_for_people(text: &str) {
             .lines()
             .filter_map(|line| line.strip_prefix(&format!("# HELP {name} ")))
             .any(|help| help.split(' ').count() > 2);
-        let distributed = kind != "histogram" || name.ends_with("_seconds");
+        let said = DISTRIBUTED.iter().any(|what| name.ends_with(what));
+        let distributed = kind != "histogram" || said;
         if of_unit || !helped || !distributed || !name.starts_with("backdrop_") {
             wrong.push(name);
         }
