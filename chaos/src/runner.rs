@@ -529,10 +529,7 @@ fn conclude(
         .map(|(s, label)| (label.as_str(), s.verdict, s.reason.as_str()))
         .collect();
     let (verdict, reason) = match &searched {
-        Some(searched) => {
-            let (verdict, reason) = verdict::of_search(&verdicts, interrupted, left);
-            (verdict, searched.found_words().unwrap_or(reason))
-        }
+        Some(searched) => verdict::of_search(&verdicts, searched.found_words(), interrupted, left),
         None if request.is_of_mutants() => verdict::of_mutants(&verdicts, interrupted, left),
         None => verdict::of_run(&verdicts, interrupted, left),
     };

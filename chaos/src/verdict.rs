@@ -188,14 +188,17 @@ pub fn of_run(
     )
 }
 
-/// The same of a search, by the plans that it drew.
+/// The same of a search, by the plans that it drew; what it found, in words, is the reason if it found something.
 #[must_use]
 pub fn of_search(
     plans: &[(&str, Verdict, &str)],
+    found: Option<String>,
     interrupted: bool,
     left: &[String],
 ) -> (Verdict, String) {
-    of_all(plans, ["plan", "plans", "held", "held"], interrupted, left)
+    let (verdict, reason) = of_all(plans, ["plan", "plans", "held", "held"], interrupted, left);
+    let found = found.map(|found| with_left(found, left));
+    (verdict, found.unwrap_or(reason))
 }
 
 /// The same of a run of the mutation suite, by the scenarios that are named for the mutants.
@@ -233,14 +236,18 @@ fn of_all(
         }
         None => "nothing was run".to_owned(),
     };
-    let reason = match left {
-        [] => reason,
-        left => format!("{reason}; not everything was undone: {}", left.join("; ")),
-    };
+    let reason = with_left(reason, left);
     let spoilt = interrupted || !left.is_empty();
     match worst {
         Verdict::Held if spoilt => (Verdict::Inconclusive, reason),
         worst => (worst, reason),
+    }
+}
+
+fn with_left(reason: String, left: &[String]) -> String {
+    match left {
+        [] => reason,
+        left => format!("{reason}; not everything was undone: {}", left.join("; ")),
     }
 }
 

@@ -226,6 +226,13 @@ fn what_a_search_finds_is_written_as_a_scenario_that_runs_again() {
         assert!(record.definitions.contains_key(&scenario.name), "{file}");
         assert!(record.scenarios.iter().any(|s| s.name == scenario.name));
     }
+    let replayed = bench.replay().output().expect("the runner");
+    let told = String::from_utf8_lossy(&replayed.stderr).into_owned();
+    assert_eq!(replayed.status.code(), Some(255), "{told}");
+    assert!(
+        told.contains("was a search") && told.contains(&record.replay),
+        "{told}"
+    );
     let again = run_folder(&bench, &out.join("found"));
     assert_eq!(again.0, Some(1), "{}", again.1);
     nothing_left(&record);

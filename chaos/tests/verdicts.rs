@@ -687,3 +687,32 @@ fn deviations_are_named_the_gravest_first() {
     );
     assert!(verdict::deviations(&Case::held().facts()).is_empty());
 }
+
+#[test]
+fn a_searchs_verdict_is_its_worst_plans_and_what_is_left_is_told_beside_what_was_found() {
+    let held = ("search-7-1", Verdict::Held, "fine");
+    let bad = ("search-7-2", Verdict::Deviated, "lost");
+    let unclear = ("search-7-2", Verdict::Inconclusive, "busy");
+    let found = || Some("plan 2 deviates".to_owned());
+    let left = ["a cgroup".to_owned()];
+    let of = verdict::of_search;
+    assert_eq!(
+        of(&[held, held], None, false, &[]),
+        (Verdict::Held, "all 2 plans held".into())
+    );
+    assert_eq!(
+        of(&[held, unclear], None, false, &[]).0,
+        Verdict::Inconclusive
+    );
+    assert_eq!(of(&[held], None, true, &[]).0, Verdict::Inconclusive);
+    assert_eq!(
+        of(&[held, bad], found(), true, &[]),
+        (Verdict::Deviated, "plan 2 deviates".into())
+    );
+    let (verdict, reason) = of(&[held, bad], found(), false, &left);
+    assert_eq!(verdict, Verdict::Deviated);
+    assert!(
+        reason.contains("plan 2") && reason.contains("a cgroup"),
+        "{reason}"
+    );
+}

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use backdrop_reports::error::ReportError;
 use backdrop_reports::read::read_record;
-use backdrop_reports::record::{MUTANTS_SUITE, RunRecord, Verdict};
+use backdrop_reports::record::{
+    MUTANTS_SUITE, RunRecord, SEARCH_SUITE, Search, SearchFound, SearchTrial, Verdict,
+};
 use backdrop_reports::render::series::POINTS_MAX;
 use backdrop_reports::render::{html, junit, markdown, mutants, write_all};
 use serde_json::Value;
@@ -133,6 +135,64 @@ fn a_mutation_suites_table_stands_in_page_and_summary_and_in_no_other_run() {
         let text = mutants::text(&record);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.ends_with(&format!("  {word}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_searchs_trials_and_what_it_found_stand_in_page_and_summary_and_in_no_other_run() {
+    let mut record = support::deviated();
+    let head = "<h2 id=\"search\">";
+    assert!(!page(&record).contains(head));
+    assert!(!markdown::render(&record).contains("| Trial | Step |"));
+    let (small, big) = (
+        "fault f2-stop stop at_us=5 for_us=<1>",
+        "fault f1-kill kill at_us=5",
+    );
+    let trial = |run, step: &str, faults: &[&str], outcome: &str| SearchTrial {
+        run,
+        step: step.into(),
+        faults: faults.iter().map(|f| (*f).to_owned()).collect(),
+        outcome: outcome.into(),
+        reason: "because | so".into(),
+        logs: Vec::new(),
+    };
+    record.suite = SEARCH_SUITE.into();
+    record.search = Some(Search {
+        base: "calm".into(),
+        runs_max: 20,
+        faults_max: 4,
+        held: 3,
+        unjudged: 1,
+        trials: vec![
+            trial(1, "plan 1", &[big, small], "deviated"),
+            trial(2, "no fault", &[], "held"),
+        ],
+        found: Some(SearchFound {
+            plan: 1,
+            cause: "nothing-lost".into(),
+            drawn: vec![big.into(), small.into()],
+            smallest: vec![small.into()],
+            done: true,
+            files: vec!["found/search-7-1-small.toml".into()],
+        }),
+    });
+    let page = page(&record);
+    assert!(page.contains(head) && page.contains("deviates by nothing-lost"));
+    for part in [
+        "<code>fault f2-stop stop at_us=5 for_us=&#60;1&#62;</code>",
+        "<a href=\"found/search-7-1-small.toml\">",
+        "<td data-label=\"Step\">no fault</td>",
+        "3 of the plans held, 1 could not be judged",
+    ] {
+        assert!(page.contains(part), "no {part}");
+    }
+    let summary = markdown::render(&record);
+    for part in [
+        "deviates by **nothing-lost**; 1 of its 2 faults are enough",
+        "| 1 | plan 1 | 2 | deviated | because \\| so |",
+        "| 2 | no fault | 0 | held |",
+    ] {
+        assert!(summary.contains(part), "no {part} in {summary}");
     }
 }
 

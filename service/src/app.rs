@@ -35,7 +35,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address cannot be bound.
-    #[error("cannot listen on {address}{}", mend_of_bind(*option, source))]
+    #[error("cannot listen on {address}{}", mend_of_bind(option, source))]
     Bind {
         /// Address.
         address: SocketAddr,

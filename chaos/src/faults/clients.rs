@@ -290,8 +290,8 @@ mod tests {
         std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
         let (_stopper, stop) = Stopper::new();
         let mut fault = fault();
-        // Until what is looked for has come about; the clients' own pace is what passes.
-        let until = Instant::now() + Duration::from_millis(700);
+        // Ample for all of them to connect on a busy host; their pace is far slower than what they would be let.
+        let until = Instant::now() + Duration::from_secs(2);
         let seen = crowd(
             addr,
             (clients, |_| manner.clone()),
@@ -318,7 +318,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn slow_ones_send_and_take_byte_by_byte() {
         let (sent, _) = seen(2, Manner::Sends, std::mem::forget).await;
-        assert!((2..=16).contains(&sent.bytes), "{sent:?}");
+        assert!((2..=40).contains(&sent.bytes), "{sent:?}");
         let (taken, _) = seen(2, Manner::Takes("/x".into()), |mut stream| {
             let mut head = [0; 8];
             stream.read_exact(&mut head).expect("it asks");
@@ -327,7 +327,7 @@ mod tests {
             std::mem::forget(stream);
         })
         .await;
-        assert!((2..=16).contains(&taken.bytes), "{taken:?}");
+        assert!((2..=40).contains(&taken.bytes), "{taken:?}");
     }
 
     #[tokio::test]

@@ -178,6 +178,11 @@ impl Request {
                 "holds no scenario files, as those of schema version 1",
             ));
         }
+        if earlier.search.is_some() {
+            return Err(lacking(
+                "was a search: its seed draws the same plans again, and what it found is run by the scenario files in its folder",
+            ));
+        }
         let defined = |name: &str| -> Result<Scenario, RunError> {
             let Definition { origin, text } = earlier
                 .definitions

@@ -60,7 +60,7 @@ impl Searched {
         let more = if found.done {
             ""
         } else {
-            "; the runs were over before nothing smaller was left to try"
+            "; the search ended before all that is smaller was tried"
         };
         Some(format!(
             "plan {} deviates by {}, {enough}: {}{more}",

@@ -96,6 +96,7 @@ fn head(record: &RunRecord) -> String {
         );
     }
     text.push_str(&mutants(record));
+    text.push_str(&search(record));
     let _ = writeln!(text, "\nReplay: {}\n", code(&record.replay));
     let host = &record.host;
     let _ = writeln!(
@@ -131,6 +132,48 @@ fn mutants(record: &RunRecord) -> String {
     for row in &rows {
         let cells = row.cells().map(cell);
         let _ = writeln!(text, "| {} {} |", cells.join(" | "), mark(row.verdict));
+    }
+    text
+}
+
+fn search(record: &RunRecord) -> String {
+    let Some(search) = &record.search else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if let Some(found) = &search.found {
+        let _ = writeln!(
+            text,
+            "\nFound: plan {} deviates by **{}**; {} of its {} faults are enough ({}).\n",
+            found.plan,
+            cell(&found.cause),
+            found.smallest.len(),
+            found.drawn.len(),
+            found
+                .files
+                .iter()
+                .map(|f| code(f))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        for fault in &found.smallest {
+            let _ = writeln!(text, "- {}", code(fault));
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n| Trial | Step | Faults | Outcome | Why |\n|---|---|---|---|---|"
+    );
+    for t in &search.trials {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            t.run,
+            cell(&t.step),
+            t.faults.len(),
+            cell(&t.outcome),
+            cell(&t.reason)
+        );
     }
     text
 }

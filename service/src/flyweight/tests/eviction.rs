@@ -42,6 +42,14 @@ async fn what_is_leased_is_never_evicted_and_a_load_waits_for_it() {
         matches!(world.lease(indices[2]).await, Err(LeaseError::Exhausted)),
         "both are pinned"
     );
+    assert_eq!(
+        (
+            world.loads(LoadResult::Shed),
+            world.loads(LoadResult::Error)
+        ),
+        (1, 0),
+        "no room is no failure"
+    );
     let waiting = tokio::spawn({
         let flyweights = Arc::clone(&world.flyweights);
         let index = indices[2];
@@ -264,6 +272,13 @@ async fn a_private_texture_is_shared_with_nobody_and_goes_when_dropped() {
             Err(LeaseError::Exhausted)
         ),
         "shed, not evicted"
+    );
+    assert_eq!(
+        (
+            world.loads(LoadResult::Shed),
+            world.loads(LoadResult::Error)
+        ),
+        (1, 0)
     );
     assert_eq!(
         (
