@@ -77,7 +77,7 @@ impl<'a> Bits<'a> {
     }
 
     fn flag(&mut self) -> bool {
-        let split = 1 + ((self.range - 1) * 128 >> 8);
+        let split = 1 + (((self.range - 1) * 128) >> 8);
         let set = self.value >= split << 8;
         if set {
             self.range -= split;
@@ -117,7 +117,7 @@ mod tests {
     fn coded(bits: &[(u32, u32)]) -> Vec<u8> {
         let (mut out, mut bottom, mut range, mut left) = (Vec::<u8>::new(), 0_u32, 255_u32, 24);
         let mut put = |set: bool| {
-            let split = 1 + ((range - 1) * 128 >> 8);
+            let split = 1 + (((range - 1) * 128) >> 8);
             if set {
                 bottom = bottom.wrapping_add(split);
                 range -= split;
@@ -164,7 +164,7 @@ mod tests {
         bits.extend([(0b1010_1010, 8); 4]);
         bits.extend([(0b1_1100_1100, 9); 3]);
         bits.extend([(0b11_0110_1101, 10), (0b11, 2)]);
-        bits.extend([(0b1_0011_001, 8); 8]);
+        bits.extend([(0b1001_1001, 8); 8]);
         bits.push((log2_parts, 2));
         coded(&bits)
     }
