@@ -13,7 +13,7 @@ use crate::scenario::{
 use crate::units::{show_bytes, show_count, show_duration};
 
 /// Loads whose sessions switch nothing.
-const RESTING: [&str; 3] = ["preview", "cold-herd", "scan"];
+const RESTING: [&str; 4] = ["preview", "composite", "cold-herd", "scan"];
 
 /// The whole explanation.
 #[must_use]
