@@ -14,7 +14,7 @@ use crate::units::{show_bytes, show_count, show_duration};
 use crate::verdict;
 
 /// Loads whose sessions switch nothing.
-const RESTING: [&str; 3] = ["preview", "cold-herd", "scan"];
+const RESTING: [&str; 4] = ["preview", "composite", "cold-herd", "scan"];
 
 /// The whole explanation.
 #[must_use]

@@ -12,7 +12,8 @@ fn every_embedded_scenario_parses_and_explains() {
         let scenario = library::find(name).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(&scenario.name, name, "file and name differ");
         let words = explain::scenario(&scenario);
-        let rests = ["preview", "cold-herd", "scan"].contains(&scenario.load.scenario.as_str());
+        let rests = ["preview", "composite", "cold-herd", "scan"]
+            .contains(&scenario.load.scenario.as_str());
         assert_eq!(words.contains("each switching every"), !rests, "{name}");
         for part in ["Target:", "Load:", "Expectations:", "Controls:"] {
             assert!(words.contains(part), "{name} does not explain {part}");

@@ -3,17 +3,22 @@
 use crate::grafana::Dashboard;
 use crate::head;
 use crate::layout::{Draft, Layout};
-use crate::queries::{mean, quantile, rate, rate_by, rate_where, select, share, total};
-use crate::words::{FRAME_ROUTE, HIT_RATIO, HITS, NO_FRAMES, NOT_OK};
+use crate::queries::{mean, quantile, rate, rate_by, rate_where, select, share, total, total_by};
+use crate::words::{
+    COMPOSITE_ROUTE, FRAME_ROUTE, HIT_RATIO, HITS, NO_COMPOSITES, NO_FRAMES, NOT_OK,
+};
 
 const REQUEST: &str = "http_request_duration_seconds";
 const RENDER: &str = "render_duration_seconds";
+const COMPOSITE: &str = "composite_duration_seconds";
 
 /// The whole dashboard.
 #[must_use]
 pub fn dashboard() -> Dashboard {
     let layout = glance(Layout::default());
     let layout = frames(layout);
+    let layout = composites(layout);
+    let layout = sources(layout);
     let layout = textures(layout);
     let layout = memory(layout);
     head::RENDER.over(layout.panels())
@@ -124,6 +129,52 @@ fn frames(layout: Layout) -> Layout {
         )
 }
 
+fn composites(layout: Layout) -> Layout {
+    layout
+        .row("Composites")
+        .panel(
+            Draft::lines("Composites by result", "ops", "Composites per second. Late: given up at their deadline. Cancelled: the caller left. Shed: the queue is full, or memory short. Rejected: asked for wrongly.")
+                .query("{{result}}", rate_by("result", "composites_total")),
+        )
+        .panel(
+            Draft::lines("Work of a composite", "s", "Time of a thread for one composite, without any wait: decode of frame and mask, composite, encode. Frames pushed to streams are decoded by the same threads.")
+                .query("p50", quantile("0.5", COMPOSITE, ""))
+                .query("p90", quantile("0.9", COMPOSITE, ""))
+                .query("p99", quantile("0.99", COMPOSITE, ""))
+                .quiet(NO_COMPOSITES)
+                .log(),
+        )
+        .panel(
+            Draft::lines("Whole request", "s", "Time from a composite's request to its answer's head, its body's arrival included.")
+                .query("p50", quantile("0.5", REQUEST, COMPOSITE_ROUTE))
+                .query("p99", quantile("0.99", REQUEST, COMPOSITE_ROUTE))
+                .quiet(NO_COMPOSITES)
+                .log(),
+        )
+        .panel(
+            Draft::lines("Composites that wait", "short", "Composites in the queue for a thread; at its bound the next ones are shed.")
+                .query("waiting", total("composite_queue_frames", "")),
+        )
+}
+
+fn sources(layout: Layout) -> Layout {
+    layout
+        .row("Sources other than images")
+        .panel(
+            Draft::lines("Sources by kind", "short", "Sessions with a stream or a processor behind their participants; all others have an image.")
+                .stacked()
+                .query("{{kind}}", total_by("kind", "sources")),
+        )
+        .panel(
+            Draft::lines("Frames pushed", "ops", "Frames of streams per second. Overtaken: a later one came before this one was decoded.")
+                .query("{{result}}", rate_by("result", "stream_frames_total")),
+        )
+        .panel(
+            Draft::lines("Who waits for a frame", "short", "Callers that wait for the next frame of a stream.")
+                .query("waiting", total("stream_waiters", "")),
+        )
+}
+
 fn textures(layout: Layout) -> Layout {
     layout
         .row("Textures that frames need")
@@ -153,7 +204,7 @@ fn memory(layout: Layout) -> Layout {
                 .stacked()
                 .query(
                     "{{purpose}}",
-                    format!("sum by (purpose) ({})", select("memory_budget_used_bytes", r#"purpose=~"render|encode|decode""#)),
+                    format!("sum by (purpose) ({})", select("memory_budget_used_bytes", r#"purpose=~"render|encode|decode|streams""#)),
                 ),
         )
         .panel(

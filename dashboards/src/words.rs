@@ -17,6 +17,8 @@ pub const NOT_OK: &str = r#"result!="ok""#;
 pub const SWITCH_ROUTES: &str = r#"route=~"batch_switch|session_switch""#;
 /// Requests for a frame.
 pub const FRAME_ROUTE: &str = r#"route="session_frame""#;
+/// Requests for a composite.
+pub const COMPOSITE_ROUTE: &str = r#"route="session_composite""#;
 /// As chaos and the report have it: an exact LRU that replays the accesses finds what is loading there, too.
 pub const HITS: &str = r#"result=~"hit|joined""#;
 /// What the hit ratio is.
@@ -32,6 +34,12 @@ pub const NO_SWITCHES: Quiet = Quiet {
 pub const NO_FRAMES: Quiet = Quiet {
     why: "nobody asked for a frame in that run",
     event: r#"sum(backdrop_renders_total{result="ok"})"#,
+    may_be_missing: false,
+};
+/// Why a panel of composites may be empty.
+pub const NO_COMPOSITES: Quiet = Quiet {
+    why: "nobody asked for a composite in that run",
+    event: r#"sum(backdrop_composites_total{result="ok"})"#,
     may_be_missing: false,
 };
 /// Why a panel of failpoints may be empty.

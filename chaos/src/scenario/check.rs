@@ -17,17 +17,18 @@ use crate::catalogue;
 use crate::units;
 
 /// Load scenarios of the simulator that the runner may ask for.
-const LOADS: [&str; 7] = [
+const LOADS: [&str; 8] = [
     "switch-storm",
     "switch-single",
     "preview",
+    "composite",
     "mixed",
     "cold-herd",
     "hot-update",
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 14] = [
+pub(super) const FAILPOINTS: [&str; 15] = [
     "store.load.error",
     "store.load.delay",
     "store.write.delay",
@@ -42,6 +43,7 @@ pub(super) const FAILPOINTS: [&str; 14] = [
     "sessions.switch.error",
     "frames.render.error",
     "frames.render.delay",
+    "frames.composite.delay",
 ];
 /// What the simulator takes.
 const PERIOD_MIN: Duration = Duration::from_millis(10);

@@ -178,7 +178,7 @@ impl Load {
     #[must_use]
     pub fn planned_switches_per_s(&self) -> f64 {
         // Loads whose sessions only look.
-        if ["preview", "cold-herd", "scan"].contains(&self.scenario.as_str()) {
+        if ["preview", "composite", "cold-herd", "scan"].contains(&self.scenario.as_str()) {
             0.0
         } else {
             self.sessions as f64 / self.period.as_secs_f64()
