@@ -43,7 +43,7 @@ pub const MEMORY: Head = Head {
 pub const RENDER: Head = Head {
     name: "render",
     title: "Backdrop: render",
-    description: "What a frame costs and what it waits for. Frames are drawn by the CPU; of a GPU the service has no metrics yet.",
+    description: "What a frame costs and what it waits for, who draws it, and how a GPU does.",
     of: Of::Service,
 };
 /// What does the load say?

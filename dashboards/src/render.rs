@@ -1,11 +1,11 @@
-//! *Backdrop: render*: what a frame costs and what it waits for. Of a GPU the service has no metrics yet; its row comes with them.
+//! *Backdrop: render*: what a frame costs and what it waits for, and what a GPU has to do with it.
 
 use crate::grafana::Dashboard;
 use crate::head;
 use crate::layout::{Draft, Layout};
 use crate::queries::{mean, quantile, rate, rate_by, rate_where, select, share, total, total_by};
 use crate::words::{
-    COMPOSITE_ROUTE, FRAME_ROUTE, HIT_RATIO, HITS, NO_COMPOSITES, NO_FRAMES, NOT_OK,
+    COMPOSITE_ROUTE, FRAME_ROUTE, HIT_RATIO, HITS, NO_COMPOSITES, NO_FRAMES, NO_GPU_FRAMES, NOT_OK,
 };
 
 const REQUEST: &str = "http_request_duration_seconds";
@@ -21,6 +21,7 @@ pub fn dashboard() -> Dashboard {
     let layout = sources(layout);
     let layout = textures(layout);
     let layout = memory(layout);
+    let layout = gpu(layout);
     head::RENDER.over(layout.panels())
 }
 
@@ -215,5 +216,42 @@ fn memory(layout: Layout) -> Layout {
         .panel(
             Draft::lines("Refused for load", "ops", "Requests per second answered with 503, by what was short; of frames, mostly the queue.")
                 .query("{{reason}}", rate_by("reason", "shed_total")),
+        )
+}
+
+fn gpu(layout: Layout) -> Layout {
+    layout
+        .row("GPU")
+        .panel(
+            Draft::lines("Frames by who drew them", "ops", "Frames per second. Without a GPU the CPU draws all; beside one, what that refuses.")
+                .query("{{renderer}}", rate_by("renderer", "frames_drawn_total")),
+        )
+        .panel(
+            Draft::lines("Frames of a batch", "short", "Mean and median number of frames that one dispatch draws.")
+                .query("mean", mean("gpu_batch_frames", ""))
+                .query("p50", quantile("0.5", "gpu_batch_frames", ""))
+                .quiet(NO_GPU_FRAMES),
+        )
+        .panel(
+            Draft::lines("Not drawn by the GPU", "ops", "Frames per second that the CPU drew in its place. Busy: its queue is full. Lost: its device went away. Too large: for its buffers. Memory: none for the texture.")
+                .query("{{reason}}", rate_by("reason", "gpu_fallbacks_total")),
+        )
+        .panel(
+            Draft::lines("GPU memory", "bytes", "Bytes of textures on the GPU, and of all buffers on it and for it, whether they hold anything or not.")
+                .query("textures", total("gpu_texture_bytes", ""))
+                .query("buffers", total("gpu_held_bytes", "")),
+        )
+        .panel(
+            Draft::lines("Textures uploaded", "ops", "Textures that go to the GPU per second. With steady sessions a rise means that they displace each other there.")
+                .query("uploads", rate("gpu_uploads_total", "")),
+        )
+        .panel(
+            Draft::lines("GPU ready", "short", "GPUs that take frames, over instances: 1 for one service with a GPU, 0 without one and while it is lost.")
+                .query("ready", total("gpu_ready", "")),
+        )
+        .panel(
+            Draft::lines("Losses of the GPU", "ops", "Losses of its device per second, and attempts to open it anew by result. More errors: it stays away.")
+                .query("losses", rate("gpu_losses_total", ""))
+                .query("reopened {{result}}", rate_by("result", "gpu_reopened_total")),
         )
 }

@@ -42,6 +42,12 @@ pub const NO_COMPOSITES: Quiet = Quiet {
     event: r#"sum(backdrop_composites_total{result="ok"})"#,
     may_be_missing: false,
 };
+/// Why a panel of batches may be empty.
+pub const NO_GPU_FRAMES: Quiet = Quiet {
+    why: "no GPU drew in that run",
+    event: r#"sum(backdrop_frames_drawn_total{renderer="gpu"})"#,
+    may_be_missing: true,
+};
 /// Why a panel of failpoints may be empty.
 pub const NO_FAILPOINTS: Quiet = Quiet {
     why: "no service of that run was built with failpoints",

@@ -164,6 +164,20 @@ fn without_a_gpu_auto_draws_by_the_cpu_and_says_so_once() {
 }
 
 #[test]
+fn a_gpu_in_software_is_not_taken_unasked() {
+    if !has_gpu_adapter() {
+        return;
+    }
+    let dir = scratch();
+    let service = Service::start(dir.path(), &["--renderer", "auto", "--log-level", "info"]);
+    assert!(
+        !service.log().contains("software=true"),
+        "{}",
+        service.log()
+    );
+}
+
+#[test]
 fn settings_of_the_gpu_are_checked() {
     for arguments in [
         ["--renderer", "vulkan"],

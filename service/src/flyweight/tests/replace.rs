@@ -150,10 +150,11 @@ async fn when_old_leases_take_every_place_a_load_is_refused_and_not_repeated() {
     assert_eq!(
         (
             world.loads(LoadResult::Ok) as usize,
+            world.loads(LoadResult::Shed),
             world.loads(LoadResult::Error),
             world.loads(LoadResult::Overtaken)
         ),
-        (held.len(), 1, 0)
+        (held.len(), 1, 0, 0)
     );
     held.pop();
     assert_eq!(world.access(index).await, Access::Miss);

@@ -9,6 +9,9 @@ use crate::memory::{Budget, Charge};
 use crate::metrics::Metrics;
 use crate::render::view::View;
 
+/// Why there is none.
+const CAUSE: &str = "this build cannot use one, it is without the feature gpu";
+
 /// There is none.
 #[derive(Debug)]
 pub enum Gpu {}
@@ -24,9 +27,13 @@ impl Gpu {
         _metrics: &Arc<Metrics>,
     ) -> Result<Option<Self>, GpuError> {
         match config.renderer {
-            RendererChoice::Auto | RendererChoice::Cpu => Ok(None),
+            RendererChoice::Cpu => Ok(None),
+            RendererChoice::Auto => {
+                tracing::info!(cause = CAUSE, "no GPU: frames are drawn by the CPU");
+                Ok(None)
+            }
             RendererChoice::Gpu => Err(GpuError {
-                cause: "this build cannot use one, it is without the feature gpu".to_owned(),
+                cause: CAUSE.to_owned(),
             }),
         }
     }

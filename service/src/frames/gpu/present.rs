@@ -1,5 +1,6 @@
 //! Backgrounds drawn by `render::gpu`, whose memory is charged here and whose doings are counted here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -15,6 +16,15 @@ use crate::render::gpu::{
 };
 use crate::render::view::{View, ViewTransform};
 
+/// What drivers of real GPUs open: Linux's own, NVIDIA's, that of Windows' subsystem, and two of phones' chips. Where there is none
+/// of it there is no such GPU, and loading drivers would only load those in software, which bring a compiler of tens of megabytes.
+const NODES: [&str; 5] = [
+    "/dev/dri",
+    "/dev/nvidiactl",
+    "/dev/dxg",
+    "/dev/mali0",
+    "/dev/kgsl-3d0",
+];
 /// Of the budget's ceiling, what buffers for the GPU may take at most, and as much its textures where they are memory of the machine.
 const BUDGET_SHARE: u64 = 4;
 /// Below this there is no point in it.
@@ -152,6 +162,13 @@ impl Gpu {
     ) -> Result<Option<Self>, GpuError> {
         let adapters = match (config.renderer, config.software) {
             (RendererChoice::Cpu, _) => return Ok(None),
+            (RendererChoice::Auto, false) if !NODES.iter().any(|node| Path::new(node).exists()) => {
+                tracing::info!(
+                    cause = "none has a device in /dev",
+                    "no GPU: frames are drawn by the CPU"
+                );
+                return Ok(None);
+            }
             (_, false) => Adapters::Hardware,
             (_, true) => Adapters::Any,
         };
