@@ -27,7 +27,7 @@ const LOADS: [&str; 7] = [
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 14] = [
+pub(super) const FAILPOINTS: [&str; 15] = [
     "store.load.error",
     "store.load.delay",
     "store.write.delay",
@@ -42,6 +42,7 @@ pub(super) const FAILPOINTS: [&str; 14] = [
     "sessions.switch.error",
     "frames.render.error",
     "frames.render.delay",
+    "render.gpu.lost",
 ];
 /// What the simulator takes.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
