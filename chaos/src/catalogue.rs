@@ -90,6 +90,7 @@ impl Spec {
 /// Figures that have no sample where no fault acted.
 const OF_FAULTS: &[&str] = &[
     "errors_counted_ratio",
+    "gpu_returned_ratio",
     "archive_errors_counted_ratio",
     "clean_errors_ratio",
     "memory_given_back_mib",

@@ -405,6 +405,8 @@ fn service(seen: &Observed, out: &mut Collected) {
     risen("governor_transitions", |s| s.governor_transitions);
     risen("shed_by_service", |s| s.shed);
     risen("failpoint_triggers", |s| s.failpoint_triggers);
+    risen("gpu_frames", |s| s.gpu_frames);
+    risen("gpu_losses", |s| s.gpu_losses);
     let per_min = transitions_per_min(scrapes);
     let changes = samples(|s| s.governor_transitions);
     out.maybe("governor_transitions_per_min", per_min, changes);
@@ -420,7 +422,7 @@ fn service(seen: &Observed, out: &mut Collected) {
     highest("ledger_drift_max_mib", |s| {
         s.drift_bytes.map(|b| b.abs() / MIB)
     });
-    // Counted, as a share of what was injected; nothing was shown where nothing was.
+    // Counted, as a share of what was injected or lost; nothing was shown where nothing was.
     let mut share = |name: &str, counted: Field, injected: Field| {
         if let (Some(counted), Some(all)) = (rise(counted), rise(injected))
             && all > 0.0
@@ -433,6 +435,7 @@ fn service(seen: &Observed, out: &mut Collected) {
         |s| s.archive_write_errors,
         |s| s.archive_failures_injected,
     );
+    share("gpu_returned_ratio", |s| s.gpu_returns, |s| s.gpu_losses);
     share(
         "errors_counted_ratio",
         |s| s.load_errors,

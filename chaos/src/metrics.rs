@@ -198,6 +198,12 @@ scrape! {
     archive_damaged = |e| e.sum_where("archive_reads_total", "result", &["corrupt", "truncated"]);
     /// Writes of the archive that failed.
     archive_write_errors = |e| e.sum_where("archive_writes_total", "result", &["disk_full", "error"]);
+    /// Frames that a GPU drew.
+    gpu_frames = |e| e.sum_where("frames_drawn_total", "renderer", &["gpu"]);
+    /// Losses of the GPU's device.
+    gpu_losses = |e| e.sum("gpu_losses_total");
+    /// Times that it was opened anew.
+    gpu_returns = |e| e.sum_where("gpu_reopened_total", "result", &["ok"]);
     /// Failpoint triggers.
     failpoint_triggers = |e| e.sum("failpoint_triggers_total");
     /// Failpoint triggers that made a load fail.

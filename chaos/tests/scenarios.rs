@@ -60,7 +60,14 @@ fn suites_name_scenarios_that_exist_and_the_list_names_all() {
 fn figures_come_from_builds_without_failpoints_except_where_they_are_the_point() {
     for (name, _) in EMBEDDED {
         let scenario = library::find(name).unwrap();
-        let expected = if ["decode-faults", "pinned-flood", "archive-disk-full"].contains(name) {
+        let expected = if [
+            "decode-faults",
+            "pinned-flood",
+            "archive-disk-full",
+            "gpu-lost",
+        ]
+        .contains(name)
+        {
             BuildKind::Failpoints
         } else {
             BuildKind::Plain

@@ -527,6 +527,27 @@ pub const FIGURES: &[Spec] = &[
         "largest distance between texture ledger and allocator",
     ),
     figure(
+        "gpu_frames",
+        "frames",
+        Service,
+        Neither,
+        "frames that a GPU drew",
+    ),
+    figure(
+        "gpu_losses",
+        "losses",
+        Service,
+        Neither,
+        "losses of the GPU's device that the service counted",
+    ),
+    figure(
+        "gpu_returned_ratio",
+        "ratio",
+        Service,
+        Higher,
+        "times that a lost GPU was opened anew, against its losses",
+    ),
+    figure(
         "shed_by_service",
         "requests",
         Service,

@@ -28,7 +28,7 @@ const LOADS: [&str; 8] = [
     "scan",
 ];
 /// Failpoints of the service.
-pub(super) const FAILPOINTS: [&str; 15] = [
+pub(super) const FAILPOINTS: [&str; 16] = [
     "store.load.error",
     "store.load.delay",
     "store.write.delay",
@@ -44,6 +44,7 @@ pub(super) const FAILPOINTS: [&str; 15] = [
     "frames.render.error",
     "frames.render.delay",
     "frames.composite.delay",
+    "render.gpu.lost",
 ];
 /// What the simulator takes.
 const PERIOD_MIN: Duration = Duration::from_millis(10);

@@ -34,6 +34,7 @@ embedded!(
     "edge-hover",
     "oversized-body",
     "render-flood",
+    "gpu-lost",
     "ten-million",
     "two-thousand",
     "soak",
