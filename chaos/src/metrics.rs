@@ -307,14 +307,15 @@ mod tests {
             .filter(|(_, value)| value.is_none_or(|value| value < 1.0))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
-        let of_two_labels = [
-            ("evictions", scrape.evictions),
-            ("hits", scrape.hits),
-            ("archive_damaged", scrape.archive_damaged),
-            ("archive_write_errors", scrape.archive_write_errors),
+        // One for each label that a figure takes together.
+        let of_labels = [
+            ("evictions", scrape.evictions, 3.0),
+            ("hits", scrape.hits, 2.0),
+            ("archive_damaged", scrape.archive_damaged, 2.0),
+            ("archive_write_errors", scrape.archive_write_errors, 2.0),
         ];
-        for (name, value) in of_two_labels {
-            assert_eq!(value, Some(2.0), "{name}");
+        for (name, value, labels) in of_labels {
+            assert_eq!(value, Some(labels), "{name}");
         }
     }
 
