@@ -44,6 +44,10 @@ fn free() -> SocketAddr {
 }
 
 impl Service {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process that begins to listen tells nobody"
+    )]
     fn start(binary: &Path, data: &Path) -> Self {
         let (public, admin) = (free(), free());
         let process = Command::new(binary)
