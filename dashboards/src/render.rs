@@ -192,6 +192,14 @@ fn textures(layout: Layout) -> Layout {
                 .log(),
         )
         .panel(
+            Draft::lines("Frames of renditions", "ops", "Frames per second by what a rendition was to them: copied from one, kept as one, or not kept after all. Nothing unless --renditions-per-background is given.")
+                .query("{{result}}", rate_by("result", "flyweight_rendition_frames_total")),
+        )
+        .panel(
+            Draft::lines("Renditions known", "short", "Frames that are remembered by view and size; their pixels count among the textures while they are there.")
+                .query("known", total("flyweight_renditions", "")),
+        )
+        .panel(
             Draft::lines("Pinned by frames", "bytes", "Bytes of textures that a frame being drawn holds; they cannot be evicted meanwhile.")
                 .query("pinned", total("flyweight_pinned_bytes", "")),
         )
