@@ -239,7 +239,7 @@ const PROMISES: &[Promise] = &[
         expects: &[
             "service_oom_kills == 0",
             "archive_hits >= 20",
-            "archive_write_errors >= 10",
+            "archive_write_errors >= 5",
             "archive_errors_counted_ratio >= 0.9",
             "preview_whole_ratio.faulty >= 0.98",
             "switch_rate_ratio.faulty >= 0.99",

@@ -502,7 +502,6 @@ fn every_scenario_of_the_cache_names_what_its_controls_must_come_to() {
         ("page-cache", vec!["deviated:stays-normal"]),
         ("archive-disk-full", vec!["deviated:writes-fail"]),
         ("archive-corrupt", vec!["deviated:damage-found"]),
-        ("burst", vec!["killed"]),
     ];
     let suite = library::suite("flyweight").unwrap();
     assert_eq!(suite.len(), outcomes.len());

@@ -71,7 +71,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "flyweight",
-        title: "the cache and the governor in depth; about fifteen minutes",
+        title: "the cache and the governor in depth; about twelve minutes",
         scenarios: &[
             "cold-herd",
             "hot-update",
@@ -81,7 +81,6 @@ pub const SUITES: &[Suite] = &[
             "page-cache",
             "archive-disk-full",
             "archive-corrupt",
-            "burst",
         ],
     },
     Suite {
