@@ -171,7 +171,7 @@ fn both_sides_come_from_the_newest_run_that_has_them() {
     let out = tempfile::tempdir().expect("a folder");
     keep(out.path(), &run(1, 200.0));
     keep(out.path(), &run(2, 240.0));
-    // Newer ones that cannot say: one side alone, a suite of mutants, one that failed.
+    // Newer ones that cannot say: one side alone, a suite of mutants, one that failed, one that was not decided.
     let mut alone = run(5, 1.0);
     alone.scenarios.truncate(1);
     keep(out.path(), &alone);
@@ -181,6 +181,10 @@ fn both_sides_come_from_the_newest_run_that_has_them() {
     let mut failed = run(4, 1.0);
     failed.scenarios[0].verdict = Verdict::Error;
     keep(out.path(), &failed);
+    let mut undecided = run(6, 1.0);
+    undecided.scenarios[0].verdict = Verdict::Inconclusive;
+    undecided.scenarios[1].verdict = Verdict::Inconclusive;
+    keep(out.path(), &undecided);
     let card = of(out.path());
     let reached = found(&card, REACHED).expect("measured");
     assert_eq!((reached.naive, reached.ours), (Some(40.0), 1_200_000.0));

@@ -66,7 +66,9 @@ fn value(run: &RunRecord, trial: Trial, figure: &str, per: Option<&str>) -> Opti
 
 fn of_round(run: &RunRecord, round: &ScenarioRecord, trial: Trial, figure: &str) -> Option<f64> {
     let Some(name) = trial.control else {
-        let counts = spoilt(round, figure, run.facts_of(figure)).is_none();
+        // Nothing is shown by a trial whose fault did not act, or that was broken off: a memory peak that nobody pressed is low.
+        let judged = matches!(round.verdict, Verdict::Held | Verdict::Deviated);
+        let counts = judged && spoilt(round, figure, run.facts_of(figure)).is_none();
         return round.figures.get(figure).copied().filter(|_| counts);
     };
     // One that did not do what was expected of it shows nothing.
