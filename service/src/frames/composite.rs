@@ -207,9 +207,28 @@ impl Drop for Awaited<'_> {
 }
 
 impl Frames {
-    /// Whether a composite would be refused for the length of the queue: to be asked before its frame is taken in.
-    pub fn composites_are_full(&self) -> bool {
-        self.composites.is_full()
+    /// Whether a composite may come in; one that would be refused for the length of the queue is counted as shed. To be asked before
+    /// its frame is taken in.
+    pub fn admits_composite(&self) -> bool {
+        let admitted = !self.composites.is_full();
+        if !admitted {
+            let total = &self.metrics.composites.results_total;
+            total.of(CompositeResult::Shed).inc();
+        }
+        admitted
+    }
+
+    /// Why a frame of a stream may not come in now, if so; it is counted as shed then. To be asked before it is taken in.
+    pub fn refuses_push(&self) -> Option<ShedReason> {
+        let reason = if (self.critical)() {
+            ShedReason::Governor
+        } else if self.composites.is_full() {
+            ShedReason::Queue
+        } else {
+            return None;
+        };
+        self.metrics.sources.frames_total.of(PushResult::Shed).inc();
+        Some(reason)
     }
 
     /// Draws a composite. Dropping the future gives everything up that is not done yet.

@@ -215,7 +215,7 @@ async fn the_queue_is_bounded_and_leaves_previews_alone() {
         let (bench, pixels) = (Arc::clone(&bench), plain(&Arc::default()));
         tokio::spawn(async move { drawn(&bench, owned(pixels)).await })
     };
-    while !bench.frames.composites_are_full() {
+    while !bench.frames.composites.is_full() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.metrics.composites.waiting.get(), 1);
@@ -227,11 +227,19 @@ async fn the_queue_is_bounded_and_leaves_previews_alone() {
         })
     ));
     assert_eq!(count(&bench, CompositeResult::Shed), 1);
+    // At the door they are counted, too.
+    assert!(!bench.frames.admits_composite());
+    assert_eq!(count(&bench, CompositeResult::Shed), 2);
+    assert_eq!(bench.frames.refuses_push(), Some(ShedReason::Queue));
+    assert_eq!(pushed(&bench, PushResult::Shed), 1);
     let ask = request(FrameFormat::Rgba);
     let preview = bench.frames.preview(&Shelf::default(), 7, &ask).await;
     assert!(preview.is_ok(), "drawn by other threads");
     busy.open().await;
     waiting.await.unwrap().unwrap();
+    assert!(bench.frames.admits_composite() && bench.frames.refuses_push().is_none());
+    assert_eq!(count(&bench, CompositeResult::Shed), 2);
+    assert_eq!(pushed(&bench, PushResult::Shed), 1);
     assert_eq!(bench.metrics.composites.waiting.get(), 0);
     assert_eq!(seen.load(Ordering::SeqCst), 0);
 }
@@ -245,7 +253,7 @@ async fn who_leaves_or_comes_too_late_gives_the_place_back_undrawn() {
     late.frame.deadline = Instant::now();
     assert!(matches!(drawn(&bench, late).await, Err(FrameError::Late)));
     assert!(
-        !bench.frames.composites_are_full(),
+        !bench.frames.composites.is_full(),
         "while the thread is busy"
     );
 
@@ -253,12 +261,12 @@ async fn who_leaves_or_comes_too_late_gives_the_place_back_undrawn() {
         let (bench, pixels) = (Arc::clone(&bench), plain(&seen));
         tokio::spawn(async move { drawn(&bench, owned(pixels)).await })
     };
-    while !bench.frames.composites_are_full() {
+    while !bench.frames.composites.is_full() {
         tokio::task::yield_now().await;
     }
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
-    assert!(!bench.frames.composites_are_full());
+    assert!(!bench.frames.composites.is_full());
     assert_eq!(count(&bench, CompositeResult::Late), 1);
     assert_eq!(count(&bench, CompositeResult::Cancelled), 1);
     busy.open().await;
