@@ -183,9 +183,7 @@ impl Sources {
 
     /// Ends the source of `key`, if it has one: its frame goes, and whoever waits for one is told.
     pub fn close(&self, key: u64) -> bool {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return false;
-        }
+        // Never by the count: a `set` that found its session there may be about to put its entry in.
         let old = {
             let mut entries = self.entries.write();
             let old = entries.remove(&key);
@@ -373,6 +371,24 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         sources.set(1, Radius::new(3), || true).expect("replaced");
         assert!(first.is_overtaken(u64::MAX), "closed");
+    }
+
+    #[test]
+    fn a_source_whose_end_comes_while_it_is_set_does_not_stay() {
+        let sources = table(1);
+        let (closed, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let still_there = || {
+                scope.spawn(|| closed.send(sources.close(1)));
+                // It waits for the lock; one that did not would have time to find nothing.
+                assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+                true
+            };
+            sources.set(1, None, still_there).expect("room");
+        });
+        assert_eq!(told.recv(), Ok(true));
+        assert!(sources.state(1).is_none());
+        assert_eq!(live(&sources, SourceKind::Stream), 0);
     }
 
     #[test]
