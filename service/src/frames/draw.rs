@@ -131,7 +131,9 @@ impl Easel {
                 self.paint(pixels.pixels(), request)?;
                 pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
-            Material::Drawn(mut drawn) => {
+            Material::Drawn(mut drawn, pixels) => {
+                // Before it is encoded, which may flatten it.
+                pixels.drawn(view_of(&drawn.pixels, request.size));
                 self.reserve(request.format.scratch_bytes(request.size))?;
                 // From where it lies, under its own charge: the thread's canvas stays where it is counted.
                 return encode(&mut drawn.pixels, request, charge);
@@ -470,6 +472,19 @@ mod tests {
         assert_eq!(easel.sheets.canvas, first);
     }
 
+    /// Something to draw from, with a word for the frame that is drawn from it.
+    struct Told(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Pixels for Told {
+        fn pixels(&self) -> PixelsRef<'_> {
+            unreachable!("it is drawn already")
+        }
+
+        fn drawn(self: Box<Self>, frame: PixelsRef<'_>) {
+            drop(self.0.send(frame.data().to_vec()));
+        }
+    }
+
     /// A frame that a GPU drew lies beside the thread's own buffers, which go on counting while it is encoded.
     #[test]
     fn what_a_gpu_drew_is_encoded_beside_what_the_thread_keeps() {
@@ -489,12 +504,24 @@ mod tests {
         assert!(kept >= request.size.bytes());
         let reserved = |bytes| budget.try_reserve(Purpose::Render, bytes).expect("room");
         let request = FrameRequest { size, ..request };
-        let drawn = Material::Drawn(Canvas {
-            pixels,
-            _charge: reserved(size.bytes()),
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut drawn = |request: &FrameRequest| {
+            let canvas = Canvas {
+                pixels: pixels.clone(),
+                _charge: reserved(size.bytes()),
+            };
+            let material = Material::Drawn(canvas, Box::new(Told(tell.clone())));
+            let output = reserved(request.format.bytes_max(size));
+            assert!(easel.draw(material, request, output).is_ok());
+            // What it was drawn of is told of the pixels as they were drawn, in whatever form they are delivered.
+            assert!(told.try_recv().as_ref() == Ok(&pixels));
+        };
+        let jpeg = FrameFormat::Jpeg { quality: 80 };
+        drawn(&FrameRequest {
+            format: jpeg,
+            ..request
         });
-        let output = reserved(request.format.bytes_max(size));
-        assert!(easel.draw(drawn, &request, output).is_ok());
+        drawn(&request);
         let charged = easel.charge.as_ref().map_or(0, Charge::bytes);
         assert!(charged >= kept + request.format.scratch_bytes(size));
     }
