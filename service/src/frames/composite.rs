@@ -82,7 +82,7 @@ pub struct Composite {
 pub struct Pushed {
     /// Its number.
     pub sequence: u64,
-    /// Whether it stood, if only for a moment: not, where a later one had come meanwhile or the stream was closed.
+    /// Whether it stood, if only for a moment: not, where a later one stood already or the stream was closed.
     pub shown: bool,
 }
 
@@ -284,7 +284,7 @@ impl Frames {
         })
     }
 
-    /// Takes a frame of a stream that is `size` large: decoded if need be, it is the stream's newest one unless a later one came meanwhile.
+    /// Takes a frame of a stream that is `size` large: decoded if need be, it is the stream's newest one unless a later one stands already.
     ///
     /// # Errors
     /// As [`Frames::composite`].

@@ -227,8 +227,8 @@ pub enum FrameError {
     /// The participant's own frame is to be blurred, and there is none.
     #[error("there is no frame to blur")]
     NoForeground,
-    /// A later frame of the stream came before this one was decoded.
-    #[error("a later frame came meanwhile")]
+    /// A later frame of the stream stood before this one was decoded.
+    #[error("a later frame stands already")]
     Overtaken,
     /// Not now: come back later.
     #[error("shed ({reason:?})")]

@@ -80,17 +80,18 @@ impl Stream {
         self.arrived.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether a frame of this number would not stand: a later one has arrived, or the stream is closed.
+    /// Whether a frame of this number would not stand: a later one has stood, or the stream is closed. One that has only arrived
+    /// says nothing: it may come to nothing, or be overtaken itself.
     pub fn is_overtaken(&self, sequence: u64) -> bool {
-        self.arrived.load(Ordering::Relaxed) > sequence || self.announced.borrow().closed
+        let announced = *self.announced.borrow();
+        announced.closed || announced.sequence >= sequence
     }
 
     /// Makes `picture` the stream's, and tells those who wait; `false` where a later one stands or the stream is closed.
     pub fn show(&self, picture: Picture) -> bool {
         let sequence = picture.sequence;
         let mut newest = self.newest.lock();
-        let announced = *self.announced.borrow();
-        if announced.closed || announced.sequence >= sequence {
+        if self.is_overtaken(sequence) {
             return false;
         }
         let old = newest.replace(Arc::new(picture));
@@ -153,8 +154,12 @@ mod tests {
     fn the_later_arrival_stands_whichever_was_decoded_first() {
         let stream = Stream::default();
         let (first, second) = (stream.arrive(), stream.arrive());
-        assert!(stream.is_overtaken(first) && !stream.is_overtaken(second));
+        assert!(
+            !stream.is_overtaken(first),
+            "the second may come to nothing"
+        );
         assert!(stream.show(picture(second)));
+        assert!(stream.is_overtaken(first) && !stream.is_overtaken(second + 1));
         assert!(!stream.show(picture(first)));
         assert_eq!(stream.newest().map(|newest| newest.sequence()), Some(2));
     }

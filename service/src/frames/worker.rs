@@ -39,7 +39,7 @@ pub(super) enum Failure {
     Codec(CodecError),
     /// There is nothing to blur.
     NoForeground,
-    /// A later frame of the same stream has come.
+    /// A later frame of the same stream stands already.
     Overtaken,
     /// By a failpoint.
     Injected,

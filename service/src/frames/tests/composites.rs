@@ -397,6 +397,32 @@ async fn a_frame_that_is_overtaken_while_it_waits_is_not_decoded() {
 }
 
 #[tokio::test]
+async fn a_later_frame_that_comes_to_nothing_takes_none_along() {
+    let bench = narrow(8);
+    let sources = sources(&bench, SourcesConfig::default());
+    let stream = stream_of(&sources);
+    let busy = Busy::keep(&bench).await;
+    let soon = Instant::now() + Duration::from_secs(600);
+    let Part::File(whole, header) = file(6) else {
+        unreachable!("a file")
+    };
+    let broken = Part::File(whole.slice(..whole.len() / 2), header);
+    let first = bench.frames.push(&sources, &stream, FRAME, file(5), soon);
+    let second = bench.frames.push(&sources, &stream, FRAME, broken, soon);
+    let both_wait = async {
+        while bench.frames.composites.waiting() < 2 {
+            tokio::task::yield_now().await;
+        }
+        busy.open().await;
+    };
+    let (first, second, ()) = tokio::join!(first, second, both_wait);
+    assert!(matches!(second, Err(FrameError::Codec(_))));
+    let first = first.unwrap();
+    assert!(first.shown && first.sequence == 1);
+    assert_eq!(stream.newest().map(|newest| newest.sequence()), Some(1));
+}
+
+#[tokio::test]
 async fn frames_of_streams_have_a_bound_of_their_own() {
     let bench = bench(false);
     let config = SourcesConfig {
