@@ -189,8 +189,10 @@ impl AsRef<[u8]> for Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Pixels before what they are counted in.
-        aside::discard((self.pixels.take(), self.charge.take(), self.room.take()));
+        // Free at once: the stream's next frame may be on its way.
+        drop(self.room.take());
+        // Pixels before what they are charged to.
+        aside::discard((self.pixels.take(), self.charge.take()));
     }
 }
 
@@ -323,8 +325,8 @@ impl Frames {
         if bytes > sources.stream_bytes_max() {
             return Err(FrameError::TooLarge { bytes });
         }
-        let room = sources
-            .room(bytes)
+        let (room, _replacing) = sources
+            .room(stream, bytes)
             .ok_or_else(|| self.shed(ShedReason::Budget))?;
         let sequence = stream.arrive();
         let pixels = match part {

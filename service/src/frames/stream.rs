@@ -4,7 +4,7 @@
 //! done first. The invariant: after [`Stream::close`] it holds no frame and takes none; leases that are held keep theirs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -71,6 +71,8 @@ pub struct Stream {
     /// Numbers given out.
     arrived: AtomicU64,
     newest: Mutex<Option<Arc<Picture>>>,
+    /// Whether somebody has its newest frame to replace.
+    replacing: AtomicBool,
     announced: watch::Sender<Announced>,
 }
 
@@ -108,6 +110,15 @@ impl Stream {
         self.newest.lock().clone()
     }
 
+    /// Its newest frame, for one caller at a time that is about to replace it.
+    pub(super) fn replaced(self: &Arc<Self>) -> Option<Replaced> {
+        let taken = self.replacing.swap(true, Ordering::AcqRel);
+        (!taken).then(|| Replaced {
+            picture: self.newest(),
+            stream: Arc::clone(self),
+        })
+    }
+
     /// Lets go of its frame if that is `stale_after` old.
     pub fn drop_stale(&self, stale_after: Duration) {
         let mut newest = self.newest.lock();
@@ -137,6 +148,28 @@ impl Stream {
         let old = newest.take();
         drop(newest);
         drop(old);
+    }
+}
+
+/// See [`Stream::replaced`]. It keeps the frame: what is counted for it stays until its successor is.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    picture: Option<Arc<Picture>>,
+    stream: Arc<Stream>,
+}
+
+impl Replaced {
+    /// Bytes of the frame; 0 where there is none.
+    pub(super) fn bytes(&self) -> u64 {
+        let picture = self.picture.as_ref();
+        picture.map_or(0, |picture| picture.size().bytes())
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        drop(self.picture.take());
+        self.stream.replacing.store(false, Ordering::Release);
     }
 }
 

@@ -335,7 +335,11 @@ fn sources(bench: &Bench, config: SourcesConfig) -> Sources {
 }
 
 fn stream_of(sources: &Sources) -> Arc<Stream> {
-    match sources.set(1, None, || true).unwrap() {
+    stream_at(sources, 1)
+}
+
+fn stream_at(sources: &Sources, key: u64) -> Arc<Stream> {
+    match sources.set(key, None, || true).unwrap() {
         SourceState::Stream(stream) => stream,
         SourceState::Blur(_) => panic!("a stream was asked for"),
     }
@@ -427,24 +431,36 @@ async fn frames_of_streams_have_a_bound_of_their_own() {
     let bench = bench(false);
     let config = SourcesConfig {
         stream_bytes_max: FRAME.bytes() * 3 / 2,
+        stale_after: Duration::from_secs(600),
         ..SourcesConfig::default()
     };
     let sources = sources(&bench, config);
-    let stream = stream_of(&sources);
+    let (stream, other) = (stream_of(&sources), stream_at(&sources, 2));
     let soon = Instant::now() + Duration::from_secs(600);
-    let push = |size: Size| {
+    let push = |stream, size: Size| {
         let part = Part::Raw(noise(size.bytes(), 6).into());
-        bench.frames.push(&sources, &stream, size, part, soon)
+        bench.frames.push(&sources, stream, size, part, soon)
     };
-    assert!(push(FRAME).await.unwrap().shown);
-    let refused = push(FRAME).await;
-    assert!(matches!(
-        refused,
-        Err(FrameError::Shed {
-            reason: ShedReason::Budget
-        })
-    ));
-    let refused = push(Size::new(64, 36)).await;
+    assert!(push(&stream, FRAME).await.unwrap().shown);
+    let is_shed = |refused| {
+        let reason = ShedReason::Budget;
+        matches!(refused, Err(FrameError::Shed { reason: of }) if of == reason)
+    };
+    assert!(is_shed(push(&other, FRAME).await));
+    // One frame takes another's place, even while it cannot go: once, until it has done so.
+    let held = stream.newest().unwrap();
+    let replacing = sources.room(&stream, FRAME.bytes()).unwrap();
+    assert!(is_shed(push(&stream, FRAME).await));
+    drop(replacing);
+    assert!(push(&stream, FRAME).await.unwrap().shown);
+    assert!(is_shed(push(&other, Size::new(1, 1)).await), "two are held");
+    drop(held);
+    for _ in 0..3 {
+        assert!(push(&stream, FRAME).await.unwrap().shown);
+    }
+    assert!(is_shed(push(&other, FRAME).await));
+    assert!(push(&other, Size::new(1, 1)).await.unwrap().shown);
+    let refused = push(&stream, Size::new(64, 36)).await;
     assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
 }
 
@@ -464,10 +480,7 @@ async fn a_stale_frame_gives_way_to_the_image_and_to_other_streams() {
         let push = bench.frames.push(&sources, &stream, FRAME, part, soon);
         assert_eq!(push.await.unwrap().sequence, sequence);
         assert!(matches!(sources.behind(1), Behind::Image));
-        // Room is given back where a thread may be kept.
-        drop(sources.room(1));
-        while sources.room(FRAME.bytes()).is_none() {
-            tokio::task::yield_now().await;
-        }
+        let other = sources.room(&Arc::default(), FRAME.bytes());
+        assert!(other.is_some());
     }
 }
