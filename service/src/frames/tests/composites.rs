@@ -483,4 +483,5 @@ async fn a_stale_frame_gives_way_to_the_image_and_to_other_streams() {
         let other = sources.room(&Arc::default(), FRAME.bytes());
         assert!(other.is_some());
     }
+    assert!(stream.newest().is_none(), "it made room for another");
 }
