@@ -1,7 +1,7 @@
 //! One thread's means to make frames: renderer, buffers and the charge for them.
 //!
-//! Synchronous and alone: knows no queue. Buffers grow only after their charge has. [`composite`] is the one place where pixels of a
-//! frame are made.
+//! Synchronous and alone: knows no queue. Buffers grow only after their charge has. [`composite`] is the one place where the CPU makes
+//! pixels of a frame; those that a GPU has drawn come here to be encoded.
 
 use std::sync::Arc;
 use std::time::Instant;
