@@ -115,17 +115,23 @@ struct Core {
     pixels: Arc<Arena>,
     flyweights: Arc<Flyweights>,
     memory: Arc<Memory>,
+    sources: Arc<Sources>,
     /// Opened when the parts below it are there.
     gpu: Arc<OnceLock<Arc<Gpu>>>,
 }
 
 /// What the governor may do: it knows these closures and no part behind them.
-fn hooks(flyweights: &Arc<Flyweights>, gpu: &Arc<OnceLock<Arc<Gpu>>>) -> Hooks {
+fn hooks(
+    flyweights: &Arc<Flyweights>,
+    sources: &Arc<Sources>,
+    gpu: &Arc<OnceLock<Arc<Gpu>>>,
+) -> Hooks {
     let (shrinking, trimming) = (Arc::clone(flyweights), Arc::clone(flyweights));
-    let gpu = Arc::clone(gpu);
+    let (sources, gpu) = (Arc::clone(sources), Arc::clone(gpu));
     Hooks {
         shrink: Box::new(move |bytes| shrinking.shrink_to(bytes).freed_bytes),
         trim: Box::new(move || {
+            sources.drop_stale();
             if let Some(gpu) = gpu.get() {
                 gpu.trim();
             }
@@ -174,6 +180,11 @@ impl Core {
             source,
         })?;
         let probe = Probe::detect(config.memory_limit)?;
+        let sources = Arc::new(Sources::new(
+            config.sources.clone(),
+            Arc::clone(&budget),
+            Arc::clone(&metrics),
+        ));
         let gpu = Arc::default();
         let memory = Memory::start(
             config.memory(),
@@ -181,7 +192,7 @@ impl Core {
             Arc::clone(&budget),
             Arc::clone(&pixels),
             Arc::clone(&metrics),
-            hooks(&flyweights, &gpu),
+            hooks(&flyweights, &sources, &gpu),
         )?;
         let recovered = flyweights.recover().await?;
         for (id, error) in &recovered.refused {
@@ -199,6 +210,7 @@ impl Core {
             pixels,
             flyweights,
             memory: Arc::new(memory),
+            sources,
             gpu,
         })
     }
@@ -232,6 +244,7 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         pixels,
         flyweights,
         memory,
+        sources,
         gpu,
     } = core;
     let watched = Arc::clone(&memory);
@@ -246,11 +259,6 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
         source,
     })?
     .with_gpu(gpu.get().cloned());
-    let sources = Sources::new(
-        config.sources.clone(),
-        Arc::clone(&budget),
-        Arc::clone(&metrics),
-    );
     Ok(Service {
         config: config.http.clone(),
         auth: Auth::new(&config.tokens),

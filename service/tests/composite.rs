@@ -10,6 +10,7 @@ use backdrop_service::render::{Foreground, cpu::reference};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
 
 const MASKED: &str = "application/vnd.backdrop.rgba+a8";
@@ -508,6 +509,7 @@ fn of_many_at_once_those_that_find_the_queue_full_are_shed() {
     let patient = ["--composite-deadline", "5s"];
     let stage = Stage::open(&[few, [patient[0], patient[1], "--render-threads", "1"]].concat());
     let body = heavy();
+    let refused = AtomicUsize::new(0);
     let statuses = || {
         let together = Barrier::new(CALLERS);
         let one = || {
@@ -518,6 +520,7 @@ fn of_many_at_once_those_that_find_the_queue_full_are_shed() {
             if answer.status == 503 {
                 answer.is_problem(503, "queue_full");
                 assert_eq!(answer.header("retry-after"), "1");
+                refused.fetch_add(1, Ordering::SeqCst);
             }
             answer.status
         };
@@ -535,6 +538,11 @@ fn of_many_at_once_those_that_find_the_queue_full_are_shed() {
         (statuses.contains(&503) && statuses.contains(&200)).then_some(())
     });
     assert!(stage.composites("ok") > 0.0);
+    // Each is counted, at the door or after its frame was taken in.
+    assert_eq!(
+        stage.composites("shed"),
+        refused.load(Ordering::SeqCst) as f64
+    );
     assert_eq!(stage.service.metric("backdrop_composite_queue_frames"), 0.0);
     stage.is_given_back();
 }

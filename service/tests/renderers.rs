@@ -111,6 +111,34 @@ fn both_renderers_give_the_same_bytes() {
     assert!(held.is_some_and(|bytes| bytes > 0), "{}", gpu.memory());
 }
 
+#[test]
+fn a_frame_that_a_gpu_drew_is_kept_like_any_other() {
+    if !has_gpu_adapter() {
+        return;
+    }
+    let dir = scratch();
+    let keeping = ["--renditions-per-background", "8"];
+    let arguments = [&["--renderer", "gpu", "--gpu-software"], &keeping[..]].concat();
+    let service = Service::start(dir.path(), &arguments);
+    let mut client = service.client();
+    client.put("/v1/backgrounds/a", picture(320, 180, 1)).ok();
+    let body = serde_json::json!({ "background": "a" });
+    let session = client.post("/v1/sessions", body).ok().json();
+    let id = session["session"].as_str().expect("an id");
+    let path = format!("/v1/sessions/{id}/frame?width=64&height=36&format=");
+    let mut frames = |form| [(); 3].map(|()| client.get(&format!("{path}{form}")).ok().body);
+    for frames in [frames("jpeg"), frames("rgba")] {
+        assert!(frames[1] == frames[0] && frames[2] == frames[0]);
+    }
+    let counted = |result| {
+        service.metric(&format!(
+            "backdrop_flyweight_rendition_frames_total{{result=\"{result}\"}}"
+        ))
+    };
+    assert_eq!(drawn_by(&service, "gpu"), 2.0, "the first two");
+    assert_eq!((counted("kept"), counted("hit")), (1.0, 4.0));
+}
+
 /// With drivers that are not there.
 fn without_drivers(arguments: &[&str]) -> (std::process::Command, tempfile::TempDir) {
     let mut command = command();

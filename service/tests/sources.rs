@@ -308,7 +308,7 @@ fn sessions_that_end_in_a_batch_leave_no_source_behind() {
 fn sources_waiters_and_bytes_are_bounded() {
     let few = [
         "--sources-max",
-        "1",
+        "2",
         "--stream-waiters-max",
         "0",
         "--stream-bytes-max",
@@ -316,27 +316,33 @@ fn sources_waiters_and_bytes_are_bounded() {
     ];
     let mut stage = Stage::open(&[&PATIENT[..], &few].concat());
     stage.set(&stream()).ok();
-    let other = session(&mut stage.client, "wall");
-    let path = format!("/v2/sessions/{other}/source");
-    let full = stage.client.put(&path, stream().to_string());
+    let source_of = |session: String| format!("/v2/sessions/{session}/source");
+    let other = source_of(session(&mut stage.client, "wall"));
+    stage.client.put(&other, stream().to_string()).ok();
+    let third = source_of(session(&mut stage.client, "wall"));
+    let full = stage.client.put(&third, stream().to_string());
     full.is_problem(503, "sources_full");
     assert_eq!(full.header("retry-after"), "1");
     let frames = format!("{}/frames", stage.source());
     stage.client.get(&frames).is_problem(503, "queue_full");
 
-    // One frame has room, and keeps it while it is fresh.
-    stage.push(&plain(IMAGE)).ok();
-    stage
-        .push(&plain(IMAGE))
-        .is_problem(503, "budget_exhausted");
-    let path = format!("{frames}?width=32&height=32");
+    // One frame has room, and keeps it while it is fresh; one that takes its place needs no more.
+    for _ in 0..3 {
+        stage.push(&plain(IMAGE)).ok();
+    }
+    let path = format!("{other}/frames?width=24&height=16");
     let headers = [("content-type", PLAIN)];
+    let mut client = stage.service.client();
+    let refused = client.send("POST", &path, &headers, &plain(IMAGE));
+    refused.is_problem(503, "budget_exhausted");
+    let shed = "backdrop_stream_frames_total{result=\"shed\"}";
+    assert_eq!(stage.service.metric(shed), 1.0);
+    let path = format!("{frames}?width=32&height=32");
     let large = stage.client.send("POST", &path, &headers, &[0; 4096]);
     large.is_problem(413, "picture_too_large");
     let path = stage.source();
     stage.client.send("DELETE", &path, &[], b"").ok();
-    let path = format!("/v2/sessions/{other}/source");
-    stage.client.put(&path, stream().to_string()).ok();
+    stage.client.put(&third, stream().to_string()).ok();
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub struct Composite {
 pub struct Pushed {
     /// Its number.
     pub sequence: u64,
-    /// Whether it stood, if only for a moment: not, where a later one had come meanwhile or the stream was closed.
+    /// Whether it stood, if only for a moment: not, where a later one stood already or the stream was closed.
     pub shown: bool,
 }
 
@@ -189,8 +189,10 @@ impl AsRef<[u8]> for Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Pixels before what they are counted in.
-        aside::discard((self.pixels.take(), self.charge.take(), self.room.take()));
+        // Free at once: the stream's next frame may be on its way.
+        drop(self.room.take());
+        // Pixels before what they are charged to.
+        aside::discard((self.pixels.take(), self.charge.take()));
     }
 }
 
@@ -207,9 +209,28 @@ impl Drop for Awaited<'_> {
 }
 
 impl Frames {
-    /// Whether a composite would be refused for the length of the queue: to be asked before its frame is taken in.
-    pub fn composites_are_full(&self) -> bool {
-        self.composites.is_full()
+    /// Whether a composite may come in; one that would be refused for the length of the queue is counted as shed. To be asked before
+    /// its frame is taken in.
+    pub fn admits_composite(&self) -> bool {
+        let admitted = !self.composites.is_full();
+        if !admitted {
+            let total = &self.metrics.composites.results_total;
+            total.of(CompositeResult::Shed).inc();
+        }
+        admitted
+    }
+
+    /// Why a frame of a stream may not come in now, if so; it is counted as shed then. To be asked before it is taken in.
+    pub fn refuses_push(&self) -> Option<ShedReason> {
+        let reason = if (self.critical)() {
+            ShedReason::Governor
+        } else if self.composites.is_full() {
+            ShedReason::Queue
+        } else {
+            return None;
+        };
+        self.metrics.sources.frames_total.of(PushResult::Shed).inc();
+        Some(reason)
     }
 
     /// Draws a composite. Dropping the future gives everything up that is not done yet.
@@ -265,7 +286,7 @@ impl Frames {
         })
     }
 
-    /// Takes a frame of a stream that is `size` large: decoded if need be, it is the stream's newest one unless a later one came meanwhile.
+    /// Takes a frame of a stream that is `size` large: decoded if need be, it is the stream's newest one unless a later one stands already.
     ///
     /// # Errors
     /// As [`Frames::composite`].
@@ -304,8 +325,8 @@ impl Frames {
         if bytes > sources.stream_bytes_max() {
             return Err(FrameError::TooLarge { bytes });
         }
-        let room = sources
-            .room(bytes)
+        let (room, _replacing) = sources
+            .room(stream, bytes)
             .ok_or_else(|| self.shed(ShedReason::Budget))?;
         let sequence = stream.arrive();
         let pixels = match part {

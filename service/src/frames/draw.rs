@@ -1,7 +1,7 @@
 //! One thread's means to make frames: renderer, buffers and the charge for them.
 //!
-//! Synchronous and alone: knows no queue. Buffers grow only after their charge has. [`composite`] is the one place where pixels of a
-//! frame are made.
+//! Synchronous and alone: knows no queue. Buffers grow only after their charge has. [`composite`] is the one place where the CPU makes
+//! pixels of a frame; those that a GPU has drawn come here to be encoded.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -131,11 +131,12 @@ impl Easel {
                 self.paint(pixels.pixels(), request)?;
                 pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
-            Material::Drawn(drawn) => {
-                let own = std::mem::replace(&mut self.sheets.canvas, drawn.pixels);
-                let encoded = self.encode(request, charge);
-                self.sheets.canvas = own;
-                return encoded;
+            Material::Drawn(mut drawn, pixels) => {
+                // Before it is encoded, which may flatten it.
+                pixels.drawn(view_of(&drawn.pixels, request.size));
+                self.reserve(request.format.scratch_bytes(request.size))?;
+                // From where it lies, under its own charge: the thread's canvas stays where it is counted.
+                return encode(&mut drawn.pixels, request, charge);
             }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
@@ -145,7 +146,8 @@ impl Easel {
                 painted?;
             }
         }
-        self.encode(request, charge)
+        self.reserve(request.format.scratch_bytes(request.size))?;
+        encode(&mut self.sheets.canvas, request, charge)
     }
 
     /// Composites and encodes one frame; given up between two stages once nobody wants it. What stands behind it and what is laid over
@@ -174,7 +176,7 @@ impl Easel {
         wanted.check()?;
         match request.format {
             FrameFormat::Rgba => Ok(charge.cover(bytes)),
-            _ => self.write(request, bytes, charge),
+            _ => write(&mut self.sheets.canvas, request, bytes, charge),
         }
     }
 
@@ -319,42 +321,41 @@ impl Easel {
         );
         Ok(())
     }
+}
 
-    fn encode(&mut self, request: &FrameRequest, charge: Charge) -> Result<Bytes, Failure> {
-        self.reserve(request.format.scratch_bytes(request.size))?;
-        // The bound was charged. Room for all of it, of which only the file's pages are touched: a buffer that grew would hold
-        // its old and its new copy side by side.
-        let mut bytes = Vec::with_capacity(charge.bytes() as usize);
-        if request.format == FrameFormat::Rgba {
-            bytes.extend_from_slice(&self.sheets.canvas);
-        }
-        self.write(request, bytes, charge)
+/// Encodes a frame's pixels into a new buffer of the bytes that `charge` covers; what it takes beside them has been reserved.
+fn encode(canvas: &mut [u8], request: &FrameRequest, charge: Charge) -> Result<Bytes, Failure> {
+    // The bound was charged. Room for all of it, of which only the file's pages are touched: a buffer that grew would hold
+    // its old and its new copy side by side.
+    let mut bytes = Vec::with_capacity(charge.bytes() as usize);
+    if request.format == FrameFormat::Rgba {
+        bytes.extend_from_slice(canvas);
     }
+    write(canvas, request, bytes, charge)
+}
 
-    /// Encodes the canvas into `bytes`, for which all has been charged.
-    fn write(
-        &mut self,
-        request: &FrameRequest,
-        mut bytes: Vec<u8>,
-        mut charge: Charge,
-    ) -> Result<Bytes, Failure> {
-        let canvas = &mut self.sheets.canvas;
-        match request.format {
-            FrameFormat::Jpeg { quality } => {
-                cpu::flatten_over_black(canvas);
-                codec::encode_jpeg(view_of(canvas, request.size), quality, &mut bytes)
-            }
-            FrameFormat::Png => codec::encode_png(view_of(canvas, request.size), &mut bytes),
-            FrameFormat::Webp => codec::encode_webp(view_of(canvas, request.size), &mut bytes),
-            FrameFormat::Rgba => Ok(()),
+/// Encodes a frame's pixels into `bytes`, for which all has been charged. They are flattened where the format has no alpha.
+fn write(
+    canvas: &mut [u8],
+    request: &FrameRequest,
+    mut bytes: Vec<u8>,
+    mut charge: Charge,
+) -> Result<Bytes, Failure> {
+    match request.format {
+        FrameFormat::Jpeg { quality } => {
+            cpu::flatten_over_black(canvas);
+            codec::encode_jpeg(view_of(canvas, request.size), quality, &mut bytes)
         }
-        .map_err(Failure::Codec)?;
-        bytes.shrink_to_fit();
-        charge
-            .resize(bytes.capacity() as u64)
-            .map_err(Failure::Reserve)?;
-        Ok(charge.cover(bytes))
+        FrameFormat::Png => codec::encode_png(view_of(canvas, request.size), &mut bytes),
+        FrameFormat::Webp => codec::encode_webp(view_of(canvas, request.size), &mut bytes),
+        FrameFormat::Rgba => Ok(()),
     }
+    .map_err(Failure::Codec)?;
+    bytes.shrink_to_fit();
+    charge
+        .resize(bytes.capacity() as u64)
+        .map_err(Failure::Reserve)?;
+    Ok(charge.cover(bytes))
 }
 
 /// Of the budget's ceiling, what one thread's buffers may be between frames.
@@ -444,6 +445,7 @@ fn view_of(data: &[u8], size: Size) -> PixelsRef<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gpu::Canvas;
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
@@ -468,5 +470,59 @@ mod tests {
         }
         assert_eq!(counting.allocated(), 0);
         assert_eq!(easel.sheets.canvas, first);
+    }
+
+    /// Something to draw from, with a word for the frame that is drawn from it.
+    struct Told(std::sync::mpsc::Sender<Vec<u8>>);
+
+    impl Pixels for Told {
+        fn pixels(&self) -> PixelsRef<'_> {
+            unreachable!("it is drawn already")
+        }
+
+        fn drawn(self: Box<Self>, frame: PixelsRef<'_>) {
+            drop(self.0.send(frame.data().to_vec()));
+        }
+    }
+
+    /// A frame that a GPU drew lies beside the thread's own buffers, which go on counting while it is encoded.
+    #[test]
+    fn what_a_gpu_drew_is_encoded_beside_what_the_thread_keeps() {
+        let budget = Budget::new(BudgetConfig::default());
+        let mut easel = Easel::new(Arc::clone(&budget), 64 << 20);
+        let size = Size::new(64, 36);
+        let pixels = vec![7; size.bytes() as usize];
+        let request = FrameRequest {
+            view: View::default(),
+            size: Size::new(1280, 720),
+            format: FrameFormat::Png,
+            deadline: Instant::now(),
+        };
+        assert!(easel.paint(view_of(&pixels, size), &request).is_ok());
+        easel.tidy();
+        let kept = easel.held_bytes();
+        assert!(kept >= request.size.bytes());
+        let reserved = |bytes| budget.try_reserve(Purpose::Render, bytes).expect("room");
+        let request = FrameRequest { size, ..request };
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut drawn = |request: &FrameRequest| {
+            let canvas = Canvas {
+                pixels: pixels.clone(),
+                _charge: reserved(size.bytes()),
+            };
+            let material = Material::Drawn(canvas, Box::new(Told(tell.clone())));
+            let output = reserved(request.format.bytes_max(size));
+            assert!(easel.draw(material, request, output).is_ok());
+            // What it was drawn of is told of the pixels as they were drawn, in whatever form they are delivered.
+            assert!(told.try_recv().as_ref() == Ok(&pixels));
+        };
+        let jpeg = FrameFormat::Jpeg { quality: 80 };
+        drawn(&FrameRequest {
+            format: jpeg,
+            ..request
+        });
+        drawn(&request);
+        let charged = easel.charge.as_ref().map_or(0, Charge::bytes);
+        assert!(charged >= kept + request.format.scratch_bytes(size));
     }
 }

@@ -227,8 +227,8 @@ pub enum FrameError {
     /// The participant's own frame is to be blurred, and there is none.
     #[error("there is no frame to blur")]
     NoForeground,
-    /// A later frame of the stream came before this one was decoded.
-    #[error("a later frame came meanwhile")]
+    /// A later frame of the stream stood before this one was decoded.
+    #[error("a later frame stands already")]
     Overtaken,
     /// Not now: come back later.
     #[error("shed ({reason:?})")]
@@ -415,7 +415,7 @@ impl Frames {
             failpoints::delay(failpoints::FRAMES_RENDER_DELAY).await;
             let material = self.paint(drawing.material, texture, request).await?;
             let drawer = match &material {
-                Material::Drawn(_) => Drawer::Gpu,
+                Material::Drawn(..) => Drawer::Gpu,
                 Material::Pixels(_) | Material::Thumbnail(_) => Drawer::Cpu,
             };
             let charge = self.reserve_output(request).await?;
@@ -471,7 +471,10 @@ impl Frames {
         let drawn = gpu.draw(pixels, texture, view, size, charge).await;
         let (pixels, canvas) =
             drawn.ok_or(FrameError::Internal("the GPU's thread lost a frame"))?;
-        Ok(canvas.map_or(Material::Pixels(pixels), Material::Drawn))
+        Ok(match canvas {
+            Some(canvas) => Material::Drawn(canvas, pixels),
+            None => Material::Pixels(pixels),
+        })
     }
 
     async fn reserve_output(&self, request: &FrameRequest) -> Result<Charge, FrameError> {

@@ -2,7 +2,8 @@
 //!
 //! Kept beside the table of sessions, which is of fixed records: most sessions have an image and nothing here. A key names a
 //! session and means nothing to this part. The invariants: at most `sources_max` sources and `stream_bytes_max` bytes of their frames,
-//! all charged; [`Sources::close`] lets go of all at once.
+//! beside which each stream may have one more while that takes the newest one's place; all charged. [`Sources::close`] lets go of all at
+//! once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::stream::{Picture, Stream};
+use super::stream::{Picture, Replaced, Stream};
 use crate::memory::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{Metrics, SourceKind};
 use crate::render::Radius;
@@ -24,7 +25,7 @@ const ENTRY_BYTES: u64 = 512;
 pub struct SourcesConfig {
     /// Most sources at once.
     pub sources_max: usize,
-    /// Most bytes that frames of streams may take at once.
+    /// Most bytes that frames of streams may take at once. One that takes another's place counts by what it is longer.
     pub stream_bytes_max: u64,
     /// Age from which on a stream's frame is not shown any more, but the image.
     pub stale_after: Duration,
@@ -183,9 +184,7 @@ impl Sources {
 
     /// Ends the source of `key`, if it has one: its frame goes, and whoever waits for one is told.
     pub fn close(&self, key: u64) -> bool {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return false;
-        }
+        // Never by the count: a `set` that found its session there may be about to put its entry in.
         let old = {
             let mut entries = self.entries.write();
             let old = entries.remove(&key);
@@ -239,16 +238,18 @@ impl Sources {
         (newest.age() < self.config.stale_after).then_some(newest)
     }
 
-    /// Room for a frame of so many bytes among those of all streams, while the returned guard lives. `None`: they are too many.
-    pub fn room(&self, bytes: u64) -> Option<Room> {
-        self.try_room(bytes).or_else(|| {
+    /// Room for a frame of `stream` of so many bytes among those of all streams, while the returned guard lives; the frame that it
+    /// replaces makes room for it while the other one does. `None`: they are too many.
+    pub fn room(&self, stream: &Arc<Stream>, bytes: u64) -> Option<(Room, Replacing)> {
+        self.try_room(stream, bytes).or_else(|| {
             // What is shown no more need not stay either.
             self.drop_stale();
-            self.try_room(bytes)
+            self.try_room(stream, bytes)
         })
     }
 
-    fn drop_stale(&self) {
+    /// Lets go of frames that are stale: nothing shows them any more.
+    pub fn drop_stale(&self) {
         let streams: Vec<Arc<Stream>> = {
             let entries = self.entries.read();
             let states = entries.values().map(|entry| &entry.state);
@@ -263,15 +264,24 @@ impl Sources {
         }
     }
 
-    fn try_room(&self, bytes: u64) -> Option<Room> {
+    fn try_room(&self, stream: &Arc<Stream>, bytes: u64) -> Option<(Room, Replacing)> {
         let most = self.config.stream_bytes_max;
-        let add = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= most);
+        let replaced = stream.replaced();
+        // Counted while it is kept, so this never goes below nothing.
+        let credit = replaced.as_ref().map_or(0, Replaced::bytes);
+        let add = |held: u64| {
+            let sum = held.checked_sub(credit)?.checked_add(bytes)?;
+            (sum <= most).then_some(sum)
+        };
         let order = Ordering::Relaxed;
         self.stream_bytes.fetch_update(order, order, add).ok()?;
-        Some(Room {
-            bytes,
-            of: Arc::clone(&self.stream_bytes),
-        })
+        let of = || Arc::clone(&self.stream_bytes);
+        let replacing = Replacing {
+            credit,
+            of: of(),
+            _replaced: replaced,
+        };
+        Some((Room { bytes, of: of() }, replacing))
     }
 
     /// Bytes that frames of all streams may take at once.
@@ -300,6 +310,21 @@ pub struct Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// See [`Sources::room`].
+#[derive(Debug)]
+pub struct Replacing {
+    credit: u64,
+    of: Arc<AtomicU64>,
+    _replaced: Option<Replaced>,
+}
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        // Before the frame goes, which takes its own count along.
+        self.of.fetch_add(self.credit, Ordering::Relaxed);
     }
 }
 
@@ -376,12 +401,31 @@ mod tests {
     }
 
     #[test]
+    fn a_source_whose_end_comes_while_it_is_set_does_not_stay() {
+        let sources = table(1);
+        let (closed, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let still_there = || {
+                scope.spawn(|| closed.send(sources.close(1)));
+                // It waits for the lock; one that did not would have time to find nothing.
+                assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+                true
+            };
+            sources.set(1, None, still_there).expect("room");
+        });
+        assert_eq!(told.recv(), Ok(true));
+        assert!(sources.state(1).is_none());
+        assert_eq!(live(&sources, SourceKind::Stream), 0);
+    }
+
+    #[test]
     fn bytes_and_waiters_are_bounded_and_given_back() {
         let sources = table(1);
-        let held = sources.room(60).expect("room");
-        assert!(sources.room(41).is_none() && sources.room(u64::MAX).is_none());
+        let room = |bytes| sources.room(&Arc::default(), bytes);
+        let held = room(60).expect("room");
+        assert!(room(41).is_none() && room(u64::MAX).is_none());
         drop(held);
-        assert!(sources.room(100).is_some());
+        assert!(room(100).is_some());
         let waiter = sources.waiter().expect("room");
         assert!(sources.waiter().is_none());
         drop(waiter);

@@ -4,7 +4,7 @@
 //! done first. The invariant: after [`Stream::close`] it holds no frame and takes none; leases that are held keep theirs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -71,6 +71,8 @@ pub struct Stream {
     /// Numbers given out.
     arrived: AtomicU64,
     newest: Mutex<Option<Arc<Picture>>>,
+    /// Whether somebody has its newest frame to replace.
+    replacing: AtomicBool,
     announced: watch::Sender<Announced>,
 }
 
@@ -80,17 +82,18 @@ impl Stream {
         self.arrived.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Whether a frame of this number would not stand: a later one has arrived, or the stream is closed.
+    /// Whether a frame of this number would not stand: a later one has stood, or the stream is closed. One that has only arrived
+    /// says nothing: it may come to nothing, or be overtaken itself.
     pub fn is_overtaken(&self, sequence: u64) -> bool {
-        self.arrived.load(Ordering::Relaxed) > sequence || self.announced.borrow().closed
+        let announced = *self.announced.borrow();
+        announced.closed || announced.sequence >= sequence
     }
 
     /// Makes `picture` the stream's, and tells those who wait; `false` where a later one stands or the stream is closed.
     pub fn show(&self, picture: Picture) -> bool {
         let sequence = picture.sequence;
         let mut newest = self.newest.lock();
-        let announced = *self.announced.borrow();
-        if announced.closed || announced.sequence >= sequence {
+        if self.is_overtaken(sequence) {
             return false;
         }
         let old = newest.replace(Arc::new(picture));
@@ -105,6 +108,15 @@ impl Stream {
     /// The newest frame.
     pub fn newest(&self) -> Option<Arc<Picture>> {
         self.newest.lock().clone()
+    }
+
+    /// Its newest frame, for one caller at a time that is about to replace it.
+    pub(super) fn replaced(self: &Arc<Self>) -> Option<Replaced> {
+        let taken = self.replacing.swap(true, Ordering::AcqRel);
+        (!taken).then(|| Replaced {
+            picture: self.newest(),
+            stream: Arc::clone(self),
+        })
     }
 
     /// Lets go of its frame if that is `stale_after` old.
@@ -139,6 +151,28 @@ impl Stream {
     }
 }
 
+/// See [`Stream::replaced`]. It keeps the frame: what is counted for it stays until its successor is.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    picture: Option<Arc<Picture>>,
+    stream: Arc<Stream>,
+}
+
+impl Replaced {
+    /// Bytes of the frame; 0 where there is none.
+    pub(super) fn bytes(&self) -> u64 {
+        let picture = self.picture.as_ref();
+        picture.map_or(0, |picture| picture.size().bytes())
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        drop(self.picture.take());
+        self.stream.replacing.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,8 +187,12 @@ mod tests {
     fn the_later_arrival_stands_whichever_was_decoded_first() {
         let stream = Stream::default();
         let (first, second) = (stream.arrive(), stream.arrive());
-        assert!(stream.is_overtaken(first) && !stream.is_overtaken(second));
+        assert!(
+            !stream.is_overtaken(first),
+            "the second may come to nothing"
+        );
         assert!(stream.show(picture(second)));
+        assert!(stream.is_overtaken(first) && !stream.is_overtaken(second + 1));
         assert!(!stream.show(picture(first)));
         assert_eq!(stream.newest().map(|newest| newest.sequence()), Some(2));
     }

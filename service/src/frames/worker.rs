@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 pub(super) enum Material {
     /// Pixels, kept by a lease or an owner.
     Pixels(Box<dyn Pixels>),
-    /// What a GPU has drawn already; it is encoded only.
-    Drawn(Canvas),
+    /// What a GPU has drawn already, and what it was drawn of; it is encoded only.
+    Drawn(Canvas, Box<dyn Pixels>),
     /// The small JPEG in their place.
     Thumbnail(Bytes),
 }
@@ -39,7 +39,7 @@ pub(super) enum Failure {
     Codec(CodecError),
     /// There is nothing to blur.
     NoForeground,
-    /// A later frame of the same stream has come.
+    /// A later frame of the same stream stands already.
     Overtaken,
     /// By a failpoint.
     Injected,

@@ -94,7 +94,7 @@ pub async fn composite(
     let time = time_of(service, query)?;
     let form = Form::of(parts, &body)?;
     // A flood is turned away before its frames are taken in.
-    if service.frames.composites_are_full() {
+    if !service.frames.admits_composite() {
         return Err(Kind::QueueFull.into());
     }
     let reader = Reader {

@@ -69,7 +69,7 @@ pub struct Service {
     /// Frames.
     pub frames: Frames,
     /// What stands behind sessions with more than an image.
-    pub sources: Sources,
+    pub sources: Arc<Sources>,
     /// Memory as watched.
     pub memory: Arc<Memory>,
     /// Memory as reserved.

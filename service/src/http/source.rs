@@ -12,7 +12,7 @@ use super::query::Query;
 use super::respond::{self, Answer};
 use super::session::{self, id_of};
 use super::{admission, composite};
-use crate::frames::{Radius, SourceRefusal, SourceState, Stream};
+use crate::frames::{FrameError, Radius, SourceRefusal, SourceState, Stream};
 use crate::memory::State;
 use crate::memory::budget::{Purpose, ReserveError};
 use crate::sessions::{Session, SessionId};
@@ -199,11 +199,9 @@ pub async fn push(
     let stream = stream_of(service, caller, id)?;
     let sides = (query.number("width")?, query.number("height")?);
     let form = Form::of(parts, &body)?;
-    if service.memory.state() == State::Critical {
-        return Err(Kind::MemoryCritical.into());
-    }
-    if service.frames.composites_are_full() {
-        return Err(Kind::QueueFull.into());
+    // A flood is turned away before its frames are taken in.
+    if let Some(reason) = service.frames.refuses_push() {
+        return Err(composite::problem_of(FrameError::Shed { reason }));
     }
     let reader = Reader {
         service,

@@ -215,7 +215,7 @@ async fn the_queue_is_bounded_and_leaves_previews_alone() {
         let (bench, pixels) = (Arc::clone(&bench), plain(&Arc::default()));
         tokio::spawn(async move { drawn(&bench, owned(pixels)).await })
     };
-    while !bench.frames.composites_are_full() {
+    while !bench.frames.composites.is_full() {
         tokio::task::yield_now().await;
     }
     assert_eq!(bench.metrics.composites.waiting.get(), 1);
@@ -227,11 +227,19 @@ async fn the_queue_is_bounded_and_leaves_previews_alone() {
         })
     ));
     assert_eq!(count(&bench, CompositeResult::Shed), 1);
+    // At the door they are counted, too.
+    assert!(!bench.frames.admits_composite());
+    assert_eq!(count(&bench, CompositeResult::Shed), 2);
+    assert_eq!(bench.frames.refuses_push(), Some(ShedReason::Queue));
+    assert_eq!(pushed(&bench, PushResult::Shed), 1);
     let ask = request(FrameFormat::Rgba);
     let preview = bench.frames.preview(&Shelf::default(), 7, &ask).await;
     assert!(preview.is_ok(), "drawn by other threads");
     busy.open().await;
     waiting.await.unwrap().unwrap();
+    assert!(bench.frames.admits_composite() && bench.frames.refuses_push().is_none());
+    assert_eq!(count(&bench, CompositeResult::Shed), 2);
+    assert_eq!(pushed(&bench, PushResult::Shed), 1);
     assert_eq!(bench.metrics.composites.waiting.get(), 0);
     assert_eq!(seen.load(Ordering::SeqCst), 0);
 }
@@ -245,7 +253,7 @@ async fn who_leaves_or_comes_too_late_gives_the_place_back_undrawn() {
     late.frame.deadline = Instant::now();
     assert!(matches!(drawn(&bench, late).await, Err(FrameError::Late)));
     assert!(
-        !bench.frames.composites_are_full(),
+        !bench.frames.composites.is_full(),
         "while the thread is busy"
     );
 
@@ -253,12 +261,12 @@ async fn who_leaves_or_comes_too_late_gives_the_place_back_undrawn() {
         let (bench, pixels) = (Arc::clone(&bench), plain(&seen));
         tokio::spawn(async move { drawn(&bench, owned(pixels)).await })
     };
-    while !bench.frames.composites_are_full() {
+    while !bench.frames.composites.is_full() {
         tokio::task::yield_now().await;
     }
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
-    assert!(!bench.frames.composites_are_full());
+    assert!(!bench.frames.composites.is_full());
     assert_eq!(count(&bench, CompositeResult::Late), 1);
     assert_eq!(count(&bench, CompositeResult::Cancelled), 1);
     busy.open().await;
@@ -327,7 +335,11 @@ fn sources(bench: &Bench, config: SourcesConfig) -> Sources {
 }
 
 fn stream_of(sources: &Sources) -> Arc<Stream> {
-    match sources.set(1, None, || true).unwrap() {
+    stream_at(sources, 1)
+}
+
+fn stream_at(sources: &Sources, key: u64) -> Arc<Stream> {
+    match sources.set(key, None, || true).unwrap() {
         SourceState::Stream(stream) => stream,
         SourceState::Blur(_) => panic!("a stream was asked for"),
     }
@@ -389,28 +401,66 @@ async fn a_frame_that_is_overtaken_while_it_waits_is_not_decoded() {
 }
 
 #[tokio::test]
+async fn a_later_frame_that_comes_to_nothing_takes_none_along() {
+    let bench = narrow(8);
+    let sources = sources(&bench, SourcesConfig::default());
+    let stream = stream_of(&sources);
+    let busy = Busy::keep(&bench).await;
+    let soon = Instant::now() + Duration::from_secs(600);
+    let Part::File(whole, header) = file(6) else {
+        unreachable!("a file")
+    };
+    let broken = Part::File(whole.slice(..whole.len() / 2), header);
+    let first = bench.frames.push(&sources, &stream, FRAME, file(5), soon);
+    let second = bench.frames.push(&sources, &stream, FRAME, broken, soon);
+    let both_wait = async {
+        while bench.frames.composites.waiting() < 2 {
+            tokio::task::yield_now().await;
+        }
+        busy.open().await;
+    };
+    let (first, second, ()) = tokio::join!(first, second, both_wait);
+    assert!(matches!(second, Err(FrameError::Codec(_))));
+    let first = first.unwrap();
+    assert!(first.shown && first.sequence == 1);
+    assert_eq!(stream.newest().map(|newest| newest.sequence()), Some(1));
+}
+
+#[tokio::test]
 async fn frames_of_streams_have_a_bound_of_their_own() {
     let bench = bench(false);
     let config = SourcesConfig {
         stream_bytes_max: FRAME.bytes() * 3 / 2,
+        stale_after: Duration::from_secs(600),
         ..SourcesConfig::default()
     };
     let sources = sources(&bench, config);
-    let stream = stream_of(&sources);
+    let (stream, other) = (stream_of(&sources), stream_at(&sources, 2));
     let soon = Instant::now() + Duration::from_secs(600);
-    let push = |size: Size| {
+    let push = |stream, size: Size| {
         let part = Part::Raw(noise(size.bytes(), 6).into());
-        bench.frames.push(&sources, &stream, size, part, soon)
+        bench.frames.push(&sources, stream, size, part, soon)
     };
-    assert!(push(FRAME).await.unwrap().shown);
-    let refused = push(FRAME).await;
-    assert!(matches!(
-        refused,
-        Err(FrameError::Shed {
-            reason: ShedReason::Budget
-        })
-    ));
-    let refused = push(Size::new(64, 36)).await;
+    assert!(push(&stream, FRAME).await.unwrap().shown);
+    let is_shed = |refused| {
+        let reason = ShedReason::Budget;
+        matches!(refused, Err(FrameError::Shed { reason: of }) if of == reason)
+    };
+    assert!(is_shed(push(&other, FRAME).await));
+    // One frame takes another's place, even while it cannot go: once, until it has done so.
+    let held = stream.newest().unwrap();
+    let replacing = sources.room(&stream, FRAME.bytes()).unwrap();
+    assert!(is_shed(push(&stream, FRAME).await));
+    drop(replacing);
+    assert!(push(&stream, FRAME).await.unwrap().shown);
+    assert!(is_shed(push(&other, Size::new(1, 1)).await), "two are held");
+    drop(held);
+    for _ in 0..3 {
+        assert!(push(&stream, FRAME).await.unwrap().shown);
+    }
+    assert!(is_shed(push(&other, FRAME).await));
+    assert!(push(&other, Size::new(1, 1)).await.unwrap().shown);
+    let refused = push(&stream, Size::new(64, 36)).await;
     assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
 }
 
@@ -430,10 +480,8 @@ async fn a_stale_frame_gives_way_to_the_image_and_to_other_streams() {
         let push = bench.frames.push(&sources, &stream, FRAME, part, soon);
         assert_eq!(push.await.unwrap().sequence, sequence);
         assert!(matches!(sources.behind(1), Behind::Image));
-        // Room is given back where a thread may be kept.
-        drop(sources.room(1));
-        while sources.room(FRAME.bytes()).is_none() {
-            tokio::task::yield_now().await;
-        }
+        let other = sources.room(&Arc::default(), FRAME.bytes());
+        assert!(other.is_some());
     }
+    assert!(stream.newest().is_none(), "it made room for another");
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use super::{AdapterInfo, Adapters, OpenError};
 
-/// A batch that takes longer hangs: its device counts as lost.
-pub const HANG: Duration = Duration::from_secs(10);
+/// A batch that takes longer hangs: its device counts as lost. Well below the time that a request has (5 s unless told otherwise), so
+/// that its frames come back while the CPU can still draw them.
+pub const HANG: Duration = Duration::from_secs(2);
 
 /// What answers "is it lost?", shared with wgpu's callbacks.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! The thread that waits for the device: takes finished frames out of their buffers, and hands the buffers back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use super::batch::{Flight, Placed};
@@ -8,17 +9,20 @@ use super::slot::Slot;
 use super::{Event, Host};
 
 /// Finishes one submission after another until there are no more. Each slot comes back, lost or not, so that nobody waits for one in vain.
+/// `drew` is set once frames have come.
 pub fn run(
     device: &Device,
     host: &dyn Host,
     flights: mpsc::Receiver<Flight>,
     free: mpsc::Sender<Slot>,
+    drew: &AtomicBool,
 ) {
     for mut flight in flights {
         let frames = flight.batch.0.len();
         let came = device.wait(flight.submission) && flight.mapping.done() && !device.lost.is();
         if came && deliver(&flight.slot, &mut flight.batch.0, flight.frames) {
             if frames > 0 {
+                drew.store(true, Ordering::Release);
                 host.tell(Event::Batch { frames });
             }
         } else {

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -147,7 +148,7 @@ impl Worker {
         }
     }
 
-    /// Serves until the device is lost or the queue closed; says whether a batch was submitted and the device still there after it.
+    /// Serves until the device is lost or the queue closed; says whether frames came from it.
     fn serve(&self, kit: Kit) -> (End, bool) {
         let Kit {
             device,
@@ -158,15 +159,17 @@ impl Worker {
         } = kit;
         let (host, lost) = (Arc::clone(&self.host), Arc::clone(&device.lost));
         let finisher = std::thread::Builder::new().name("gpu-poll".to_owned());
-        let finisher = finisher.spawn(move || finish::run(&device, &*host, flights, free));
+        // Told by who delivers: what was only submitted may be lost without a word.
+        let drew = Arc::new(AtomicBool::new(false));
+        let came = Arc::clone(&drew);
+        let finisher = finisher.spawn(move || finish::run(&device, &*host, flights, free, &came));
         let Ok(finisher) = finisher else {
             lost.set("no thread for it");
             self.queue.suspend();
             return (End::Lost, false);
         };
-        let mut drew = false;
         // A job that panics takes its batch with it, not the thread.
-        let end = catch_unwind(AssertUnwindSafe(|| self.feed(&mut recorder, &mut drew)));
+        let end = catch_unwind(AssertUnwindSafe(|| self.feed(&mut recorder)));
         let end = end.unwrap_or_else(|_| {
             lost.set("a job panicked");
             End::Lost
@@ -182,10 +185,10 @@ impl Worker {
         if finisher.join().is_err() {
             tracing::error!("the thread that waits for the GPU had panicked");
         }
-        (end, drew)
+        (end, drew.load(Ordering::Acquire))
     }
 
-    fn feed(&self, recorder: &mut Recorder, drew: &mut bool) -> End {
+    fn feed(&self, recorder: &mut Recorder) -> End {
         loop {
             if recorder.ready().is_err() {
                 return End::Lost;
@@ -210,7 +213,6 @@ impl Worker {
                     if draw().is_err() {
                         return End::Lost;
                     }
-                    *drew = true;
                 }
             }
         }
