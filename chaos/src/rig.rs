@@ -252,10 +252,14 @@ impl Rig {
     ) -> Result<LimitChange, HostError> {
         match &*self.cell.lock() {
             Some(cell) => cell.set_limit_watched(bytes, lowering, watch),
-            None => Err(HostError::Invalid {
-                what: self.cell_path.display().to_string(),
-                why: "the cell is gone".to_owned(),
-            }),
+            None => Err(self.cell_is_gone()),
+        }
+    }
+
+    fn cell_is_gone(&self) -> HostError {
+        HostError::Invalid {
+            what: self.cell_path.display().to_string(),
+            why: "the cell is gone".to_owned(),
         }
     }
 
@@ -292,18 +296,18 @@ impl Rig {
         *self.still.lock() > 0
     }
 
-    /// The leaf of a hog there, made on first use.
+    /// The leaf of a hog there, made on first use. For one below the service's leaf it blocks while a limit is being lowered; all others
+    /// press meanwhile.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn leaf_of(&self, place: Place) -> Result<Leaf, HostError> {
-        match (place, &*self.cell.lock()) {
-            (Place::Sibling, _) => Ok(self.hog_leaf.clone()),
-            (Place::Service, _) => Ok(self.service_leaf.clone()),
-            (Place::Child, Some(cell)) => cell.leaf_below(&self.service_leaf, "hog"),
-            (Place::Child, None) => Err(HostError::Invalid {
-                what: self.cell_path.display().to_string(),
-                why: "the cell is gone".to_owned(),
+        match place {
+            Place::Sibling => Ok(self.hog_leaf.clone()),
+            Place::Service => Ok(self.service_leaf.clone()),
+            Place::Child => tokio::task::block_in_place(|| match &*self.cell.lock() {
+                Some(cell) => cell.leaf_below(&self.service_leaf, "hog"),
+                None => Err(self.cell_is_gone()),
             }),
         }
     }
