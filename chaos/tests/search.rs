@@ -184,6 +184,36 @@ async fn what_fails_without_a_fault_is_no_faults_doing() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_judged_without_a_fault_is_not_proven() {
+    let (outcome, _) = searched(200, |ask| match ask.step {
+        Step::NoFault => Answer::Inconclusive,
+        _ => killed_if(has(ask.faults, "f3")),
+    })
+    .await;
+    let found = outcome.found.expect("found");
+    assert_eq!(names(&found.smallest), ["f3"]);
+    assert_eq!((found.done, found.without_fault), (false, None));
+    let open = found.open().expect("that is open");
+    assert!(open.contains("without any fault"), "{open}");
+}
+
+#[tokio::test]
+async fn what_is_smaller_and_could_not_be_judged_is_not_proven_to_hold() {
+    let (outcome, _) = searched(200, |ask| match ask.step {
+        Step::Smaller { .. } => Answer::Inconclusive,
+        _ => killed_if(has(ask.faults, "f3")),
+    })
+    .await;
+    let found = outcome.found.expect("found");
+    assert_eq!((found.done, found.without_fault), (false, Some(false)));
+    let open = found.open().expect("that is open");
+    assert!(open.contains("judged"), "{open}");
+    let (outcome, _) = searched(200, |ask| killed_if(has(ask.faults, "f3"))).await;
+    let found = outcome.found.expect("found");
+    assert_eq!((found.done, found.open()), (true, None));
+}
+
+#[tokio::test]
 async fn a_plan_that_nothing_decides_about_is_tried_three_times_and_no_more() {
     let (outcome, asked) = searched(20, |_| Answer::Inconclusive).await;
     assert_eq!((outcome.found, outcome.held), (None, 0));
