@@ -1,4 +1,5 @@
-//! Random fault plans within what host and target can bear. The same seed gives the same plans, on any version of any library.
+//! Random fault plans within what host and target can bear. The same seed gives the same plans on a host of the same
+//! [`Bounds`], on any version of any library.
 //!
 //! A plan is to be one that the service has promised to survive: what takes memory at one moment leaves it its half of the limit,
 //! a burst stays below the reaction bound that the service states, and nothing else happens while the service is killed or stopped,
