@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use backdrop_reports::record;
@@ -75,6 +76,8 @@ pub struct Rig {
     pub exposed: Arc<Exposed>,
     sampler: Mutex<Option<Sampler>>,
     service: Mutex<Option<Arc<Service>>>,
+    /// Connections that clients of faults have open now.
+    pub clients_open: Arc<AtomicU64>,
     /// Raised whenever the current service changes.
     pub changed: Notify,
     /// Number of stops under way, in which the service does not answer and is not missed.
@@ -150,6 +153,7 @@ impl Rig {
             exposed,
             sampler: Mutex::new(Some(sampler)),
             service: Mutex::new(None),
+            clients_open: Arc::default(),
             changed: Notify::new(),
             still: Mutex::new(0),
             intended: Mutex::new(0),
