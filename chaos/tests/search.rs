@@ -15,6 +15,7 @@ const BOUNDS: Bounds = Bounds {
     kernel_limit: true,
     memory_bytes: 8 << 30,
     disk_bytes: 8 << 30,
+    clients: 1 << 20,
 };
 
 fn hog(name: &str, percent: u32) -> FaultPlan {
@@ -395,6 +396,36 @@ fn plans_stay_within_what_host_and_service_can_bear() {
     for absent in ["memory_hog", "burst", "limit_shrink", "page_cache"] {
         assert!(!kinds(poor).contains(absent), "{absent}");
     }
+}
+
+#[test]
+fn clients_that_stand_at_one_time_are_within_the_open_files() {
+    let clients = |f: &FaultPlan| match f.kind {
+        FaultKind::SlowClients { clients } => clients,
+        FaultKind::ConnectionFlood { connections } => connections,
+        _ => 0,
+    };
+    let drawn = |allowed: u64| -> Vec<_> {
+        let bounds = Bounds {
+            clients: allowed,
+            ..BOUNDS
+        };
+        let space = space("calm", bounds, FAULTS_MAX);
+        (1..=400).map(|number| space.draw(1, number)).collect()
+    };
+    let most = |plans: &[Vec<FaultPlan>]| {
+        let at_once = plans.iter().flat_map(|faults| {
+            faults.iter().map(|fault| {
+                let standing = |f: &&FaultPlan| f.at <= fault.at && fault.at < f.end();
+                faults.iter().filter(standing).map(clients).sum::<u32>()
+            })
+        });
+        at_once.max().unwrap_or(0)
+    };
+    assert!(most(&drawn(1 << 20)) > 1000, "nothing else bounds them");
+    assert_eq!(most(&drawn(768)), 768, "as many as may be, and no more");
+    assert!(most(&drawn(99)) <= 99);
+    assert_eq!(most(&drawn(19)), 0);
 }
 
 fn taken(fault: &FaultPlan) -> f64 {

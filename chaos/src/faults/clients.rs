@@ -28,8 +28,6 @@ const PACE: Duration = Duration::from_millis(200);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Time for a connection to come about.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Descriptors that are left for everything else.
-const FILES_SPARE: u64 = 256;
 /// What a slow reader keeps of an answer: the kernel doubles it.
 const WINDOW_BYTES: u32 = 2048;
 /// Between two looks at how many are open.
@@ -309,8 +307,8 @@ async fn crowd(
     (until, stop): (Instant, &Stop),
     fault: &mut record::Fault,
 ) -> Option<ClientsSeen> {
-    let allowed = host::open_files().unwrap_or(u64::MAX);
-    if u64::from(clients) + FILES_SPARE > allowed {
+    if u64::from(clients) > host::spare_files() {
+        let allowed = host::open_files().unwrap_or(u64::MAX);
         fault.proof = format!(
             "{clients} connections and what else is open are more than the {allowed} open files that the runner may have: `ulimit -n` raises that"
         );

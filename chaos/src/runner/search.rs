@@ -10,7 +10,7 @@ use backdrop_reports::record::{
 use super::judge::Judge;
 use super::request::{Request, SearchAsked};
 use super::{RunError, io};
-use crate::host::{CpuSet, Hierarchy, available_disk, available_memory};
+use crate::host::{CpuSet, Hierarchy, available_disk, available_memory, spare_files};
 use crate::plan;
 use crate::scenario::write::{Called, with_faults};
 use crate::scenario::{self, FaultPlan, Scenario};
@@ -35,6 +35,7 @@ pub(super) fn space<'r>(
         kernel_limit: !hierarchy.is_emulated(),
         memory_bytes: available_memory().unwrap_or(0),
         disk_bytes: available_disk(&request.place.out).unwrap_or(0),
+        clients: spare_files(),
     };
     Ok(Some((
         asked,
