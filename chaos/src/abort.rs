@@ -76,6 +76,18 @@ impl Conditions {
         }
     }
 
+    /// One more look, at `t_s` after the first planned send: at the host, and at the seconds of load that ended since the last look, in
+    /// their order. A look that comes late finds several of them, and each counts.
+    pub fn look(&mut self, t_s: f64, host: Second, load: &[Interval]) -> Option<Aborted> {
+        let Some((newest, earlier)) = load.split_last() else {
+            return self.second(t_s, &host);
+        };
+        let mut earlier = earlier.iter();
+        earlier
+            .find_map(|interval| self.second(t_s, &Second::default().of_load(interval)))
+            .or_else(|| self.second(t_s, &host.of_load(newest)))
+    }
+
     /// One more second, at `t_s` after the first planned send: what breaks the trial off, if anything does. A second without a sample
     /// neither counts nor ends what was counted.
     pub fn second(&mut self, t_s: f64, now: &Second) -> Option<Aborted> {
@@ -155,6 +167,36 @@ mod tests {
         assert_eq!(conditions.second(1.0, &kills(Some(1.0))), None);
         assert_eq!(conditions.second(2.0, &kills(None)), None);
         assert!(conditions.second(3.0, &kills(Some(1.0))).is_some());
+    }
+
+    #[test]
+    fn a_late_look_counts_every_second_of_load_in_order_and_the_host_once() {
+        let interval = |ms: u64| Interval {
+            switches_ok: 100,
+            switch_p99_us: ms * 1000,
+            ..Interval::default()
+        };
+        let full = Second {
+            usage_ratio: Some(0.99),
+            ..Second::default()
+        };
+        let aborts = [
+            abort("slow", LiveFigure::SwitchP99Ms, 100.0, 3),
+            abort("full", LiveFigure::UsageRatio, 0.9, 3),
+        ];
+        let mut conditions = Conditions::new(&aborts);
+        let three = [300, 300, 90].map(interval);
+        assert_eq!(conditions.look(3.5, full, &three), None, "the last was not");
+        let after = [300, 300, 300, 90].map(interval);
+        let fired = conditions.look(7.5, full, &after).expect("three in a row");
+        assert_eq!((fired.name.as_str(), fired.at_s), ("slow", 7.5));
+        let mut conditions = Conditions::new(&aborts);
+        let quick = [1, 1, 1].map(interval);
+        for t_s in [3.0, 6.0] {
+            assert_eq!(conditions.look(t_s, full, &quick), None, "{t_s}");
+        }
+        let fired = conditions.look(7.0, full, &[]).expect("three looks");
+        assert_eq!(fired.name, "full");
     }
 
     #[test]

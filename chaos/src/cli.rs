@@ -83,7 +83,7 @@ pub enum Command {
     /// A plan is drawn within what the host and the service's own promises can bear, put on the target and load of a scenario, and
     /// judged by its expectations, controls apart. The first that deviates is run on with fewer, weaker and shorter faults while it
     /// still deviates in the same way, and written as a scenario file, as drawn and as small as it got. The same seed draws the same
-    /// plans. Ctrl-C keeps the smallest so far.
+    /// plans on a host of the same bounds. Ctrl-C keeps the smallest so far.
     #[command(after_help = SEARCH_EXAMPLES)]
     Search(SearchArgs),
     /// Run again what an earlier run did: its scenarios as they were recorded, its seed, its pictures.

@@ -405,8 +405,12 @@ fn service(seen: &Observed, out: &mut Collected) {
     risen("governor_transitions", |s| s.governor_transitions);
     risen("shed_by_service", |s| s.shed);
     risen("failpoint_triggers", |s| s.failpoint_triggers);
-    risen("gpu_frames", |s| s.gpu_frames);
-    risen("gpu_losses", |s| s.gpu_losses);
+    // What was never there can neither draw nor be lost.
+    let gpu = scrapes.iter().any(|s| s.gpu_frames > Some(0.0));
+    if gpu {
+        risen("gpu_frames", |s| s.gpu_frames);
+        risen("gpu_losses", |s| s.gpu_losses);
+    }
     let per_min = transitions_per_min(scrapes);
     let changes = samples(|s| s.governor_transitions);
     out.maybe("governor_transitions_per_min", per_min, changes);
@@ -435,7 +439,9 @@ fn service(seen: &Observed, out: &mut Collected) {
         |s| s.archive_write_errors,
         |s| s.archive_failures_injected,
     );
-    share("gpu_returned_ratio", |s| s.gpu_returns, |s| s.gpu_losses);
+    if gpu {
+        share("gpu_returned_ratio", |s| s.gpu_returns, |s| s.gpu_losses);
+    }
     share(
         "errors_counted_ratio",
         |s| s.load_errors,

@@ -188,6 +188,8 @@ scrape! {
     loads_overtaken = |e| e.sum_where("flyweight_loads_total", "result", &["overtaken"]);
     /// Open connections of the public listener.
     connections = |e| e.sum("http_connections");
+    /// Connections turned away, since there were too many.
+    connections_shed = |e| e.sum_where("shed_total", "reason", &["connections"]);
     /// Requests shed.
     shed = |e| e.sum("shed_total");
     /// Distance between ledger and allocator, bytes.

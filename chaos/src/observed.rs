@@ -63,6 +63,8 @@ pub struct Probes {
 pub struct ClientsSeen {
     /// Most connections at one time.
     pub open_max: u64,
+    /// Most clients at one time that were connected, or turned away and about to come again.
+    pub there_max: u64,
     /// Connections in all.
     pub opened: u64,
     /// Attempts to connect that came to nothing.

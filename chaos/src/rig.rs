@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use backdrop_reports::record;
@@ -75,6 +76,8 @@ pub struct Rig {
     pub exposed: Arc<Exposed>,
     sampler: Mutex<Option<Sampler>>,
     service: Mutex<Option<Arc<Service>>>,
+    /// Connections that clients of faults have open now.
+    pub clients_open: Arc<AtomicU64>,
     /// Raised whenever the current service changes.
     pub changed: Notify,
     /// Number of stops under way, in which the service does not answer and is not missed.
@@ -150,6 +153,7 @@ impl Rig {
             exposed,
             sampler: Mutex::new(Some(sampler)),
             service: Mutex::new(None),
+            clients_open: Arc::default(),
             changed: Notify::new(),
             still: Mutex::new(0),
             intended: Mutex::new(0),
@@ -252,10 +256,14 @@ impl Rig {
     ) -> Result<LimitChange, HostError> {
         match &*self.cell.lock() {
             Some(cell) => cell.set_limit_watched(bytes, lowering, watch),
-            None => Err(HostError::Invalid {
-                what: self.cell_path.display().to_string(),
-                why: "the cell is gone".to_owned(),
-            }),
+            None => Err(self.cell_is_gone()),
+        }
+    }
+
+    fn cell_is_gone(&self) -> HostError {
+        HostError::Invalid {
+            what: self.cell_path.display().to_string(),
+            why: "the cell is gone".to_owned(),
         }
     }
 
@@ -292,18 +300,18 @@ impl Rig {
         *self.still.lock() > 0
     }
 
-    /// The leaf of a hog there, made on first use.
+    /// The leaf of a hog there, made on first use. For one below the service's leaf it blocks while a limit is being lowered; all others
+    /// press meanwhile.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn leaf_of(&self, place: Place) -> Result<Leaf, HostError> {
-        match (place, &*self.cell.lock()) {
-            (Place::Sibling, _) => Ok(self.hog_leaf.clone()),
-            (Place::Service, _) => Ok(self.service_leaf.clone()),
-            (Place::Child, Some(cell)) => cell.leaf_below(&self.service_leaf, "hog"),
-            (Place::Child, None) => Err(HostError::Invalid {
-                what: self.cell_path.display().to_string(),
-                why: "the cell is gone".to_owned(),
+        match place {
+            Place::Sibling => Ok(self.hog_leaf.clone()),
+            Place::Service => Ok(self.service_leaf.clone()),
+            Place::Child => tokio::task::block_in_place(|| match &*self.cell.lock() {
+                Some(cell) => cell.leaf_below(&self.service_leaf, "hog"),
+                None => Err(self.cell_is_gone()),
             }),
         }
     }

@@ -217,7 +217,7 @@ async fn run_scenarios(request: Request, stop: Stop) -> Result<u8, RunError> {
     let plans = plans(&request, &bin_dir.join(SIMULATOR))?;
     // Before what another run has under way could be taken for what it left behind.
     let _lock = match request.place.beside {
-        true => None,
+        true => RunLock::share(&state_dir())?,
         false => Some(RunLock::take(&state_dir())?),
     };
     refuse_leftovers()?;

@@ -188,7 +188,8 @@ pub fn of_run(
     )
 }
 
-/// The same of a search, by the plans that it drew; what it found, in words, is the reason if it found something.
+/// The same of a search, by the plans that it drew; what it found, in words, is the reason if it found something,
+/// after the error if there was one.
 #[must_use]
 pub fn of_search(
     plans: &[(&str, Verdict, &str)],
@@ -197,8 +198,13 @@ pub fn of_search(
     left: &[String],
 ) -> (Verdict, String) {
     let (verdict, reason) = of_all(plans, ["plan", "plans", "held", "held"], interrupted, left);
-    let found = found.map(|found| with_left(found, left));
-    (verdict, found.unwrap_or(reason))
+    let reason = match (verdict, found) {
+        (_, None) => reason,
+        // The verdict is the error's, whatever else was found.
+        (Verdict::Error, Some(found)) => format!("{reason}; {found}"),
+        (_, Some(found)) => with_left(found, left),
+    };
+    (verdict, reason)
 }
 
 /// The same of a run of the mutation suite, by the scenarios that are named for the mutants.

@@ -243,6 +243,30 @@ fn service_figures_are_increases() {
 }
 
 #[test]
+fn a_gpu_that_never_drew_a_frame_has_no_figures() {
+    let scrape = |frames: f64, losses: f64| Scrape {
+        gpu_frames: Some(frames),
+        gpu_losses: Some(losses),
+        gpu_returns: Some(losses),
+        ..Scrape::default()
+    };
+    let of = |scrapes: [Scrape; 2]| {
+        let seen = Observed {
+            scrapes: scrapes.into(),
+            ..Observed::default()
+        };
+        let f = figures(&seen, None);
+        ["gpu_frames", "gpu_losses", "gpu_returned_ratio"].map(|name| value(&f, name))
+    };
+    // The series are there from the start, with an adapter and without.
+    assert_eq!(of([scrape(0.0, 0.0), scrape(0.0, 0.0)]), [None; 3]);
+    let left_alone = of([scrape(0.0, 0.0), scrape(300.0, 0.0)]);
+    assert_eq!(left_alone, [Some(300.0), Some(0.0), None]);
+    let lost = of([scrape(10.0, 0.0), scrape(300.0, 4.0)]);
+    assert_eq!(lost, [Some(290.0), Some(4.0), Some(1.0)]);
+}
+
+#[test]
 fn probes_become_figures_only_when_they_were_made() {
     let access = |flyweight, kind| Access {
         flyweight,

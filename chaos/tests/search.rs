@@ -15,6 +15,7 @@ const BOUNDS: Bounds = Bounds {
     kernel_limit: true,
     memory_bytes: 8 << 30,
     disk_bytes: 8 << 30,
+    clients: 1 << 20,
 };
 
 fn hog(name: &str, percent: u32) -> FaultPlan {
@@ -181,6 +182,36 @@ async fn what_fails_without_a_fault_is_no_faults_doing() {
     let found = outcome.found.expect("found");
     assert!(found.smallest.is_empty() && found.done);
     assert_eq!(asked, [10, 0]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_judged_without_a_fault_is_not_proven() {
+    let (outcome, _) = searched(200, |ask| match ask.step {
+        Step::NoFault => Answer::Inconclusive,
+        _ => killed_if(has(ask.faults, "f3")),
+    })
+    .await;
+    let found = outcome.found.expect("found");
+    assert_eq!(names(&found.smallest), ["f3"]);
+    assert_eq!((found.done, found.without_fault), (false, None));
+    let open = found.open().expect("that is open");
+    assert!(open.contains("without any fault"), "{open}");
+}
+
+#[tokio::test]
+async fn what_is_smaller_and_could_not_be_judged_is_not_proven_to_hold() {
+    let (outcome, _) = searched(200, |ask| match ask.step {
+        Step::Smaller { .. } => Answer::Inconclusive,
+        _ => killed_if(has(ask.faults, "f3")),
+    })
+    .await;
+    let found = outcome.found.expect("found");
+    assert_eq!((found.done, found.without_fault), (false, Some(false)));
+    let open = found.open().expect("that is open");
+    assert!(open.contains("judged"), "{open}");
+    let (outcome, _) = searched(200, |ask| killed_if(has(ask.faults, "f3"))).await;
+    let found = outcome.found.expect("found");
+    assert_eq!((found.done, found.open()), (true, None));
 }
 
 #[tokio::test]
@@ -365,6 +396,36 @@ fn plans_stay_within_what_host_and_service_can_bear() {
     for absent in ["memory_hog", "burst", "limit_shrink", "page_cache"] {
         assert!(!kinds(poor).contains(absent), "{absent}");
     }
+}
+
+#[test]
+fn clients_that_stand_at_one_time_are_within_the_open_files() {
+    let clients = |f: &FaultPlan| match f.kind {
+        FaultKind::SlowClients { clients } => clients,
+        FaultKind::ConnectionFlood { connections } => connections,
+        _ => 0,
+    };
+    let drawn = |allowed: u64| -> Vec<_> {
+        let bounds = Bounds {
+            clients: allowed,
+            ..BOUNDS
+        };
+        let space = space("calm", bounds, FAULTS_MAX);
+        (1..=400).map(|number| space.draw(1, number)).collect()
+    };
+    let most = |plans: &[Vec<FaultPlan>]| {
+        let at_once = plans.iter().flat_map(|faults| {
+            faults.iter().map(|fault| {
+                let standing = |f: &&FaultPlan| f.at <= fault.at && fault.at < f.end();
+                faults.iter().filter(standing).map(clients).sum::<u32>()
+            })
+        });
+        at_once.max().unwrap_or(0)
+    };
+    assert!(most(&drawn(1 << 20)) > 1000, "nothing else bounds them");
+    assert_eq!(most(&drawn(768)), 768, "as many as may be, and no more");
+    assert!(most(&drawn(99)) <= 99);
+    assert_eq!(most(&drawn(19)), 0);
 }
 
 fn taken(fault: &FaultPlan) -> f64 {

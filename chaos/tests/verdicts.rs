@@ -709,6 +709,17 @@ fn a_searchs_verdict_is_its_worst_plans_and_what_is_left_is_told_beside_what_was
         of(&[held, bad], found(), true, &[]),
         (Verdict::Deviated, "plan 2 deviates".into())
     );
+    let broken = (
+        "search-7-1",
+        Verdict::Error,
+        "the run itself failed: no port",
+    );
+    let (verdict, reason) = of(&[broken, bad], found(), false, &[]);
+    assert_eq!(verdict, Verdict::Error);
+    assert!(
+        reason.contains("no port") && reason.ends_with("plan 2 deviates"),
+        "{reason}"
+    );
     let (verdict, reason) = of(&[held, bad], found(), false, &left);
     assert_eq!(verdict, Verdict::Deviated);
     assert!(

@@ -195,9 +195,9 @@ pub struct SearchFound {
     pub cause: String,
     /// As it was drawn.
     pub drawn: Vec<String>,
-    /// The smallest that still deviates in that way.
+    /// The smallest that was seen to deviate in that way.
     pub smallest: Vec<String>,
-    /// Nothing smaller was left to try; otherwise the runs were over.
+    /// Nothing smaller was left to try, and all that was tried could be judged; otherwise the run's reason says what is open.
     pub done: bool,
     /// Scenario files, relative to the run folder: the smallest, then the plan as it was drawn.
     pub files: Vec<String>,

@@ -531,14 +531,14 @@ pub const FIGURES: &[Spec] = &[
         "frames",
         Service,
         Neither,
-        "frames that a GPU drew",
+        "frames that a GPU drew; none where it never drew any, as without an adapter",
     ),
     figure(
         "gpu_losses",
         "losses",
         Service,
         Neither,
-        "losses of the GPU's device that the service counted",
+        "losses of the GPU's device that the service counted; none where no GPU ever drew a frame",
     ),
     figure(
         "gpu_returned_ratio",

@@ -16,6 +16,8 @@ const MEMORY_MIN: u64 = 2 << 30;
 
 /// Open files that the largest scenario needs: connections, logs and kernel files.
 const OPEN_FILES_MIN: u64 = 4096;
+/// Descriptors that are left for everything but the clients of faults.
+const OPEN_FILES_OWN: u64 = 256;
 
 /// Time that a helper program may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -370,6 +372,14 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[must_use]
 pub fn open_files() -> Option<u64> {
     sys::open_files_limit().ok().map(|(soft, _)| soft)
+}
+
+/// Open files that the runner may have beside what it needs itself.
+#[must_use]
+pub fn spare_files() -> u64 {
+    open_files()
+        .unwrap_or(u64::MAX)
+        .saturating_sub(OPEN_FILES_OWN)
 }
 
 fn open_files_check() -> Check {

@@ -15,58 +15,80 @@ use super::{files, ours};
 /// Name of the file in the folder of the undo logs.
 const FILE: &str = "run.lock";
 
-/// Held until it is dropped, which takes the file away.
+/// Held until it is dropped; its last holder takes the file away.
 #[derive(Debug)]
 pub struct RunLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl RunLock {
-    /// Takes the lock of this folder, which is made.
+    /// Takes the lock of this folder, which is made, for a run that is to be alone.
     ///
     /// # Errors
     /// Another run has it: [`HostError::AnotherRun`]. Or the folder is not ours alone.
     pub fn take(dir: &Path) -> Result<Self, HostError> {
         let path = dir.join(FILE);
-        loop {
-            ours::make_private(dir)?;
-            let opened = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .read(true)
-                .write(true)
-                .open(&path);
-            let mut file = match opened {
-                // The last of the others took the folder with it.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other.map_err(HostError::io("opening", &path))?,
-            };
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(another(&mut file)),
-                Err(TryLockError::Error(cause)) => {
-                    return Err(HostError::io("locking", &path)(cause));
-                }
+        take(&path, File::try_lock)?.map_err(|mut file| another(&mut file))
+    }
+
+    /// Takes it together with others for a run beside them, so that one that is to be alone does not begin meanwhile. None where such
+    /// a one is under way.
+    ///
+    /// # Errors
+    /// The folder is not ours alone.
+    pub fn share(dir: &Path) -> Result<Option<Self>, HostError> {
+        take(&dir.join(FILE), File::try_lock_shared).map(Result::ok)
+    }
+}
+
+/// The lock, or the file if another has it.
+fn take(
+    path: &Path,
+    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> Result<Result<RunLock, File>, HostError> {
+    let dir = path.parent().unwrap_or(path);
+    loop {
+        ours::make_private(dir)?;
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path);
+        let mut file = match opened {
+            // The last of the others took the folder with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(HostError::io("opening", path))?,
+        };
+        match try_lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Err(file)),
+            Err(TryLockError::Error(cause)) => {
+                return Err(HostError::io("locking", path)(cause));
             }
-            // Its last holder took it away between our opening and our locking: what we hold is no longer there.
-            if !is_at(&file, &path) {
-                continue;
-            }
-            let us = files::process_id(std::process::id());
-            let line = us.and_then(|us| serde_json::to_string(&us).ok());
-            file.set_len(0)
-                .and_then(|()| file.write_all(line.unwrap_or_default().as_bytes()))
-                .map_err(HostError::io("writing", &path))?;
-            return Ok(Self { path, _file: file });
         }
+        // Its last holder took it away between our opening and our locking: what we hold is no longer there.
+        if !is_at(&file, path) {
+            continue;
+        }
+        let us = files::process_id(std::process::id());
+        let line = us.and_then(|us| serde_json::to_string(&us).ok());
+        // Of those who share it, the last to come is named.
+        file.set_len(0)
+            .and_then(|()| file.write_all(line.unwrap_or_default().as_bytes()))
+            .map_err(HostError::io("writing", path))?;
+        let path = path.to_owned();
+        return Ok(Ok(RunLock { path, file }));
     }
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // While it is still held, so that nobody else's is taken away.
-        let _ = std::fs::remove_file(&self.path);
+        // While it is still held, so that nobody else's is taken away; those who share it keep it from being held by us alone.
+        if self.file.try_lock().is_ok() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -107,6 +129,26 @@ mod tests {
             "{words}"
         );
         drop(first);
+        assert!(!dir.path().join(FILE).exists());
+        drop(RunLock::take(dir.path()).expect("free again"));
+    }
+
+    #[test]
+    fn runs_beside_each_other_keep_one_that_is_to_be_alone_from_beginning() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let share = || RunLock::share(dir.path()).expect("the folder is ours");
+        let alone = RunLock::take(dir.path()).expect("nobody has it");
+        assert!(share().is_none(), "one beside a run has no lock");
+        drop(alone);
+        let (one, other) = (share().expect("free"), share().expect("shared"));
+        for holder in [one, other] {
+            let refused = RunLock::take(dir.path()).expect_err("it is held");
+            assert!(
+                matches!(refused, HostError::AnotherRun { by: Some(_) }),
+                "{refused}"
+            );
+            drop(holder);
+        }
         assert!(!dir.path().join(FILE).exists());
         drop(RunLock::take(dir.path()).expect("free again"));
     }

@@ -37,7 +37,7 @@ pub use cgroup::{
 pub use cpu::{CpuSet, Placement};
 pub use doctor::{
     Check, CheckState, available_disk, available_memory, doctor, host_facts, open_files,
-    used_memory_ratio,
+    spare_files, used_memory_ratio,
 };
 pub use error::HostError;
 pub use hog::{

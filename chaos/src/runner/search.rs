@@ -10,7 +10,7 @@ use backdrop_reports::record::{
 use super::judge::Judge;
 use super::request::{Request, SearchAsked};
 use super::{RunError, io};
-use crate::host::{CpuSet, Hierarchy, available_disk, available_memory};
+use crate::host::{CpuSet, Hierarchy, available_disk, available_memory, spare_files};
 use crate::plan;
 use crate::scenario::write::{Called, with_faults};
 use crate::scenario::{self, FaultPlan, Scenario};
@@ -35,6 +35,7 @@ pub(super) fn space<'r>(
         kernel_limit: !hierarchy.is_emulated(),
         memory_bytes: available_memory().unwrap_or(0),
         disk_bytes: available_disk(&request.place.out).unwrap_or(0),
+        clients: spare_files(),
     };
     Ok(Some((
         asked,
@@ -47,6 +48,8 @@ pub(super) struct Searched {
     pub(super) record: Search,
     /// Scenario files of all plans.
     pub(super) definitions: BTreeMap<String, Definition>,
+    /// What keeps what was found from being proven to be the smallest.
+    open: Option<&'static str>,
 }
 
 impl Searched {
@@ -57,11 +60,9 @@ impl Searched {
             (0, _) => "and does so without any fault".to_owned(),
             (few, all) => format!("for which {few} of its {all} faults are enough"),
         };
-        let more = if found.done {
-            ""
-        } else {
-            "; the search ended before all that is smaller was tried"
-        };
+        let more = self
+            .open
+            .map_or_else(String::new, |open| format!("; {open}"));
         Some(format!(
             "plan {} deviates by {}, {enough}: {}{more}",
             found.plan, found.cause, found.files[0]
@@ -267,6 +268,7 @@ impl Oracle<'_> {
                 found,
             },
             definitions: self.definitions,
+            open: outcome.found.as_ref().and_then(Found::open),
         };
         Ok((records, searched))
     }
@@ -291,8 +293,10 @@ impl Oracle<'_> {
                     "plan {number} of seed {seed} on {base}, made small: {}",
                     found.cause
                 );
+                let open = found.open();
+                let open = open.map_or_else(String::new, |open| format!("; {open}"));
                 let story = format!(
-                    "`{}` drew a plan of {} faults by which the service deviates: {}. This is the smallest that still does.",
+                    "`{}` drew a plan of {} faults by which the service deviates: {}. This is the smallest that was seen to{open}.",
                     self.judge.request.command(None),
                     found.drawn.len(),
                     found.cause

@@ -1,4 +1,5 @@
-//! Random fault plans within what host and target can bear. The same seed gives the same plans, on any version of any library.
+//! Random fault plans within what host and target can bear. The same seed gives the same plans on a host of the same
+//! [`Bounds`], on any version of any library.
 //!
 //! A plan is to be one that the service has promised to survive: what takes memory at one moment leaves it its half of the limit,
 //! a burst stays below the reaction bound that the service states, and nothing else happens while the service is killed or stopped,
@@ -30,6 +31,9 @@ const AFTER: Duration = Duration::from_secs(1);
 const RESTART_WITHIN: Duration = Duration::from_secs(10);
 /// Time around a kill that nothing else happens in, in steps: one that is ready again has sessions to make anew.
 const KILL_ROOM: u64 = 10;
+/// Slow clients, and connections of a flood, come in so many.
+const SLOW: u64 = 20;
+const FLOOD: u64 = 100;
 /// What the host keeps of its memory and of its disk.
 const SPARE_BYTES: u64 = 512 * units::MIB;
 
@@ -44,6 +48,8 @@ pub struct Bounds {
     pub memory_bytes: u64,
     /// Room where the run's folder is, bytes.
     pub disk_bytes: u64,
+    /// Connections that clients of faults may have open at a time, within the open files of the runner.
+    pub clients: u64,
 }
 
 /// A kind that can be drawn.
@@ -92,6 +98,7 @@ pub struct Space {
     from: u64,
     to: u64,
     cpus: u32,
+    clients: u64,
     faults_max: u32,
 }
 
@@ -118,6 +125,7 @@ impl Space {
             from,
             to,
             cpus: bounds.cpus.max(1),
+            clients: bounds.clients,
             faults_max: faults_max.clamp(1, FAULTS_MAX),
         })
     }
@@ -130,7 +138,8 @@ impl Space {
         let mut faults: Vec<FaultPlan> = Vec::new();
         for _ in 0..PLACINGS * self.faults_max {
             let fault = self.fault(&mut dice);
-            if faults.iter().all(|other| goes_with(&fault, other)) && bearable(&faults, &fault) {
+            if faults.iter().all(|other| goes_with(&fault, other)) && self.bearable(&faults, &fault)
+            {
                 faults.push(fault);
             }
             if faults.len() == wanted {
@@ -201,15 +210,32 @@ impl Space {
             }
             Kind::Stop => FaultKind::Stop,
             Kind::SlowClients => FaultKind::SlowClients {
-                clients: dice.between(1, 10) as u32 * 20,
+                clients: self.within(dice.between(1, 10) * SLOW),
             },
             Kind::ConnectionFlood => FaultKind::ConnectionFlood {
-                connections: dice.between(1, 10) as u32 * 100,
+                connections: self.within(dice.between(1, 10) * FLOOD),
             },
             Kind::Kill => FaultKind::Kill {
                 restart_within: RESTART_WITHIN,
             },
         }
+    }
+
+    /// So many clients, or as many as may be.
+    fn within(&self, clients: u64) -> u32 {
+        u32::try_from(clients.min(self.clients)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether what is taken of the limit, and of the open files, stays bearable at every moment.
+    fn bearable(&self, faults: &[FaultPlan], one: &FaultPlan) -> bool {
+        let all = || faults.iter().chain([one]);
+        // Both are highest at the beginning of one of them.
+        all().all(|moment| {
+            let standing = || all().filter(|f| f.at <= moment.at && moment.at < f.end());
+            let taken = standing().map(|f| taken_percent(&f.kind)).sum::<f64>();
+            let clients = standing().map(|f| clients(&f.kind)).sum::<u64>();
+            taken <= TAKEN_MAX as f64 + 0.5 && clients <= self.clients
+        })
     }
 }
 
@@ -246,8 +272,8 @@ fn kinds(base: &Scenario, bounds: Bounds, room: u64) -> Vec<Kind> {
         (Kind::CpuHog, true),
         (Kind::Failpoint, failpoints),
         (Kind::Stop, true),
-        (Kind::SlowClients, true),
-        (Kind::ConnectionFlood, true),
+        (Kind::SlowClients, bounds.clients >= SLOW),
+        (Kind::ConnectionFlood, bounds.clients >= FLOOD),
         (Kind::Kill, room >= KILL_ROOM),
     ];
     let allowed = allowed.into_iter().filter(|(_, allowed)| *allowed);
@@ -306,16 +332,6 @@ fn span(fault: &FaultPlan) -> (Duration, Duration) {
     (fault.at, end)
 }
 
-/// Whether what is taken of the limit stays bearable at every moment.
-fn bearable(faults: &[FaultPlan], one: &FaultPlan) -> bool {
-    let all = || faults.iter().chain([one]);
-    // It is highest at the beginning of one of them.
-    all().all(|moment| {
-        let standing = all().filter(|f| f.at <= moment.at && moment.at < f.end());
-        standing.map(|f| taken_percent(&f.kind)).sum::<f64>() <= TAKEN_MAX as f64 + 0.5
-    })
-}
-
 /// Share of the limit that the service must do without, per cent.
 fn taken_percent(kind: &FaultKind) -> f64 {
     match kind {
@@ -332,6 +348,15 @@ fn taken_percent(kind: &FaultKind) -> f64 {
             ..
         } => (1.0 - share) * 100.0,
         _ => 0.0,
+    }
+}
+
+/// Connections that it has open.
+fn clients(kind: &FaultKind) -> u64 {
+    match kind {
+        FaultKind::SlowClients { clients: many }
+        | FaultKind::ConnectionFlood { connections: many } => u64::from(*many),
+        _ => 0,
     }
 }
 

@@ -76,10 +76,29 @@ pub struct Found {
     pub cause: String,
     /// As it was drawn.
     pub drawn: Vec<FaultPlan>,
-    /// The smallest that still fails in that way.
+    /// The smallest that was seen to fail in that way.
     pub smallest: Vec<FaultPlan>,
-    /// The runs sufficed to look for nothing smaller.
+    /// The runs sufficed to look for nothing smaller, and each smaller plan that was tried could be judged.
     pub done: bool,
+    /// Whether it fails with nothing done to the service; none if that is not known.
+    pub without_fault: Option<bool>,
+    /// None of the trials of a smaller plan decided anything.
+    pub unjudged: bool,
+}
+
+impl Found {
+    /// What keeps it from being proven to be the smallest, in words; none if nothing does.
+    #[must_use]
+    pub fn open(&self) -> Option<&'static str> {
+        if self.done {
+            return None;
+        }
+        Some(match (self.without_fault, self.unjudged) {
+            (None, _) => "it is not known whether it fails without any fault",
+            (Some(_), true) => "not all that is smaller could be judged",
+            (Some(_), false) => "the search ended before all that is smaller was tried",
+        })
+    }
 }
 
 /// What a search came to.
@@ -121,6 +140,8 @@ pub async fn search(
                     drawn,
                     smallest: shrunk.faults,
                     done: shrunk.done,
+                    without_fault: shrunk.without_fault,
+                    unjudged: shrunk.unjudged,
                 });
                 break;
             }

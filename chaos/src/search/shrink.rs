@@ -10,14 +10,20 @@ use super::{Answer, Ask, Step};
 /// A plan that fails, made smaller as far as the runs went.
 pub(super) struct Shrunk {
     pub(super) faults: Vec<FaultPlan>,
-    /// Nothing smaller that was looked for is left to try.
+    /// Nothing smaller that was looked for is left to try, and each of it could be judged.
     pub(super) done: bool,
+    /// Whether it fails with nothing done to the service; none if that is not known.
+    pub(super) without_fault: Option<bool>,
+    /// None of the trials of something smaller decided anything.
+    pub(super) unjudged: bool,
 }
 
 /// A smaller plan that is to be tried, and whether it still fails in the same way. None if no more can be tried.
 struct Shrink<'a, O> {
     trials: &'a mut Trials<O>,
     cause: &'a str,
+    without_fault: Option<bool>,
+    unjudged: bool,
 }
 
 /// Makes a plan that failed by `cause` smaller while it still fails by it.
@@ -27,23 +33,38 @@ pub(super) async fn shrink<O: AsyncFnMut(Ask<'_>) -> Answer>(
     cause: &str,
 ) -> Shrunk {
     let mut smallest = faults.to_vec();
-    let mut shrink = Shrink { trials, cause };
-    let done =
+    let mut shrink = Shrink {
+        trials,
+        cause,
+        without_fault: None,
+        unjudged: false,
+    };
+    let tried =
         shrink.fewest(&mut smallest).await.is_some() && shrink.least(&mut smallest).await.is_some();
     Shrunk {
+        done: tried && !shrink.unjudged,
+        without_fault: shrink.without_fault,
+        unjudged: shrink.unjudged,
         faults: smallest,
-        done,
     }
 }
 
 impl<O: AsyncFnMut(Ask<'_>) -> Answer> Shrink<'_, O> {
     async fn fails(&mut self, step: Step<'_>, faults: &[FaultPlan]) -> Option<bool> {
-        match self.trials.judge(step, faults).await {
-            Judged::Deviated(causes) => Some(causes.iter().any(|c| c == self.cause)),
-            // What decides nothing makes nothing smaller.
-            Judged::Held | Judged::Unjudged => Some(false),
-            Judged::Over => None,
+        let fails = match self.trials.judge(step, faults).await {
+            Judged::Deviated(causes) => causes.iter().any(|c| c == self.cause),
+            Judged::Held => false,
+            Judged::Unjudged => {
+                // What decides nothing makes nothing smaller, and proves nothing to be the smallest.
+                self.unjudged = true;
+                return Some(false);
+            }
+            Judged::Over => return None,
+        };
+        if step == Step::NoFault {
+            self.without_fault = Some(fails);
         }
+        Some(fails)
     }
 
     /// The fewest faults: parts of the plan, and the plan without a part, in ever finer parts.

@@ -80,6 +80,11 @@ pub fn run(args: &[String]) {
                 std::thread::spawn(move || {
                     service.open.fetch_add(counts, Ordering::Relaxed);
                     serve(&stream, |request| service.answer(request));
+                    if counts > 0 {
+                        // Open until the client has taken all of it.
+                        let _ = stream.shutdown(Shutdown::Write);
+                        let _ = (&stream).read(&mut [0]);
+                    }
                     service.open.fetch_sub(counts, Ordering::Relaxed);
                 });
             }
