@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::faults::{self, Clock};
 use crate::host::stall::StallMeter;
-use crate::host::{self, Peaks, Undo};
+use crate::host::{self, Peaks, ResidentFile, Undo};
 use crate::load::{READBACK_MAX, SETUP_MAX, Simulator, SimulatorSpec};
 use crate::observed::Observed;
 use crate::probes;
@@ -133,6 +133,10 @@ async fn set_up_and_drive(
         })
         .map_err(|e| e.to_string())?;
     let binary = context.binary(plan.target.build)?;
+    // A program that is read in by the service itself is charged to its leaf. At the limit the kernel would then take back the
+    // program, page by page, and read it again from disk, for minutes, before it kills: nothing that a trial asks about.
+    let _program = tokio::task::block_in_place(|| ResidentFile::hold(&binary))
+        .map_err(|e| format!("reading {}: {e}", binary.display()))?;
     let rig = tokio::task::block_in_place(|| {
         let name = plan.name.replace('.', "_");
         let limit = plan.target.memory_limit;

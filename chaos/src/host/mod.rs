@@ -47,7 +47,7 @@ pub use ours::{mark, state_dir, unmark_empty};
 pub use process::{CommandSpec, End, Ending, ProcessId, ServiceProcess, is_stopped};
 pub use reaper::Reaper;
 pub use sample::{HostSample, Peaks, Sampler, SamplerConfig};
-pub use sys::keep_ended_children;
+pub use sys::{ResidentFile, keep_ended_children};
 pub use undo::{Leftover, Undo, UndoGuard, UndoLog, UndoReport, leftovers};
 
 /// Subcommands that the runner starts itself as; a command line flattens them in, hidden.

@@ -360,6 +360,60 @@ pub fn drop_cache(file: &std::fs::File) -> io::Result<()> {
     }
 }
 
+/// A file whose pages are in memory, and charged to this process's cgroup where nobody else's had them, until this is dropped.
+///
+/// Locked where the kernel allows that (root, or a `ulimit -l` above the file's size); elsewhere a host that is itself short of memory
+/// may take pages back.
+#[derive(Debug)]
+pub struct ResidentFile {
+    start: *mut libc::c_void,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is never read or written; it is only unmapped, by whichever thread drops it.
+unsafe impl Send for ResidentFile {}
+// SAFETY: as above; a shared reference gives access to nothing.
+unsafe impl Sync for ResidentFile {}
+
+impl ResidentFile {
+    /// Reads the file in and keeps it.
+    ///
+    /// # Errors
+    /// It cannot be opened or mapped, or is empty.
+    pub fn hold(path: &std::path::Path) -> io::Result<Self> {
+        let file = std::fs::File::open(path)?;
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        // SAFETY: a new mapping of an open file, for reading; no address is asked for.
+        let start = unsafe {
+            let fd = file.as_raw_fd();
+            libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ, flags, fd, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping above. A refusal leaves its pages populated.
+        unsafe { libc::mlock(start, bytes) };
+        Ok(Self { start, bytes })
+    }
+
+    /// How many bytes of it are in memory now, whole pages.
+    #[cfg(test)]
+    pub fn resident_bytes(&self) -> io::Result<usize> {
+        let mut pages = vec![0_u8; self.bytes.div_ceil(page_bytes())];
+        // SAFETY: the mapping made in `hold`, and a byte for each of its pages.
+        check(unsafe { libc::mincore(self.start, self.bytes, pages.as_mut_ptr()) })?;
+        Ok(pages.iter().filter(|&&page| page & 1 == 1).count() * page_bytes())
+    }
+}
+
+impl Drop for ResidentFile {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `hold`, unmapped once, which unlocks it, too.
+        unsafe { libc::munmap(self.start, self.bytes) };
+    }
+}
+
 /// Private anonymous memory that becomes resident page by page.
 #[derive(Debug)]
 pub struct Region {
@@ -426,5 +480,38 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: the mapping made in `map`, unmapped once.
         unsafe { libc::munmap(self.start.cast(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_file_stays_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        let bytes = 64 * page_bytes();
+        std::fs::write(&path, vec![7; bytes]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        drop_cache(&file).unwrap();
+        let held = ResidentFile::hold(&path).unwrap();
+        assert_eq!(held.resident_bytes().unwrap(), bytes);
+        drop_cache(&file).unwrap();
+        assert_eq!(held.resident_bytes().unwrap(), bytes);
+    }
+
+    #[test]
+    fn what_is_no_file_with_bytes_is_not_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = ResidentFile::hold(&dir.path().join("missing")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        let empty = dir.path().join("empty");
+        std::fs::write(&empty, []).unwrap();
+        assert_eq!(
+            ResidentFile::hold(&empty).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
     }
 }
