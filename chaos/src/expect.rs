@@ -16,6 +16,8 @@ pub struct Clock<'a> {
     pub busy_host: bool,
     /// Times at which a CPU stood still.
     pub stalls: &'a Stalls,
+    /// Windows in which too much was sent late, by the simulator's own doing, with the share.
+    pub late_windows: &'a [(String, f64)],
     /// Has the windows.
     pub load: &'a Load,
 }
@@ -23,7 +25,16 @@ pub struct Clock<'a> {
 impl Clock<'_> {
     /// Whether a bound in time that was missed is in doubt.
     fn excuses(&self, expect: &Expect, figure: &Figure, source: Source) -> bool {
-        self.busy_host || self.stalls_explain(expect, figure, source).unwrap_or(false)
+        self.busy_host
+            || self.sent_late(expect)
+            || self.stalls_explain(expect, figure, source).unwrap_or(false)
+    }
+
+    /// Whether the figure is of a window in which the simulator itself was too late.
+    fn sent_late(&self, expect: &Expect) -> bool {
+        let of = expect.figure.split_once('.').map(|(_, window)| window);
+        let mut late = self.late_windows.iter();
+        late.any(|(name, _)| Some(name.as_str()) == of)
     }
 
     /// Whether the host's standing still is enough to have brought the figure from well inside its bound to where it is.
@@ -171,6 +182,7 @@ mod tests {
         let clock = Clock {
             busy_host,
             stalls,
+            late_windows: &[("late".to_owned(), 0.02)],
             load: &load(),
         };
         evaluate(&[expect], &figures, &clock)[0].met
@@ -208,6 +220,7 @@ mod tests {
             let clock = Clock {
                 busy_host,
                 stalls: &Stalls::default(),
+                late_windows: &[],
                 load: &load(),
             };
             return evaluate(&[expect], &Figures::default(), &clock)[0].met;
@@ -288,6 +301,21 @@ mod tests {
             Met::No,
             "too short for seconds"
         );
+    }
+
+    #[test]
+    fn sends_that_were_late_discredit_the_times_of_their_window_alone() {
+        let met = |figure: &str, relation, bound, value| {
+            let expect = expect(figure, relation, bound);
+            judged(expect, seen(value, None), false, &Stalls::default())
+        };
+        let p99 = |figure, value| met(figure, Relation::Le, 50.0, value);
+        assert_eq!(p99("switch_p99_ms.late", 127.0), Met::Unknown);
+        assert_eq!(p99("switch_p99_ms.late", 9.0), Met::Yes);
+        assert_eq!(p99("switch_p99_ms.calm", 127.0), Met::No);
+        assert_eq!(p99("switch_p99_ms", 127.0), Met::No);
+        let failed = met("preview_failed_ratio.late", Relation::Le, 0.0, 0.5);
+        assert_eq!(failed, Met::No, "the service's own answers");
     }
 
     #[test]

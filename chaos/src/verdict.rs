@@ -91,6 +91,8 @@ pub struct Facts<'a> {
     pub evidence: &'a Evidence,
     /// The simulator's word; none if it wrote no report.
     pub simulator: Option<Simulator>,
+    /// Windows in which the simulator sent too late for their times to prove anything, with the share of sends that were late, 0..=1.
+    pub late_windows: &'a [(String, f64)],
     /// Why and when the trial was broken off, if it was.
     pub aborted: Option<&'a Aborted>,
     /// Why the load ended before its time, if it did.
@@ -420,7 +422,14 @@ fn unknown_expectations(facts: &Facts<'_>, out: &mut Vec<Doubt>) {
         );
         out.push((Cause::BusyHost, words));
     }
-    let starved = busy_host(facts.simulator, facts.evidence);
+    for (window, ratio) in facts.late_windows {
+        let words = format!(
+            "the simulator was starved in window {window}: {:.1} % of its sends were late: {so}",
+            ratio * 100.0
+        );
+        out.push((Cause::BusyHost, words));
+    }
+    let starved = busy_host(facts.simulator, facts.evidence) || !facts.late_windows.is_empty();
     if let Some(stalls) = facts.evidence.host_stalls.filter(|_| !starved) {
         let words = format!(
             "a CPU stood still {} times, for up to {:.0} ms: {so}",

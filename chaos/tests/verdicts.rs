@@ -18,6 +18,7 @@ struct Case {
     faults: Vec<Fault>,
     evidence: Evidence,
     simulator: Option<Simulator>,
+    late_windows: Vec<(String, f64)>,
     aborted: Option<Aborted>,
     ended_early: Option<String>,
     steady: SteadyState,
@@ -51,6 +52,7 @@ impl Case {
                 undone: true,
                 ..Evidence::default()
             },
+            late_windows: Vec::new(),
             simulator: Some(Simulator {
                 truth: TruthVerdict::Clean,
                 late_ratio: 0.0,
@@ -74,6 +76,7 @@ impl Case {
             faults: &self.faults,
             evidence: &self.evidence,
             simulator: self.simulator,
+            late_windows: &self.late_windows,
             aborted: self.aborted.as_ref(),
             ended_early: self.ended_early.as_deref(),
             steady: &self.steady,
@@ -605,6 +608,19 @@ fn cpus_that_the_hypervisor_took_make_a_missed_bound_in_time_unknown() {
     );
     case.evidence.host_steal_ratio = Some(0.005);
     assert!(!verdict::busy_host(case.simulator, &case.evidence));
+}
+
+#[test]
+fn a_window_whose_sends_were_late_is_named_where_a_bound_of_it_was_missed() {
+    let mut case = Case::held();
+    case.late_windows = vec![("calm".into(), 0.013)];
+    assert_eq!(verdict::judge(&case.facts()).0, Verdict::Held);
+    case.expectations[0].met = Met::Unknown;
+    case.expectations[0].observed = Some(184.0);
+    assert_eq!(verdict::judge(&case.facts()).0, Verdict::Inconclusive);
+    let doubts = verdict::doubts(&case.facts());
+    let words = "starved in window calm: 1.3 % of its sends were late";
+    assert!(doubts.iter().any(|d| d.contains(words)), "{doubts:?}");
 }
 
 fn aborted(faults_off_s: Option<f64>) -> Option<Aborted> {

@@ -67,6 +67,28 @@ pub struct LoadReport {
     pub ended_early: Option<String>,
 }
 
+impl OperationFigures {
+    /// The share that the simulator itself sent late or never, where that is too much for times to prove anything.
+    #[must_use]
+    pub fn too_late(&self) -> Option<f64> {
+        let ratio = self.late as f64 / self.planned as f64;
+        (self.planned >= SendFigures::JUDGED_MIN && ratio > SendFigures::LATE_RATIO_MAX)
+            .then_some(ratio)
+    }
+}
+
+impl WindowFigures {
+    /// The share of late sends by which the simulator's pace in this window is judged, where it is too much: the switches', or the
+    /// previews' where no switch was planned.
+    #[must_use]
+    pub fn too_late(&self) -> Option<f64> {
+        match self.switches.planned {
+            0 => self.previews.too_late(),
+            _ => self.switches.too_late(),
+        }
+    }
+}
+
 impl LoadReport {
     /// The sends by which the simulator's pace is judged: the switches', or the previews' where no switch was planned.
     #[must_use]
@@ -113,6 +135,9 @@ pub struct OperationFigures {
     pub failed: u64,
     /// No answer in time: applied or not, unknown.
     pub indeterminate: u64,
+    /// Sent more than 5 ms late, or never, because the simulator itself woke late.
+    #[serde(default)]
+    pub late: u64,
     /// Failures by name, e.g. `session_not_found`, `http_500`, `connection`.
     pub errors: BTreeMap<String, u64>,
     /// Acknowledged operations per second over the load phase (or window).

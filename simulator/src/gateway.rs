@@ -176,6 +176,7 @@ impl Gateway {
             self.pace.sends.planned += taken;
             if lateness_us > LATE_US {
                 self.pace.sends.late += taken;
+                self.recorder.late(due_us, taken);
             }
             for piece in self.backlog.range(before..) {
                 self.pace

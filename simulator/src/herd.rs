@@ -179,6 +179,7 @@ impl Herder {
             // As a whole: its members were due at the same moment.
             if lateness_us > LATE_US {
                 sends.late += size;
+                self.recorder.late(due_us, size);
             }
         }
         let mut herd = Vec::with_capacity(flights.len());

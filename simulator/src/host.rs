@@ -94,6 +94,13 @@ impl Awake {
     }
 }
 
+/// Keeps the program in memory from here on, page by page as it is used: a send that has to wait until the program is read from disk
+/// again is late. Best effort (`mlockall(2)`, of what is mapped now): without it more sends are late, which is counted.
+pub fn stay_in_memory() {
+    // SAFETY: no pointers. Memory that is mapped later is left alone, so that no limit on locked memory can fail an allocation.
+    unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) };
+}
+
 /// Raises the soft limit of open files to `needed`.
 pub fn ensure_descriptors(needed: u64) -> Result<(), HostError> {
     let mut limit = libc::rlimit {

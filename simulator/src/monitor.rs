@@ -13,7 +13,7 @@ use backdrop_reports::load::{Interval, LoadEvent};
 use backdrop_reports::steal::StealMeter;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::host;
 use crate::metrics::Standing;
@@ -107,6 +107,29 @@ impl LatencyLog {
             .write_histogram(latency, from, length, Tag::new(tag))
             .map_err(|error| io::Error::other(error.to_string()))
     }
+}
+
+/// Runs it on a thread of its own, which gives way to those that send: what it writes may wait for a disk, and a disk must not make a
+/// send late. An error of the receiver is a panic of the thread.
+///
+/// # Errors
+/// No thread, or no timer for it.
+pub fn start(
+    watching: impl Future<Output = Monitored> + Send + 'static,
+) -> io::Result<oneshot::Receiver<Monitored>> {
+    let (tell, told) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let run = move || {
+        host::give_way();
+        // Nobody is left to hear it only where the run itself has failed.
+        let _ = tell.send(runtime.block_on(watching));
+    };
+    std::thread::Builder::new()
+        .name("monitor".into())
+        .spawn(run)?;
+    Ok(told)
 }
 
 /// Runs until `done` says so; then takes what is left.

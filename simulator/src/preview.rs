@@ -132,11 +132,13 @@ impl Previewer {
                 let lateness_us = now_us - due.at_us;
                 self.pace.wake.saturating_record(lateness_us.max(1));
                 self.pace.sends.planned += 1;
+                let late = u64::from(lateness_us > LATE_US);
+                self.recorder.late(due.at_us, late);
                 if lateness_us > self.timeout_us {
                     // Given up before it could be asked for: the simulator's doing, not the service's.
                     self.pace.sends.dropped += 1;
                 } else {
-                    self.pace.sends.late += u64::from(lateness_us > LATE_US);
+                    self.pace.sends.late += late;
                 }
             }
             if now_us - due.at_us > self.timeout_us {

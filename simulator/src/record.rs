@@ -184,6 +184,8 @@ struct Span {
     latency: Hist,
     /// From the send to the last byte, of what was answered.
     service: Hist,
+    /// Sent late, or never, for the simulator's own sake.
+    late: u64,
 }
 
 /// One worker's measurements of one kind of operation.
@@ -206,6 +208,7 @@ impl Recorder {
                 counts: Counts::default(),
                 latency: histogram(),
                 service: histogram(),
+                late: 0,
             })
             .collect();
         Recorder {
@@ -236,6 +239,11 @@ impl Recorder {
         let span = &mut self.stats[self.spans.at(due_us)];
         span.service
             .saturating_record_n(service_us.max(1), operations);
+    }
+
+    /// Books operations that were due at `due_us` and that the simulator itself sent late or never.
+    pub fn late(&mut self, due_us: u64, operations: u64) {
+        self.stats[self.spans.at(due_us)].late += operations;
     }
 
     /// Pours the interval into the collector; `sends` are the worker's, all of them so far.
@@ -397,6 +405,7 @@ impl Finished {
         let mut counts = Counts::default();
         let mut latency: Total = histogram();
         let mut service: Total = histogram();
+        let mut late = 0;
         for recorder in self
             .recorders
             .iter()
@@ -406,6 +415,7 @@ impl Finished {
                 counts.add(&span.counts);
                 merge(&mut latency, &span.latency);
                 merge(&mut service, &span.service);
+                late += span.late;
             }
         }
         let seconds = to_us.saturating_sub(from_us) as f64 / 1e6;
@@ -416,6 +426,7 @@ impl Finished {
             shed: counts.shed,
             failed: counts.failed,
             indeterminate: counts.indeterminate,
+            late,
             errors: counts
                 .errors
                 .into_iter()
@@ -491,6 +502,8 @@ pub fn interval_of(t_s: f64, [switches, previews]: &[Second; 2]) -> Interval {
 
 #[cfg(test)]
 mod tests {
+    use backdrop_reports::load::WindowFigures;
+
     use super::*;
 
     #[test]
@@ -519,6 +532,31 @@ mod tests {
         let seconds = collector.take();
         assert_eq!(interval_of(1.0, &seconds).switches_ok, 2);
         assert_eq!(interval_of(2.0, &collector.take()).switches_ok, 0);
+    }
+
+    #[test]
+    fn late_sends_are_counted_by_window_and_judged_where_there_are_enough() {
+        let window = |planned: u64, late: u64| {
+            let collector = Collector::default();
+            let mut recorder =
+                Recorder::new(Operation::Switch, Spans::new(vec![1_000, 2_000, 3_000]));
+            (0..planned).for_each(|_| recorder.book(1_500, 1_600, Class::Ok));
+            recorder.late(1_500, late);
+            recorder.book(2_500, 2_600, Class::Ok);
+            collector.finish(recorder, &Pace::default());
+            let of = |from, to| {
+                collector.with_finished(|finished| finished.figures(Operation::Switch, from, to))
+            };
+            assert_eq!(of(2_000, 3_000).late, 0);
+            WindowFigures {
+                switches: of(1_000, 2_000),
+                ..WindowFigures::default()
+            }
+            .too_late()
+        };
+        assert_eq!(window(2_000, 20), None, "one in a hundred may be");
+        assert_eq!(window(2_000, 26), Some(0.013));
+        assert_eq!(window(999, 900), None, "too few to tell");
     }
 
     #[test]

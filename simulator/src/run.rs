@@ -476,6 +476,7 @@ async fn attack(
         plan.gateways,
         load.schedule_hash,
     ));
+    host::stay_in_memory();
     let awake = match plan.args.cpus_may_sleep {
         true => None,
         false => Awake::keep()
@@ -485,12 +486,8 @@ async fn attack(
             .ok(),
     };
     let (done, is_done) = watch::channel(false);
-    let monitor = tokio::spawn(monitor::watch(
-        shared.clone(),
-        log,
-        progress.clone(),
-        is_done,
-    ));
+    let watching = monitor::watch(shared.clone(), log, progress.clone(), is_done);
+    let monitor = monitor::start(watching).map_err(io_error("monitor"))?;
     let before = shared.target.requests();
     let goose = attack::run(shared).await;
     done.send_replace(true);
@@ -503,7 +500,7 @@ async fn attack(
     load.requests = shared.target.requests() - before;
     load.monitored = monitor
         .await
-        .map_err(|error| io_error("monitor")(std::io::Error::other(error)))?;
+        .map_err(|_| io_error("monitor")(std::io::Error::other("its thread panicked")))?;
     load.goose = goose?;
     Ok(())
 }

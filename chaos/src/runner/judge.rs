@@ -449,6 +449,8 @@ struct Weighed {
     stood_still: bool,
     /// A bound that was missed is in doubt for the host's sake.
     excused: bool,
+    /// Windows of which the simulator sent too much too late, with the share.
+    late_windows: Vec<(String, f64)>,
 }
 
 impl Weighed {
@@ -461,9 +463,11 @@ impl Weighed {
         let figures = figures::compute(observed, plan);
         let busy_host = verdict::busy_host(simulator_facts(observed), &observed.evidence);
         let unseen = Stalls::default();
+        let late_windows = late_windows(observed);
         let clock = Clock {
             busy_host,
             stalls: observed.stalls.as_ref().unwrap_or(&unseen),
+            late_windows: &late_windows,
             load,
         };
         let expectations = expect::evaluate(expects, &figures, &clock);
@@ -471,6 +475,7 @@ impl Weighed {
             busy_host,
             stood_still: clock.stalls.too_many(0.0, load.duration.as_secs_f64()),
             excused: expectations.iter().any(expect::excused),
+            late_windows,
             figures,
             expectations,
             steady: steady::before_faults(observed, plan),
@@ -491,6 +496,7 @@ impl Weighed {
             faults: &observed.faults,
             evidence: &observed.evidence,
             simulator: simulator_facts(observed),
+            late_windows: &self.late_windows,
             aborted: observed.aborted.as_ref(),
             ended_early: observed
                 .load
@@ -503,6 +509,13 @@ impl Weighed {
             interrupted: context.stop.raised(),
         }
     }
+}
+
+fn late_windows(observed: &Observed) -> Vec<(String, f64)> {
+    let windows = observed.load.iter().flat_map(|load| &load.windows);
+    windows
+        .filter_map(|window| Some((window.name.clone(), window.too_late()?)))
+        .collect()
 }
 
 #[cfg(test)]
