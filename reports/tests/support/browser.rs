@@ -56,7 +56,8 @@ const fn look(name: &'static str, width: u32, height: u32, scheme: &'static str)
     }
 }
 
-/// The ways in which every page is looked at. Paper is A4 at 96 dots an inch, out of a browser that is dark otherwise.
+/// The ways in which every page is looked at. Paper is what margins of a centimetre leave of A4 at 96 dots an inch, out of a browser
+/// that is dark otherwise: what is wider makes the browser print all of it smaller.
 pub const LOOKS: [Look; 5] = [
     look("light", 1280, 900, "light"),
     look("dark", 1280, 900, "dark"),
@@ -64,7 +65,7 @@ pub const LOOKS: [Look; 5] = [
     look("phone-dark", 360, 740, "dark"),
     Look {
         print: true,
-        ..look("print", 794, 1123, "dark")
+        ..look("print", 718, 1047, "dark")
     },
 ];
 
