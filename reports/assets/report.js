@@ -264,8 +264,14 @@
     };
   };
 
+  // Charts are drawn for paper while the page still has the window's width. These fit A4 and Letter within their margins; one that
+  // did not would make the browser print everything smaller.
+  const PAPER = { full: 690, half: 330 };
+  const printing = () => document.documentElement.classList.contains("printing");
+  const room = (element) => !printing() ? Math.max(element.clientWidth, 200) : element.closest(".full") ? PAPER.full : PAPER.half;
+
   const size = (element, spec) => {
-    const width = Math.max(element.clientWidth, 200);
+    const width = room(element);
     if (spec.y_axis === "lanes") return { width, height: 40 + 14 * spec.label_rows + LANE * spec.series.length };
     return { width, height: spec.y_axis === "state" ? 96 : element.closest(".full") && width > 700 ? 320 : 240 };
   };
@@ -284,7 +290,7 @@
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, sync: spec.x_axis === "time" ? { key: element.id.split("-")[0], setSeries: false, scales: ["x", null] } : undefined, drag: { x: true, y: false } },
       scales: scales(spec),
-      axes: axes(spec, element.clientWidth),
+      axes: axes(spec, room(element)),
       series: [{}, ...spec.series.map((s) => line(spec, s))],
       hooks: { drawClear: [shade(spec)], draw: [marks(spec)], setCursor: [read] },
       padding: [8 + 14 * spec.label_rows, 14, 0, 0],
@@ -301,7 +307,7 @@
   };
   drawNext(0);
   const redraw = () => [...drawn.keys()].forEach(draw);
-  new ResizeObserver(() => drawn.forEach((plot, element) => {
+  new ResizeObserver(() => printing() || drawn.forEach((plot, element) => {
     const wanted = size(element, charts[element.id]);
     if (plot.width !== wanted.width) plot.setSize(wanted);
   })).observe(document.getElementById("report"));

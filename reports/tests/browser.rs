@@ -245,6 +245,12 @@ fn what_is_wrong_with_a_page_is_seen() {
             "is folded",
         ),
         (paper, "", "<button class=copy>Copy</button>", "is printed"),
+        (
+            paper,
+            "",
+            "<div class=plot><div class=uplot style='width:1084px'><canvas></canvas></div></div>",
+            "is drawn 1084 pixels wide",
+        ),
     ] {
         let wrong = seen(flawed(style, body), look);
         assert!(

@@ -251,16 +251,22 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             self.call(&session, &format!("{domain}.enable"), json!({}));
         }
-        self.emulate(&session, look);
+        // A page is printed out of a window, which is wider than the paper.
+        let window = if look.print { LOOKS[1] } else { look };
+        self.emulate(&session, window);
         let url = format!("file://{}", page.canonicalize().expect("a page").display());
         self.call(&session, "Page.navigate", json!({"url": url}));
         self.wait_for(&session, "Page.loadEventFired");
         self.ask(&session, QUESTIONS);
-        if look.print {
-            self.ask(&session, "dispatchEvent(new Event('beforeprint')), null");
-        }
         self.ask(&session, "page.drawn()");
         let mut wrong: Vec<String> = Vec::new();
+        if look.print {
+            self.ask(&session, "dispatchEvent(new Event('beforeprint')), null");
+            let asked = format!("page.drawnFor({})", look.width);
+            wrong.extend(words(&self.ask(&session, &asked)));
+            self.emulate(&session, look);
+            self.ask(&session, "page.drawn()");
+        }
         let asked = if look.print {
             "page.onPaper()"
         } else {
