@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-use super::RunError;
+use super::{RunError, SCRAPE_S};
 
 /// Name of a recording in the folder of a trial's logs.
 const FILE: &str = "metrics.gz";
 /// What a scrape begins with.
 const HEAD: &str = "#scrape ";
 /// Time between two scrapes.
-const PERIOD_MS: u64 = 1000;
+const PERIOD_MS: u64 = SCRAPE_S * 1000;
 
 /// What stands before the samples of one scrape.
 #[derive(Debug, Deserialize)]
