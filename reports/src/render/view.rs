@@ -389,6 +389,7 @@ fn clock(t_s: f64) -> String {
 fn outcome(word: &str) -> String {
     match word.split_once(':') {
         Some(("deviated", expectation)) => format!("deviated on {expectation}"),
+        Some(("inconclusive", why)) => format!("inconclusive: {}", why.replace('-', " ")),
         _ => word.to_owned(),
     }
 }
@@ -443,6 +444,20 @@ mod tests {
         assert_eq!(shell_word("--listen=127.0.0.1:0"), "--listen=127.0.0.1:0");
         assert_eq!(shell_word("a b'c"), r"'a b'\''c'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn outcomes_of_controls_read_as_words() {
+        for (word, read) in [
+            ("killed", "killed"),
+            ("deviated:one-load", "deviated on one-load"),
+            (
+                "inconclusive:fault-did-not-act",
+                "inconclusive: fault did not act",
+            ),
+        ] {
+            assert_eq!(outcome(word), read);
+        }
     }
 
     #[test]
