@@ -69,6 +69,9 @@ lint:
     cargo fmt --all --check
     cargo fmt --check --manifest-path service/benches/peers/Cargo.toml
     cargo fmt --check --manifest-path service/fuzz/Cargo.toml
+    # The lock files of the workspaces of their own follow what the service depends on.
+    cargo update --workspace --locked --quiet --manifest-path service/benches/peers/Cargo.toml
+    cargo update --workspace --locked --quiet --manifest-path service/fuzz/Cargo.toml
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --workspace --all-targets --features backdrop-service/failpoints,backdrop-service/chaos-controls --locked -- -D warnings
     cargo clippy --workspace --test word --features backdrop-service/loom --locked -- -D warnings

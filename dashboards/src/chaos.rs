@@ -4,7 +4,7 @@ use crate::grafana::Dashboard;
 use crate::head;
 use crate::layout::{Draft, Layout};
 use crate::queries::{
-    quantile, rate, rate_by, rate_where, select, share, share_of, total, total_by, up,
+    most, quantile, rate, rate_by, rate_where, select, share, share_of, total, total_by, up,
 };
 use crate::words::{
     HIT_RATIO, HITS, NO_FAILPOINTS, NO_FAULTS, NO_FRAMES, NO_SWITCHES, STATE_COLOURS, STATES,
@@ -53,7 +53,7 @@ fn glance(layout: Layout) -> Layout {
                 .thresholds(&[("green", None), ("orange", Some(1.0))]),
         )
         .panel(
-            Draft::stat("Idle faults", "short", "Faults that did not act so far: they prove nothing, and make their scenario inconclusive.")
+            Draft::stat("Idle faults", "short", "Faults that did not act so far. In a scenario's own trial they make it inconclusive; in a control that may be what is demanded.")
                 .query("idle", total("chaos_faults_total", r#"outcome="idle""#))
                 .thresholds(&[("green", None), ("orange", Some(1.0))]),
         )
@@ -122,14 +122,14 @@ fn memory(layout: Layout) -> Layout {
             Draft::lines(
                 "As the service sees it",
                 "bytes",
-                "Pressure by the service's own reading, foreign usage under the same limit, and the governor's watermarks.",
+                "Pressure by the reading of the trial's service, foreign usage under the same limit, and the governor's watermarks.",
             )
             .width(16)
-            .query("pressure", total("memory_pressure_bytes", ""))
-            .query("foreign", total("memory_foreign_bytes", ""))
-            .query("limit", total("memory_limit_bytes", ""))
-            .query("critical", total("memory_watermark_bytes", r#"level="critical""#))
-            .query("elevated", total("memory_watermark_bytes", r#"level="elevated""#))
+            .query("pressure", most("memory_pressure_bytes", ""))
+            .query("foreign", most("memory_foreign_bytes", ""))
+            .query("limit", most("memory_limit_bytes", ""))
+            .query("critical", most("memory_watermark_bytes", r#"level="critical""#))
+            .query("elevated", most("memory_watermark_bytes", r#"level="elevated""#))
             .dashed("limit", "dark-red")
             .dashed("critical", "red")
             .dashed("elevated", "orange"),

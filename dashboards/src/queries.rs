@@ -28,6 +28,12 @@ pub fn total(metric: &str, matchers: &str) -> String {
     format!("sum({})", select(metric, matchers))
 }
 
+/// The most of any instance: of services that follow each other, as trials of a run do, the sum is for a moment that of two.
+#[must_use]
+pub fn most(metric: &str, matchers: &str) -> String {
+    format!("max({})", select(metric, matchers))
+}
+
 /// Sum over instances for each value of a label.
 #[must_use]
 pub fn total_by(label: &str, metric: &str) -> String {

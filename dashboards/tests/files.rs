@@ -111,6 +111,21 @@ fn provisioning_has_the_folder_of_the_dashboards() {
         read("grafana/provisioning/dashboards/backdrop.yml")
             .contains("path: /etc/grafana/dashboards")
     );
+    // What the configuration names by relative paths, where the mounts put it.
+    for mount in [
+        "./prometheus:/srv/dashboards/prometheus:ro",
+        "../reports/out:/srv/reports/out:ro",
+        "./grafana/provisioning:/etc/grafana/provisioning:ro",
+    ] {
+        assert!(
+            compose.contains(mount),
+            "{mount} is not in the compose file"
+        );
+    }
+    let targets = read("../chaos/src/targets.rs");
+    assert!(targets.contains("\"prometheus-targets.json\""));
+    let configuration = read("prometheus/prometheus.yml");
+    assert!(configuration.contains("[\"../../reports/out/prometheus-targets.json\"]"));
     let home = compose.lines().find_map(|line| {
         line.trim()
             .strip_prefix("GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH: ")
@@ -119,4 +134,28 @@ fn provisioning_has_the_folder_of_the_dashboards() {
         .expect("a home dashboard")
         .replace("/etc/grafana", "grafana");
     assert!(folder().join(&home).is_file(), "there is no {home}");
+}
+
+/// `$__rate_interval` is made from what the data source says, and what is asked of a recording from the same.
+#[test]
+fn the_data_source_says_how_often_is_scraped() {
+    let said = |file: &str, key: &str| {
+        let text = read(file);
+        let found = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(key).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("{file} has no {key}"))
+    };
+    let interval = format!("{}s", backdrop_dashboards::run::SCRAPE_S);
+    assert_eq!(
+        said("prometheus/prometheus.yml", "scrape_interval: "),
+        interval
+    );
+    assert_eq!(
+        said(
+            "grafana/provisioning/datasources/prometheus.yml",
+            "timeInterval: "
+        ),
+        interval
+    );
 }

@@ -28,6 +28,7 @@
     per_second: (v) => `${Math.abs(v) < 10 ? significant(v) : digits(v, 0)}/s`,
     ratio: (v) => `${significant(v * 100)} %`,
     state: (v) => STATES[v] ?? String(v),
+    lanes: () => "",
     cores: (v) => `${significant(v)} cores`,
     count: (v) => Math.abs(v) < 1000 ? significant(v) : digits(v, 0),
     seconds: (v) => Math.abs(v) >= 1 || v === 0 ? `${significant(v)} s` : Math.abs(v) >= 1e-3 ? `${significant(v * 1e3)} ms` : `${significant(v * 1e6)} µs`,
@@ -39,6 +40,7 @@
     per_second: (v) => `${digits(v, 3)} per second`,
     ratio: (v) => digits(v, 6),
     state: (v) => String(v),
+    lanes: () => "",
     cores: (v) => `${digits(v, 6)} cores`,
     count: (v) => digits(v, 6),
     seconds: (v) => `${digits(v, 6)} s`,
@@ -57,6 +59,7 @@
     const y = spec.y_axis === "micros"
       ? { distr: 3, range: (u, lo, hi) => [10 ** Math.floor(Math.log10(Math.max(lo ?? 1, 1))), 10 ** Math.ceil(Math.log10(Math.max(hi ?? 10, spec.y_max ?? 10, 10) * 1.0001))] }
       : spec.y_axis === "state" ? { range: [-0.15, 2.15] }
+      : spec.y_axis === "lanes" ? { dir: -1, range: [0.4, spec.series.length + 0.6] }
       : { range: (u, lo, hi) => [Math.min(0, (lo ?? 0) * 1.08), spec.y_max ?? ((hi ?? 0) * 1.08 || 1)] };
     if (spec.y_axis === "ratio") y.range = [0, 1.02];
     const x = spec.x_axis === "tail" ? { time: false, distr: 3, range: (u, lo, hi) => [1, Math.max(hi ?? 10, 10)] }
@@ -81,7 +84,16 @@
     return splits;
   };
 
-  const axes = (spec) => {
+  // The name of a lane at its side, as far as it fits into a third of the chart.
+  const LANE = 17;
+  const names = (spec, width) => {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `11px ${style("--sans")}`;
+    const fit = spec.series.map((s) => fitted(pen, s.label, width / 3));
+    return { fit, wide: Math.max(...fit.map((text) => pen.measureText(text).width)) };
+  };
+
+  const axes = (spec, width) => {
     const base = { stroke: style("--c-axis"), grid: { stroke: style("--c-grid"), width: 1 }, ticks: { show: false }, font: `11px ${style("--sans")}` };
     const x = { ...base, size: 26, values: (u, splits) => splits.map((v) => v == null ? "" : spec.x_axis === "tail" ? percentile(v) : `${digits(v, 2)} s`) };
     if (spec.x_axis === "tail") { x.splits = decades(66); x.space = 10; }
@@ -96,21 +108,26 @@
     if (BYTES.has(spec.y_axis)) { y.splits = byteSplits; y.space = 30; }
     if (spec.y_axis === "state") { y.splits = () => [0, 1, 2]; y.space = 4; y.grid = { ...base.grid }; }
     if (spec.y_axis === "ratio") y.splits = () => [0, 0.25, 0.5, 0.75, 1];
+    if (spec.y_axis === "lanes") {
+      const { fit, wide } = names(spec, width);
+      Object.assign(y, { size: wide + 16, splits: () => fit.map((_, i) => i + 1), values: () => fit, space: 1 });
+    }
     return [x, y];
   };
 
   const line = (spec, s) => {
     const colour = style(`--c-${s.role}`);
     const seldom = s.values.filter((v) => v != null).length < 3;
+    const lane = spec.y_axis === "lanes";
     return {
       label: s.label,
       show: s.shown,
       stroke: colour,
-      width: s.role === "main" ? 1.8 : THIN.has(s.role) ? 1 : 1.4,
+      width: lane ? 7 : s.role === "main" ? 1.8 : THIN.has(s.role) ? 1 : 1.4,
       dash: DASHED.has(s.role) && spec.y_axis === "bytes" ? [5, 4] : undefined,
       fill: FILLED.has(s.role) && spec.y_axis === "bytes" || spec.y_axis === "state" ? `${colour}26` : undefined,
       paths: spec.y_axis === "state" ? uPlot.paths.stepped({ align: 1 }) : undefined,
-      points: { show: seldom || spec.x_axis === "run" ? true : undefined, size: 4 },
+      points: lane ? { show: true, size: 6 } : { show: seldom || spec.x_axis === "run" ? true : undefined, size: 4 },
       spanGaps: spec.joined,
     };
   };
@@ -188,7 +205,13 @@
   // The legend is made of real buttons, so that series can be toggled without a mouse.
   const legend = (id, spec, plot) => {
     const box = document.getElementById(`${id}-legend`);
-    box.replaceChildren(...spec.series.map((s, i) => {
+    if (spec.y_axis === "lanes") {
+      // Their names stand beside them; a canvas is not read out.
+      const read = document.createElement("span");
+      read.className = "sr";
+      read.textContent = spec.series.map((s) => s.label).join(", ");
+      box.replaceChildren(read);
+    } else box.replaceChildren(...spec.series.map((s, i) => {
       const button = document.createElement("button");
       button.type = "button";
       button.title = "Show or hide";
@@ -224,7 +247,7 @@
       head.textContent = atX(spec, u.data[0][i]);
       const rows = spec.series.flatMap((s, n) => {
         const v = u.data[n + 1][i];
-        if (!s.shown || spec.joined && v == null) return [];
+        if (!s.shown || (spec.joined || spec.y_axis === "lanes") && v == null) return [];
         const row = document.createElement("div");
         const value = document.createElement("b");
         const whole = document.createElement("small");
@@ -241,8 +264,15 @@
     };
   };
 
+  // Charts are drawn for paper while the page still has the window's width. These fit A4 and Letter within their margins; one that
+  // did not would make the browser print everything smaller.
+  const PAPER = { full: 690, half: 330 };
+  const printing = () => document.documentElement.classList.contains("printing");
+  const room = (element) => !printing() ? Math.max(element.clientWidth, 200) : element.closest(".full") ? PAPER.full : PAPER.half;
+
   const size = (element, spec) => {
-    const width = Math.max(element.clientWidth, 200);
+    const width = room(element);
+    if (spec.y_axis === "lanes") return { width, height: 40 + 14 * spec.label_rows + LANE * spec.series.length };
     return { width, height: spec.y_axis === "state" ? 96 : element.closest(".full") && width > 700 ? 320 : 240 };
   };
 
@@ -250,7 +280,7 @@
     const spec = charts[element.id];
     if (!spec) return;
     drawn.get(element)?.destroy();
-    element.classList.toggle("low", spec.y_axis === "state");
+    element.classList.toggle("low", ["state", "lanes"].includes(spec.y_axis));
     let plot = null;
     element.replaceChildren();
     legend(element.id, spec, () => plot);
@@ -260,7 +290,7 @@
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, sync: spec.x_axis === "time" ? { key: element.id.split("-")[0], setSeries: false, scales: ["x", null] } : undefined, drag: { x: true, y: false } },
       scales: scales(spec),
-      axes: axes(spec),
+      axes: axes(spec, room(element)),
       series: [{}, ...spec.series.map((s) => line(spec, s))],
       hooks: { drawClear: [shade(spec)], draw: [marks(spec)], setCursor: [read] },
       padding: [8 + 14 * spec.label_rows, 14, 0, 0],
@@ -277,7 +307,7 @@
   };
   drawNext(0);
   const redraw = () => [...drawn.keys()].forEach(draw);
-  new ResizeObserver(() => drawn.forEach((plot, element) => {
+  new ResizeObserver(() => printing() || drawn.forEach((plot, element) => {
     const wanted = size(element, charts[element.id]);
     if (plot.width !== wanted.width) plot.setSize(wanted);
   })).observe(document.getElementById("report"));

@@ -7,8 +7,8 @@ use clap::Args;
 use crate::compare;
 use crate::error::ReportError;
 use crate::history;
-use crate::read::read_record;
-use crate::render::{self, side_by_side, terminal};
+use crate::read::{locate, read_record};
+use crate::render::{self, link, side_by_side, terminal};
 use crate::scorecard;
 
 /// Examples and exit codes of `compare`.
@@ -98,7 +98,10 @@ pub fn compare(args: &CompareArgs) -> Result<Said, ReportError> {
     let (before, after) = (read_record(&args.before)?, read_record(&args.after)?);
     let comparison = compare::compare(&before, &after, args.noise / 100.0);
     if let Some(path) = &args.html {
-        let page = side_by_side::render(&comparison, [&before, &after])?;
+        let home = link::home(path);
+        let report = |run: &Path| link::to_report(home, link::home(&locate(run).ok()?));
+        let reports = [report(&args.before), report(&args.after)];
+        let page = side_by_side::render(&comparison, [&before, &after], reports)?;
         render::write_file(path, page.as_bytes())?;
     }
     let text = if args.json {
@@ -117,7 +120,7 @@ pub fn compare(args: &CompareArgs) -> Result<Said, ReportError> {
 pub fn trend(args: &TrendArgs) -> Result<Said, ReportError> {
     let trend = history::trend(&args.out, &args.scenario, args.figure.as_deref())?;
     if let Some(path) = &args.html {
-        let page = render::trend::render(&trend)?;
+        let page = render::trend::render(&trend, link::home(path))?;
         render::write_file(path, page.as_bytes())?;
     }
     let text = terminal::trend(&trend) + &written(args.html.as_deref());
@@ -134,10 +137,7 @@ pub fn scorecard(args: &ScorecardArgs) -> Result<Said, ReportError> {
         Some(file) => file.clone(),
         None => args.out.join(render::scorecard::FILE),
     };
-    let home = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let home = link::home(&file);
     render::make_dir(home)?;
     let page = render::scorecard::render(&scorecard, home)?;
     render::write_file(&file, page.as_bytes())?;

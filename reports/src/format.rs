@@ -122,32 +122,55 @@ impl Unit {
     }
 }
 
+/// What was seen and its bound without what they count: short, or with every digit where they would read alike without being so.
+#[must_use]
+pub fn show_against(seen: f64, bound: f64, unit: Unit) -> [String; 2] {
+    let both = [seen, bound].map(|value| show(value, unit));
+    if both[0].short != both[1].short || seen == bound {
+        return both.map(|shown| shown.short);
+    }
+    both.map(|shown| shown.exact)
+}
+
 /// `value` as an expectation states it, with what a plain count counts: `1.46 ms`, `203.4 MiB`, `3 kills`.
 #[must_use]
 pub fn stated(value: f64, word: &str, name: &str) -> String {
     let unit = Unit::stated(word, name);
-    show(value, unit).short + &counted(unit, word)
+    show(value, unit).short + &counted(value, unit, word)
 }
 
 /// What was seen and its bound as an expectation states them; with every digit where they would read alike without being so.
 #[must_use]
 pub fn stated_against(seen: f64, bound: f64, word: &str, name: &str) -> [String; 2] {
-    let short = [seen, bound].map(|value| stated(value, word, name));
-    if short[0] != short[1] || seen == bound {
-        return short;
-    }
     let unit = Unit::stated(word, name);
-    [seen, bound].map(|value| show(value, unit).exact + &counted(unit, word))
+    let [mut shown, mut demanded] = show_against(seen, bound, unit);
+    shown += &counted(seen, unit, word);
+    demanded += &counted(bound, unit, word);
+    [shown, demanded]
 }
 
 /// What a plain count counts, behind a blank; nothing where its unit is a word of no use such as `count`.
 #[must_use]
-pub fn counted(unit: Unit, word: &str) -> String {
+pub fn counted(value: f64, unit: Unit, word: &str) -> String {
     if unit == Unit::Count && !matches!(word, "" | "1" | "count") {
-        format!(" {word}")
+        format!(" {}", of_as_many(value, word))
     } else {
         String::new()
     }
+}
+
+/// The word for that many of what `plural` names: one kill, two kills; one pass, two passes. Signs such as ns have no plural.
+fn of_as_many(value: f64, plural: &str) -> &str {
+    if value != 1.0 || plural.len() < 4 || plural.contains('/') {
+        return plural;
+    }
+    let hissing = ["sses", "ches", "shes", "xes"];
+    let ending = if hissing.iter().any(|end| plural.ends_with(end)) {
+        "es"
+    } else {
+        "s"
+    };
+    plural.strip_suffix(ending).unwrap_or(plural)
 }
 
 /// `value` in `unit`, both forms.
@@ -168,10 +191,13 @@ pub fn show(value: f64, unit: Unit) -> Shown {
         Unit::Micros => (seconds(value / 1e6), format!("{number} µs")),
         Unit::Ratio => (format!("{} %", rounded(value * 100.0)), number),
         Unit::Percent => (format!("{} %", rounded(value)), format!("{number} %")),
-        Unit::Points => (
-            format!("{} points", rounded(value)),
-            format!("{number} percentage points"),
-        ),
+        Unit::Points => {
+            let points = of_as_many(value, "points");
+            (
+                format!("{} {points}", rounded(value)),
+                format!("{number} percentage {points}"),
+            )
+        }
         Unit::PerSecond => (
             format!("{}/s", rounded(value)),
             format!("{number} per second"),
@@ -184,10 +210,13 @@ pub fn show(value: f64, unit: Unit) -> Shown {
             format!("{} per hour", rounded(value)),
             format!("{number} per hour"),
         ),
-        Unit::Cores => (
-            format!("{} cores", rounded(value)),
-            format!("{number} cores"),
-        ),
+        Unit::Cores => {
+            let cores = of_as_many(value, "cores");
+            (
+                format!("{} {cores}", rounded(value)),
+                format!("{number} {cores}"),
+            )
+        }
         Unit::Count => (rounded(value), number),
     };
     Shown { short, exact }
@@ -246,18 +275,11 @@ pub fn rounded(value: f64) -> String {
     }
 }
 
-/// About three significant digits, without trailing zeros behind a point.
+/// About three significant digits, without trailing zeros behind a point: what is little is not shown as nothing.
 fn significant(value: f64) -> String {
-    let size = value.abs();
-    let digits = if size >= 100.0 {
-        0
-    } else if size >= 10.0 {
-        1
-    } else if size >= 1.0 {
-        2
-    } else {
-        4
-    };
+    const DIGITS_MAX: f64 = 9.0;
+    let whole = value.abs().log10().floor();
+    let digits = (2.0 - whole).clamp(0.0, DIGITS_MAX) as usize;
     trim_zeros(&grouped(value, digits))
 }
 
@@ -346,6 +368,9 @@ mod tests {
         assert_eq!(short(0.0, Unit::Ratio), "0 %");
         assert_eq!(short(1_200_000.0, Unit::Count), "1,200,000");
         assert_eq!(short(0.004, Unit::Ratio), "0.4 %");
+        assert_eq!(short(0.001_649, Unit::Ratio), "0.165 %");
+        assert_eq!(short(4e-7, Unit::Ratio), "0.00004 %");
+        assert_eq!(short(0.2374, Unit::Cores), "0.237 cores");
         assert_eq!(short(f64::NAN, Unit::Count), "–");
         assert_eq!(short(-0.0, Unit::Count), "0");
         assert_eq!(short(-1500.0, Unit::Count), "-1,500");
@@ -354,6 +379,13 @@ mod tests {
     #[test]
     fn a_stated_unit_goes_before_the_name() {
         assert_eq!(stated(3.0, "kills", "service_oom_kills"), "3 kills");
+        assert_eq!(stated(1.0, "kills", "service_oom_kills"), "1 kill");
+        assert_eq!(stated(1.0, "switches", ""), "1 switch");
+        assert_eq!(stated(1.0, "losses", ""), "1 loss");
+        assert_eq!(stated(1.0, "ns", ""), "1 ns");
+        assert_eq!(stated(1.0, "cores", ""), "1 core");
+        assert_eq!(stated(1.0, "points", ""), "1 point");
+        assert_eq!(stated(0.0, "uploads", ""), "0 uploads");
         assert_eq!(stated(12.345, "ms", "odd_s"), "12.3 ms");
         assert_eq!(stated(2.0, "", "recovery_s"), "2 s");
         assert_eq!(stated(2.0, "count", "evictions"), "2");

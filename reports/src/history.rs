@@ -37,6 +37,8 @@ pub struct Facts {
     pub better: Better,
     /// What it counts.
     pub unit: Unit,
+    /// An expectation of one of the runs reads it.
+    pub expected: bool,
 }
 
 /// The scenario in one run.
@@ -44,6 +46,8 @@ pub struct Facts {
 pub struct Point {
     /// The run's folder's name.
     pub id: String,
+    /// Where it lies.
+    pub folder: PathBuf,
     /// RFC 3339, UTC.
     pub started_at: String,
     /// Git commit.
@@ -70,6 +74,14 @@ impl Trend {
     pub fn column(&self, figure: &str) -> Vec<Option<f64>> {
         let value = |run: &Point| run.values.get(figure).copied();
         self.runs.iter().map(value).collect()
+    }
+
+    /// Figures in the order in which they matter: those that an expectation reads, others that are better one way, the rest.
+    #[must_use]
+    pub fn figures_in_order(&self) -> Vec<(&String, &Facts)> {
+        let mut figures: Vec<_> = self.figures.iter().collect();
+        figures.sort_by_key(|(_, facts)| (!facts.expected, facts.better == Better::Neither));
+        figures
     }
 
     /// What of all runs' repeats does not count.
@@ -120,20 +132,25 @@ pub fn trend(out: &Path, scenario: &str, figure: Option<&str>) -> Result<Trend, 
             continue;
         };
         let now = Circumstances::of(&run, first);
-        let mut point = point(&run, &trials, before.as_ref(), &now);
+        let mut point = point(&run, &folder, &trials, before.as_ref(), &now);
         known.extend(point.values.keys().cloned());
         point
             .values
             .retain(|name, _| figure.is_none_or(|figure| figure == name));
         for name in point.values.keys() {
+            let mut expectations = trials.iter().flat_map(|trial| &trial.expectations);
+            let expected = expectations.any(|expectation| expectation.figure == *name);
             let facts = Facts {
                 better: run.facts_of(name).map_or(Better::Neither, |f| f.better),
                 unit: run.unit_of(name),
+                expected,
             };
             let known = trend.figures.entry(name.clone()).or_insert(facts);
+            let expected = expected || known.expected;
             if run.facts_of(name).is_some() {
                 *known = facts;
             }
+            known.expected = expected;
         }
         trend.runs.push(point);
         before = Some(match &before {
@@ -176,6 +193,7 @@ pub fn runs_in(out: &Path) -> Result<Vec<PathBuf>, ReportError> {
 
 fn point(
     run: &RunRecord,
+    folder: &Path,
     trials: &[&ScenarioRecord],
     before: Option<&Circumstances>,
     now: &Circumstances,
@@ -192,6 +210,7 @@ fn point(
     };
     Point {
         id: run.id.clone(),
+        folder: folder.to_path_buf(),
         started_at: run.started_at.clone(),
         commit: run.build.commit.clone(),
         verdict: Verdict::worst(trials.iter().map(|t| t.verdict)).unwrap_or(run.verdict),

@@ -98,11 +98,7 @@ fn run(command: Command) -> Result<Said, ReportError> {
 fn render(path: &Path, out: Option<&Path>) -> Result<String, ReportError> {
     let file = read::locate(path)?;
     let record = read::read_record(&file)?;
-    let home = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let dir = out.unwrap_or(home);
+    let dir = out.unwrap_or_else(|| render::link::home(&file));
     render::write_renderings(&record, dir)?;
     let copy = dir.join(read::RECORD_FILE);
     // The bytes as they are: a record of a newer minor version keeps the fields this build does not know.

@@ -61,9 +61,10 @@ fn over_runs() -> Vec<(&'static str, String)> {
             };
             scenario.figures.insert("sessions_reached".into(), reached);
             scenario.figures.insert("service_peak_mib".into(), peak_mib);
-            scenario
-                .figures
-                .insert("switch_p99_ms.pressed".into(), 3.25);
+            let pressed = 3.25 + f64::from(second);
+            let figures = &mut scenario.figures;
+            figures.insert("switch_p99_ms.pressed".into(), pressed);
+            figures.insert("switch_p99_us".into(), 1000.0 * pressed);
             run.scenarios.push(scenario);
         }
         run.scenarios.remove(0);
@@ -73,7 +74,7 @@ fn over_runs() -> Vec<(&'static str, String)> {
     let some = scorecard::of(out.path()).expect("a folder");
     assert!(some.counts().0 > 2);
     vec![
-        ("trend", trend::render(&over).expect("a page")),
+        ("trend", trend::render(&over, out.path()).expect("a page")),
         (
             "scorecard",
             render::scorecard::render(&some, &pages).expect("a page"),
@@ -85,7 +86,8 @@ fn over_runs() -> Vec<(&'static str, String)> {
 fn comparison() -> String {
     let (before, after) = (support::run(), support::deviated());
     let both = compare(&before, &after, 0.05);
-    side_by_side::render(&both, [&before, &after]).expect("a page")
+    let reports = [Some("../run/index.html".to_owned()), None];
+    side_by_side::render(&both, [&before, &after], reports).expect("a page")
 }
 
 fn sheet() -> String {
@@ -243,6 +245,12 @@ fn what_is_wrong_with_a_page_is_seen() {
             "is folded",
         ),
         (paper, "", "<button class=copy>Copy</button>", "is printed"),
+        (
+            paper,
+            "",
+            "<div class=plot><div class=uplot style='width:1084px'><canvas></canvas></div></div>",
+            "is drawn 1084 pixels wide",
+        ),
     ] {
         let wrong = seen(flawed(style, body), look);
         assert!(

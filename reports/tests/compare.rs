@@ -489,7 +489,8 @@ fn the_page_has_both_runs_and_asks_nothing_of_any_server() {
     after.id = "later".into();
     after.scenarios[0].figures.insert("<b>evil</b>".into(), 1.0);
     let comparison = compare(&before, &after, NOISE);
-    let page = side_by_side::render(&comparison, [&before, &after]).expect("renders");
+    let reports = [Some("../run a/index.html".to_owned()), None];
+    let page = side_by_side::render(&comparison, [&before, &after], reports).expect("renders");
     for wanted in [
         "default-src 'none'",
         "<section class=\"hero inconclusive\"",
@@ -499,6 +500,9 @@ fn the_page_has_both_runs_and_asks_nothing_of_any_server() {
         "one run each: no confidence",
         "later",
         "lower is better",
+        "href=\"../run%20a/index.html\"",
+        "<details class=\"table\" open><summary>Figures that decide",
+        "<details class=\"table\"><summary>Hints",
     ] {
         assert!(page.contains(wanted), "{wanted}");
     }

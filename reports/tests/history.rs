@@ -146,7 +146,7 @@ fn repeats_become_their_median_and_changes_of_what_is_measured_are_marked() {
         text.contains("another host since 20261122T190002Z-42"),
         "{text}"
     );
-    let page = render::trend::render(&trend).expect("renders");
+    let page = render::trend::render(&trend, out.path()).expect("renders");
     for wanted in [
         "default-src 'none'",
         "another definition, another host",
@@ -208,7 +208,7 @@ fn what_does_not_count_in_a_comparison_does_not_in_a_trend() {
         let told = text.lines().find(|l| l.contains(what)).expect("told");
         assert!(told.starts_with("left out: 1 of 4 rounds"), "{told}");
     }
-    let page = render::trend::render(&trend).expect("renders");
+    let page = render::trend::render(&trend, out.path()).expect("renders");
     assert!(page.contains("1 of 1 rounds had a busy host"));
 }
 
@@ -233,6 +233,47 @@ fn a_silent_record_in_between_hides_no_change_and_alike_means_the_same_as_in_a_c
     assert_eq!([marks(0), marks(1)], [(false, false, false); 2]);
     assert_eq!(marks(2), (true, true, true));
     assert!(terminal::trend(&trend).contains("another build since 20261122T190002Z-42"));
+}
+
+#[test]
+fn what_an_expectation_reads_comes_first_and_what_never_changed_is_a_table() {
+    let out = tempfile::tempdir().expect("a folder");
+    for (i, us) in [1_000.0, 8_000.0, 4_000.0].into_iter().enumerate() {
+        let mut run = run(i, us);
+        run.scenarios[0]
+            .figures
+            .insert("recovery_s".into(), i as f64);
+        // Only the last has a page.
+        if i == 2 {
+            write_all(&run, &out.path().join(&run.id)).expect("written");
+        } else {
+            keep(out.path(), &run);
+        }
+    }
+    let trend = of(out.path(), None);
+    let order: Vec<_> = trend.figures_in_order();
+    assert!(order.is_sorted_by_key(|(_, facts)| !facts.expected));
+    assert!(order[0].1.expected && !order[order.len() - 1].1.expected);
+    let text = terminal::trend(&trend);
+    let rows: Vec<&str> = text.lines().skip_while(|l| !l.contains("newest")).collect();
+    assert!(rows[1].contains("expected, "), "{text}");
+    let at = |name: &str| rows.iter().position(|row| row.contains(name));
+    assert!(at("switch_p99_us") < at("recovery_s"), "{text}");
+
+    let page = render::trend::render(&trend, out.path()).expect("renders");
+    let place = |part: &str| page.find(part).unwrap_or_else(|| panic!("no {part}"));
+    let steady = place("id=\"steady\"");
+    for (drawn, group) in [
+        ("switch_p99_us", "id=\"group-1\""),
+        ("recovery_s", "id=\"group-2\""),
+    ] {
+        let heading = place(&format!("{drawn}</h4>"));
+        assert!(place(group) < heading && heading < steady, "{drawn}");
+    }
+    assert!(place("<code>service_oom_kills</code>") > steady);
+    assert!(!page.contains("service_oom_kills</h4>"));
+    assert_eq!(page.matches("/index.html\">2026").count(), 1);
+    assert!(page.contains("href=\"20261122T190002Z-42/index.html\""));
 }
 
 fn report(arguments: &[&str]) -> Output {

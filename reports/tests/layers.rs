@@ -66,6 +66,7 @@ const ALLOWED: &[layers::Row] = &[
         ],
     ),
     ("render::page", &["error", "render::chart"]),
+    ("render::link", &[]),
     (
         "render::html",
         &[
@@ -124,6 +125,7 @@ const ALLOWED: &[layers::Row] = &[
             "history",
             "record",
             "render::chart",
+            "render::link",
             "render::page",
             "render::series",
             "render::view",
@@ -137,6 +139,7 @@ const ALLOWED: &[layers::Row] = &[
             "format",
             "record",
             "render::facts",
+            "render::link",
             "render::page",
             "render::view",
             "render::words",
@@ -154,6 +157,7 @@ const ALLOWED: &[layers::Row] = &[
             "history",
             "read",
             "render",
+            "render::link",
             "render::scorecard",
             "render::side_by_side",
             "render::terminal",

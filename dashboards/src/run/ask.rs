@@ -1,14 +1,12 @@
 //! Every query of every panel, asked as Grafana would ask it. One that finds nothing in a whole run is a defect of panel or
 //! metric, unless the panel says which event it waits for.
 
-use super::RunError;
 use super::prometheus::{Prometheus, Series};
+use super::{RunError, SCRAPE_S};
 use crate::grafana::{Dashboard, Panel, Quiet};
 
 /// Points of an answer, about as many as a panel has pixels.
 const POINTS_MAX: u64 = 1000;
-/// Time between scrapes, as the data source says it in `grafana/provisioning`.
-const SCRAPE_S: u64 = 1;
 
 /// A dashboard's variables as values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

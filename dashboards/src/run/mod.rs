@@ -6,6 +6,9 @@ pub mod preview;
 pub mod prometheus;
 pub mod recording;
 
+/// Seconds between scrapes, as the data source says it in `grafana/provisioning`.
+pub const SCRAPE_S: u64 = 1;
+
 /// Why a run could not be asked.
 #[derive(Debug)]
 pub struct RunError(String);

@@ -17,14 +17,15 @@ const LABEL_ROWS_MAX: usize = 2;
 const GAP_STEPS: f64 = 1.5;
 
 /// Roles of series in their order, where their names say nothing.
-const ROLES: [Role; 7] = [
+const ROLES: [Role; 8] = [
     Role::Main,
     Role::Second,
     Role::Third,
     Role::Hog,
     Role::Allocator,
+    Role::Fourth,
+    Role::Fifth,
     Role::Budget,
-    Role::Faint,
 ];
 
 /// The time that the charts share.
@@ -136,30 +137,37 @@ fn groups(dashboard: &Dashboard, asked: &[Asked<'_>], time: &Time) -> Vec<Group>
 fn chart(id: String, asked: &Asked<'_>, time: &Time) -> Chart {
     let panel = asked.panel;
     let axis = axis(panel);
-    let found: Vec<&(String, Series)> = asked
+    let mut found: Vec<&(String, Series)> = asked
         .answers
         .iter()
         .flat_map(|answer: &Answer| &answer.series)
         .collect();
-    // A band of states has no height: each of its series gets a line of its own.
+    // A band of states has no height.
     let lanes = panel.kind == "state-timeline" && axis != YAxis::State;
+    if lanes {
+        found.sort_by(|(_, a), (_, b)| began(a).total_cmp(&began(b)));
+    }
     let line = |(n, (name, series)): (usize, &&(String, Series))| {
-        let lane = (n + 1) as f64;
         let values = match axis {
-            _ if lanes => time.column(series, |value| (value > 0.0).then_some(lane)),
+            _ if lanes => time.column(series, |value| (value > 0.0).then_some(value)),
             // A logarithmic axis has no place for zero.
             YAxis::Micros => time.column(series, |s| (s > 0.0).then_some(s * 1e6)),
             _ => time.column(series, Some),
         };
-        Line::new(name.clone(), role(name, n), values)
+        let role = if lanes { Role::Main } else { role(name, n) };
+        Line::new(name.clone(), role, values)
     };
     let lines = found.iter().enumerate().map(line).collect();
     let why = panel.quiet.filter(|_| asked.excused).map_or_else(
         || "Nothing.".to_owned(),
         |quiet| format!("Nothing: {}.", quiet.why),
     );
-    let mut chart = Chart::bare(id, XAxis::Time, axis, &time.x, lines, &why)
-        .titled(&panel.title, &panel.description);
+    let chart = if lanes {
+        Chart::lanes(id, &time.x, lines, &why)
+    } else {
+        Chart::bare(id, XAxis::Time, axis, &time.x, lines, &why)
+    };
+    let mut chart = chart.titled(&panel.title, &panel.description);
     chart.wide = panel.grid_pos.w >= 16;
     chart.x_range = time.x.last().map(|last| (0.0, last.max(1.0)));
     if chart.empty.is_none() {
@@ -169,6 +177,12 @@ fn chart(id: String, asked: &Asked<'_>, time: &Time) -> Chart {
         }
     }
     chart
+}
+
+/// When it first stood for something, seconds since the Unix epoch.
+fn began(series: &Series) -> f64 {
+    let first = series.samples.iter().find(|(_, value)| *value > 0.0);
+    first.map_or(f64::INFINITY, |(at, _)| *at)
 }
 
 /// What the panel's unit counts.

@@ -17,8 +17,9 @@ use super::recording::{self, Extent};
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Time for one answer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
-/// A series that was not scraped for so long is gone: nobody marks the end of a series in a recording.
-const LOOKBACK: &str = "5s";
+/// A series that was not scraped for so long is gone: nobody marks the end of a series in a recording, whose scrapes are whole
+/// seconds.
+const LOOKBACK: &str = "999ms";
 
 /// What to install where it is missing.
 pub const INSTALL: &str =

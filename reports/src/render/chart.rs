@@ -35,6 +35,8 @@ pub enum YAxis {
     Ratio,
     /// Governor state 0, 1, 2.
     State,
+    /// Nothing: each series is a lane, named at its side, drawn where it has a value. See [`Chart::lanes`].
+    Lanes,
     /// Processor cores.
     Cores,
     /// Seconds.
@@ -55,6 +57,10 @@ pub enum Role {
     Second,
     /// A third quantity.
     Third,
+    /// A fourth quantity.
+    Fourth,
+    /// A fifth quantity.
+    Fifth,
     /// The memory hog, filled.
     Hog,
     /// What the kernel enforces.
@@ -262,6 +268,18 @@ impl Chart {
         }
     }
 
+    /// A chart over time of what stood when: each series has a lane of its own, the first on top, whatever its values are.
+    #[must_use]
+    pub fn lanes(id: String, x: &[f64], series: Vec<Series>, empty: &str) -> Self {
+        let mut chart = Self::bare(id, XAxis::Time, YAxis::Lanes, x, series, empty);
+        for (lane, series) in chart.series.iter_mut().enumerate() {
+            for value in series.values.iter_mut().flatten() {
+                *value = (lane + 1) as f64;
+            }
+        }
+        chart
+    }
+
     /// With a heading and how to read it.
     #[must_use]
     pub fn titled(mut self, title: &str, caption: &str) -> Self {
@@ -336,4 +354,37 @@ fn number(value: f64, precision: f64) -> Option<serde_json::Number> {
         return Some(serde_json::Number::from(rounded as i64));
     }
     serde_json::Number::from_f64(rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_numbered_without_those_that_are_empty() {
+        let series =
+            |label: &str, values: &[Option<f64>]| Series::new(label, Role::Main, values.to_vec());
+        let chart = Chart::lanes(
+            "a".into(),
+            &[0.0, 1.0],
+            vec![
+                series("never", &[None, None]),
+                series("first", &[Some(1.0), None]),
+                series("then", &[None, Some(7.0)]),
+            ],
+            "",
+        );
+        let lanes: Vec<_> = chart
+            .series
+            .iter()
+            .map(|s| (s.label.as_str(), s.values.as_slice()))
+            .collect();
+        assert_eq!(
+            lanes,
+            [
+                ("first", &[Some(1.0), None][..]),
+                ("then", &[None, Some(2.0)][..])
+            ]
+        );
+    }
 }

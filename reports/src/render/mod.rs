@@ -10,6 +10,7 @@ pub mod ctrf;
 pub mod facts;
 pub mod html;
 pub mod junit;
+pub mod link;
 pub mod markdown;
 pub mod mutants;
 pub mod page;
@@ -93,7 +94,7 @@ impl Renderings {
     }
 
     fn write(&self, dir: &Path) -> Result<(), ReportError> {
-        write_file(&dir.join("index.html"), self.html.as_bytes())?;
+        write_file(&dir.join(link::REPORT_FILE), self.html.as_bytes())?;
         write_file(&dir.join("junit.xml"), self.junit.as_bytes())?;
         write_file(&dir.join("ctrf.json"), self.ctrf.as_bytes())?;
         write_file(&dir.join("summary.md"), self.summary.as_bytes())

@@ -1,6 +1,5 @@
 //! The page of the scorecard: each row's claim, and what was measured here for it, linked to who measured it.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use askama::Template;
@@ -9,6 +8,7 @@ use crate::error::ReportError;
 use crate::format::{Unit, rounded, show, stated};
 use crate::record::Better;
 use crate::render::facts::Tone;
+use crate::render::link::{REPORT_FILE, relative};
 use crate::render::page::Shell;
 use crate::render::view::{VerdictView, anchor};
 use crate::render::words::{NOTHING, better};
@@ -47,6 +47,7 @@ struct ReadingView {
 struct FoundView {
     naive: String,
     naive_exact: String,
+    /// What the naive way is, or why there is none.
     peer: String,
     ours: String,
     ours_exact: String,
@@ -105,7 +106,7 @@ fn seen(found: &Found, better: Better, home: &Path) -> FoundView {
             scenario,
             verdict,
         } => {
-            let page = folder.join("index.html");
+            let page = folder.join(REPORT_FILE);
             let fragment = format!("#{}", anchor(scenario));
             (
                 page,
@@ -118,7 +119,7 @@ fn seen(found: &Found, better: Better, home: &Path) -> FoundView {
     FoundView {
         naive: found.naive.map_or_else(|| NOTHING.into(), short),
         naive_exact: found.naive.map_or_else(String::new, exact),
-        peer: found.peer.clone(),
+        peer: peer(found),
         ours: short(found.ours),
         ours_exact: exact(found.ours),
         ratio,
@@ -127,6 +128,15 @@ fn seen(found: &Found, better: Better, home: &Path) -> FoundView {
         fragment,
         origin,
         verdict,
+    }
+}
+
+/// A run without a naive side has none because that does not live to have one; of a benchmark's there is nothing to say.
+fn peer(found: &Found) -> String {
+    match &found.origin {
+        _ if found.naive.is_some() => format!("naive: {}", found.peer),
+        Origin::Run { .. } => "the naive service does not live that long".to_owned(),
+        Origin::Bench { .. } => String::new(),
     }
 }
 
@@ -155,18 +165,6 @@ fn ratio(naive: Option<f64>, ours: f64, better: Better) -> (String, Tone) {
     }
 }
 
-/// The way from the folder `home` to a file.
-fn relative(home: &Path, target: &Path) -> String {
-    let full = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let (home, target) = (full(home), full(target));
-    let (from, to): (Vec<_>, Vec<_>) = (home.components().collect(), target.components().collect());
-    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let up = std::iter::repeat_n(OsStr::new(".."), from.len() - common);
-    let down = to[common..].iter().map(|part| part.as_os_str());
-    let parts: Vec<_> = up.chain(down).map(OsStr::to_string_lossy).collect();
-    parts.join("/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,12 +183,5 @@ mod tests {
         assert_eq!(of(100.0, 98.0, lower).1, Tone::Plain);
         assert_eq!(of(f64::NAN, 1.0, lower).0, NOTHING);
         assert_eq!(ratio(None, 1.0, lower), (NOTHING.into(), Tone::Plain));
-    }
-
-    #[test]
-    fn links_are_relative_to_the_page() {
-        let (home, run) = (Path::new("/o/scorecard"), Path::new("/o/run/index.html"));
-        assert_eq!(relative(home, run), "../run/index.html");
-        assert_eq!(relative(Path::new("/o"), run), "run/index.html");
     }
 }

@@ -28,6 +28,8 @@ struct Page<'a> {
 struct Side<'a> {
     which: &'static str,
     run: &'a RunFacts,
+    /// Its own page, relative to this one.
+    report: Option<String>,
     verdict: VerdictView,
 }
 
@@ -35,8 +37,15 @@ struct PairView<'a> {
     anchor: String,
     pair: &'a Pair,
     verdicts: Vec<VerdictView>,
-    changes: Vec<ChangeView<'a>>,
+    tables: Vec<Table<'a>>,
     charts: Vec<[Chart; 2]>,
+}
+
+struct Table<'a> {
+    caption: &'static str,
+    changes: Vec<ChangeView<'a>>,
+    /// Shown at once, or unfolded by who asks.
+    open: bool,
 }
 
 struct ChangeView<'a> {
@@ -52,13 +61,14 @@ struct ChangeView<'a> {
     percent: String,
 }
 
-/// The whole page; `runs` are those that were compared.
+/// The whole page; `runs` are those that were compared, `reports` their own pages, relative to this one.
 ///
 /// # Errors
 /// If the template or the embedded data fails.
 pub fn render<'a>(
     comparison: &'a Comparison,
     runs: [&RunRecord; 2],
+    reports: [Option<String>; 2],
 ) -> Result<String, ReportError> {
     let pairs = comparison.scenarios.iter().enumerate();
     let scenarios: Vec<_> = pairs.map(|(i, pair)| view(i, pair, runs)).collect();
@@ -68,9 +78,11 @@ pub fn render<'a>(
         Outcome::Worse => ("deviated", "✕", "Worse"),
         Outcome::Unclear => ("inconclusive", "?", "Unclear"),
     };
-    let side = |which, run: &'a RunFacts| Side {
+    let [first, second] = reports;
+    let side = |which, run: &'a RunFacts, report| Side {
         which,
         run,
+        report,
         verdict: run.verdict.into(),
     };
     let page = Page {
@@ -79,8 +91,8 @@ pub fn render<'a>(
         title,
         caution: caution(comparison),
         sides: [
-            side("First run", &comparison.a),
-            side("Second run", &comparison.b),
+            side("First run", &comparison.a, first),
+            side("Second run", &comparison.b, second),
         ],
         comparison,
         scenarios,
@@ -105,10 +117,30 @@ fn view<'a>(number: usize, pair: &'a Pair, runs: [&RunRecord; 2]) -> PairView<'a
             .flatten()
             .map(|v| (*v).into())
             .collect(),
-        changes: pair.figures.iter().map(change).collect(),
+        tables: tables(pair),
         charts,
         pair,
     }
+}
+
+/// What decides is shown; hints are many, and fold where something does decide.
+fn tables<'a>(pair: &'a Pair) -> Vec<Table<'a>> {
+    let (deciding, hints): (Vec<_>, Vec<_>) = pair.figures.iter().partition(|f| f.decides);
+    let table = |caption, figures: Vec<&'a Change>, open| Table {
+        caption,
+        changes: figures.into_iter().map(change).collect(),
+        open,
+    };
+    let open = deciding.is_empty();
+    let both = [
+        table(
+            "Figures that decide: an expectation reads them",
+            deciding,
+            true,
+        ),
+        table("Hints: all other figures", hints, open),
+    ];
+    both.into_iter().filter(|t| !t.changes.is_empty()).collect()
 }
 
 fn change(change: &Change) -> ChangeView<'_> {

@@ -157,7 +157,7 @@ pub fn trend(t: &Trend) -> String {
         let _ = writeln!(out, "not opened: {}: {why}", path.display());
     }
     out.push('\n');
-    let figures: Vec<_> = t.figures.iter().collect();
+    let figures = t.figures_in_order();
     match figures.as_slice() {
         [(name, facts)] => {
             let _ = writeln!(
@@ -179,7 +179,7 @@ fn sparks(column: &[Option<f64>]) -> String {
 
 fn per_figure(t: &Trend) -> String {
     let mut rows = vec![["figure", "least", "median", "most", "newest", "", ""].map(str::to_owned)];
-    for (name, facts) in &t.figures {
+    for (name, facts) in t.figures_in_order() {
         let unit = facts.unit;
         let column = t.column(name);
         let known: Vec<f64> = column.iter().flatten().copied().collect();
@@ -193,7 +193,11 @@ fn per_figure(t: &Trend) -> String {
             value(unit, most),
             value(unit, newest),
             sparks(&column),
-            better(facts.better).to_owned(),
+            format!(
+                "{}{}",
+                if facts.expected { "expected, " } else { "" },
+                better(facts.better)
+            ),
         ]);
     }
     table(&rows, [false, true, true, true, true, false, false])

@@ -1,12 +1,16 @@
-//! The page of a trend: each figure over the kept runs, with the runs where something else began to be measured marked.
+//! The page of a trend: a chart of each figure that changed over the kept runs, with the runs where something else began to be
+//! measured marked, and a table of those that did not.
+
+use std::path::Path;
 
 use askama::Template;
 
 use crate::error::ReportError;
-use crate::format::Unit;
+use crate::format::{Unit, show};
 use crate::history::{Facts, Point, Trend};
 use crate::record::Better;
 use crate::render::chart::{Chart, Mark, Role, Series, YAxis};
+use crate::render::link;
 use crate::render::page::Shell;
 use crate::render::series::Column;
 use crate::render::view::VerdictView;
@@ -19,12 +23,30 @@ struct Page<'a> {
     newest: VerdictView,
     span: String,
     runs: Vec<RunView<'a>>,
-    charts: Vec<Chart>,
+    groups: Vec<Group>,
+    steady: Vec<Steady<'a>>,
     shell: Shell,
+}
+
+/// Charts of figures that matter alike.
+struct Group {
+    title: &'static str,
+    charts: Vec<Chart>,
+}
+
+/// A figure that was the same in every run that has it.
+struct Steady<'a> {
+    name: &'a str,
+    value: String,
+    exact: String,
+    runs: usize,
+    remark: String,
 }
 
 struct RunView<'a> {
     run: &'a Point,
+    /// Its own page, relative to this one.
+    report: Option<String>,
     verdict: VerdictView,
     /// What is not as in the run before.
     news: String,
@@ -32,36 +54,76 @@ struct RunView<'a> {
     left_out: String,
 }
 
-/// The whole page.
+/// The whole page, for the folder `home`: links are relative to it.
 ///
 /// # Errors
 /// If the template or the embedded data fails.
 ///
 /// # Panics
 /// If the trend has no run; [`crate::history::trend`] gives none without.
-pub fn render(trend: &Trend) -> Result<String, ReportError> {
-    let mut figures: Vec<_> = trend.figures.iter().collect();
-    // What can become better or worse comes first.
-    figures.sort_by_key(|(_, facts)| facts.better == Better::Neither);
-    let charts: Vec<_> = figures
+pub fn render(trend: &Trend, home: &Path) -> Result<String, ReportError> {
+    let mut groups = [
+        "What an expectation reads",
+        "What else is better one way",
+        "All else",
+    ]
+    .map(|title| Group {
+        title,
+        charts: Vec::new(),
+    });
+    let mut steady = Vec::new();
+    for (i, (name, facts)) in trend.figures_in_order().into_iter().enumerate() {
+        let values: Vec<f64> = trend.column(name).into_iter().flatten().collect();
+        if values.windows(2).all(|pair| pair[0] == pair[1]) {
+            steady.extend(
+                values
+                    .first()
+                    .map(|value| unchanged(name, facts, *value, values.len())),
+            );
+        } else {
+            let group = match facts {
+                Facts { expected: true, .. } => 0,
+                Facts {
+                    better: Better::Neither,
+                    ..
+                } => 2,
+                _ => 1,
+            };
+            groups[group].charts.push(chart(i, name, facts, trend));
+        }
+    }
+    let groups: Vec<Group> = groups
         .into_iter()
-        .enumerate()
-        .map(|(i, (name, facts))| chart(i, name, facts, trend))
+        .filter(|g| !g.charts.is_empty())
         .collect();
     let newest = trend.runs.last().expect("a trend has a run");
     let page = Page {
         newest: newest.verdict.into(),
         span: format!("{} to {}", trend.runs[0].started_at, newest.started_at),
-        runs: trend.runs.iter().rev().map(view).collect(),
-        shell: Shell::with(charts.iter())?,
-        charts,
+        runs: trend.runs.iter().rev().map(|run| view(run, home)).collect(),
+        shell: Shell::with(groups.iter().flat_map(|g| &g.charts))?,
+        groups,
+        steady,
         trend,
     };
     page.render().map_err(ReportError::Html)
 }
 
-fn view(run: &Point) -> RunView<'_> {
+fn unchanged<'a>(name: &'a str, facts: &Facts, value: f64, runs: usize) -> Steady<'a> {
+    let shown = show(value, facts.unit);
+    let read = if facts.expected { "expected, " } else { "" };
+    Steady {
+        name,
+        value: shown.short,
+        exact: shown.exact,
+        runs,
+        remark: format!("{read}{}", better(facts.better)),
+    }
+}
+
+fn view<'a>(run: &'a Point, home: &Path) -> RunView<'a> {
     RunView {
+        report: link::to_report(home, &run.folder),
         verdict: run.verdict.into(),
         news: news(run).unwrap_or_default(),
         left_out: run.spoils.words().join("; "),

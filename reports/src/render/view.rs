@@ -1,7 +1,7 @@
 //! What the templates print: the record's facts as text, formatted for people. No HTML here, no numbers in the
 //! templates.
 
-use crate::format::{Unit, counted, seconds, show};
+use crate::format::{Unit, counted, seconds, show, show_against};
 use crate::record::{
     Control, Event, Evidence, Expectation, Fault, Met, RunRecord, ScenarioRecord, Trial, Verdict,
 };
@@ -65,13 +65,11 @@ pub struct ExpectationView {
 impl ExpectationView {
     fn of(e: &Expectation) -> Self {
         let unit = Unit::stated(&e.unit, &e.figure);
-        let observed = e.observed.map(|v| show(v, unit));
-        let (observed, observed_exact) = observed.map_or_else(
-            || ("no sample".into(), String::new()),
-            |shown| (shown.short, shown.exact),
-        );
-        let bound = show(e.bound, unit);
-        let counted = counted(unit, &e.unit);
+        let exact = |value: f64| show(value, unit).exact + &counted(value, unit, &e.unit);
+        let (observed, bound) = match e.observed {
+            Some(value) => show_against(value, e.bound, unit).into(),
+            None => ("no sample".into(), show(e.bound, unit).short),
+        };
         let relation = match e.relation.as_str() {
             "<=" => "≤",
             ">=" => "≥",
@@ -88,9 +86,9 @@ impl ExpectationView {
             label: label(&e.figure),
             text: e.text.clone(),
             observed,
-            observed_exact: format!("{observed_exact}{counted}"),
-            bound: format!("{relation} {}", bound.short),
-            bound_exact: format!("{}{counted}", bound.exact),
+            observed_exact: e.observed.map_or_else(String::new, exact),
+            bound: format!("{relation} {bound}"),
+            bound_exact: exact(e.bound),
             samples: show(e.samples as f64, Unit::Count).short,
             tone,
             met,
@@ -391,6 +389,7 @@ fn clock(t_s: f64) -> String {
 fn outcome(word: &str) -> String {
     match word.split_once(':') {
         Some(("deviated", expectation)) => format!("deviated on {expectation}"),
+        Some(("inconclusive", why)) => format!("inconclusive: {}", why.replace('-', " ")),
         _ => word.to_owned(),
     }
 }
@@ -445,6 +444,20 @@ mod tests {
         assert_eq!(shell_word("--listen=127.0.0.1:0"), "--listen=127.0.0.1:0");
         assert_eq!(shell_word("a b'c"), r"'a b'\''c'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn outcomes_of_controls_read_as_words() {
+        for (word, read) in [
+            ("killed", "killed"),
+            ("deviated:one-load", "deviated on one-load"),
+            (
+                "inconclusive:fault-did-not-act",
+                "inconclusive: fault did not act",
+            ),
+        ] {
+            assert_eq!(outcome(word), read);
+        }
     }
 
     #[test]

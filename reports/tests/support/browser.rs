@@ -56,7 +56,8 @@ const fn look(name: &'static str, width: u32, height: u32, scheme: &'static str)
     }
 }
 
-/// The ways in which every page is looked at. Paper is A4 at 96 dots an inch, out of a browser that is dark otherwise.
+/// The ways in which every page is looked at. Paper is what margins of a centimetre leave of A4 at 96 dots an inch, out of a browser
+/// that is dark otherwise: what is wider makes the browser print all of it smaller.
 pub const LOOKS: [Look; 5] = [
     look("light", 1280, 900, "light"),
     look("dark", 1280, 900, "dark"),
@@ -64,7 +65,7 @@ pub const LOOKS: [Look; 5] = [
     look("phone-dark", 360, 740, "dark"),
     Look {
         print: true,
-        ..look("print", 794, 1123, "dark")
+        ..look("print", 718, 1047, "dark")
     },
 ];
 
@@ -250,16 +251,22 @@ impl Browser {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             self.call(&session, &format!("{domain}.enable"), json!({}));
         }
-        self.emulate(&session, look);
+        // A page is printed out of a window, which is wider than the paper.
+        let window = if look.print { LOOKS[1] } else { look };
+        self.emulate(&session, window);
         let url = format!("file://{}", page.canonicalize().expect("a page").display());
         self.call(&session, "Page.navigate", json!({"url": url}));
         self.wait_for(&session, "Page.loadEventFired");
         self.ask(&session, QUESTIONS);
-        if look.print {
-            self.ask(&session, "dispatchEvent(new Event('beforeprint')), null");
-        }
         self.ask(&session, "page.drawn()");
         let mut wrong: Vec<String> = Vec::new();
+        if look.print {
+            self.ask(&session, "dispatchEvent(new Event('beforeprint')), null");
+            let asked = format!("page.drawnFor({})", look.width);
+            wrong.extend(words(&self.ask(&session, &asked)));
+            self.emulate(&session, look);
+            self.ask(&session, "page.drawn()");
+        }
         let asked = if look.print {
             "page.onPaper()"
         } else {

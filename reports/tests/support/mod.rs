@@ -14,6 +14,8 @@ use backdrop_reports::record::{
 
 const MIB: f64 = 1024.0 * 1024.0;
 const LIMIT: f64 = 384.0 * MIB;
+/// As long as one is on a host that groups its processes: nothing in it to break a line at.
+const CGROUP: &str = "/sys/fs/cgroup/memory/agent_slice/d0d953d580f58e7c2c4185edc76e1e68aa41c3f0/backdrop-million-switch-4242";
 
 /// A run in which everything held.
 pub fn run() -> RunRecord {
@@ -343,7 +345,7 @@ fn pressed_trial() -> Trial {
                 to_s: 58.0,
                 began: true,
                 acted: true,
-                proof: "hog leaf reached 150 MiB".into(),
+                proof: format!("150 MiB of 150 MiB asked for (100 %), in {CGROUP}/hog"),
                 undone: true,
             },
             Fault {
@@ -367,6 +369,11 @@ fn pressed_trial() -> Trial {
             event(38.1, "governor", "normal → critical at 366 MiB"),
             event(41.0, "governor", "critical → elevated at 338 MiB"),
             event(58.4, "undo", "every fault undone and checked"),
+            event(
+                59.0,
+                "fault",
+                &format!("memory-hog: 150 MiB of 150 MiB, in {CGROUP}/hog"),
+            ),
         ],
         logs: vec![
             "million-switch/service.log".into(),
@@ -515,7 +522,7 @@ fn evidence(processes: &[(u32, &str)]) -> Evidence {
     };
     Evidence {
         cgroup: "v1".into(),
-        cgroup_path: "/sys/fs/cgroup/memory/backdrop-4242".into(),
+        cgroup_path: CGROUP.into(),
         limit_bytes: LIMIT as u64,
         swap_off: true,
         swap: "memory.memsw.limit_in_bytes reads back 402653184, the limit itself".into(),

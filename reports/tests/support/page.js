@@ -110,6 +110,11 @@ globalThis.page = (() => {
     return found;
   };
 
+  // What was drawn for paper of so many pixels before the page became that narrow.
+  const drawnFor = (paper) => [...document.querySelectorAll(".plot .uplot")]
+    .filter((plot) => plot.offsetWidth > paper)
+    .map((plot) => `${named(plot.closest(".plot"))} is drawn ${plot.offsetWidth} pixels wide`);
+
   // One stop of the tab key: null once the page is left.
   const stops = new Set();
   const stop = () => {
@@ -133,5 +138,5 @@ globalThis.page = (() => {
     .filter((element) => shown(element) && !stops.has(element))
     .map((element) => `the tab key does not reach ${named(element)}`);
 
-  return { drawn, onScreen, onPaper, stop, missed };
+  return { drawn, onScreen, onPaper, drawnFor, stop, missed };
 })(), null;
