@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use backdrop_reports::command::{COMPARE_HELP, CompareArgs};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::host::Subprocess;
+use crate::scenario::protection::PROTECTIONS;
 
 /// What `--help` ends with.
 const EXAMPLES: &str = "\
@@ -48,6 +50,7 @@ const SEARCH_EXAMPLES: &str = "\
 Examples:
   just chaos search --seed 7                          20 trials, eight minutes or so
   just chaos search --scenario mine.toml --runs 60    of your target, load and expectations
+  just chaos search --without governor                what the search is worth: this it must find
   just chaos run reports/out/latest/found/search-7-3-small.toml    what was found, again
 
 Exit code: 0 nothing found, 1 found and written, 2 a plan could not be judged, or interrupted before
@@ -173,6 +176,10 @@ pub struct SearchArgs {
     /// Faults that a plan has at most.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub faults_max: u32,
+    /// Protection of the service that is switched off, in the build for controls: what the search itself is controlled by, since it must find
+    /// a plan then that the whole service bears. `explain mutants` says what each is.
+    #[arg(long, value_name = "PROTECTION", value_parser = PossibleValuesParser::new(PROTECTIONS))]
+    pub without: Option<String>,
     /// Seed of plans and schedules; drawn if absent, and told in the report.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

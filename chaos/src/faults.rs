@@ -144,9 +144,13 @@ pub async fn run(
         {
             return fault;
         }
-        if let Err(why) = tokio::task::block_in_place(|| memory::warm(&rig)) {
-            fault.proof = why;
-            return fault;
+        match memory::warm(&rig, &stop).await {
+            Ok(true) => {}
+            Ok(false) => return fault,
+            Err(why) => {
+                fault.proof = why;
+                return fault;
+            }
         }
     }
     if !stop.sleep_until(clock.start + plan.at).await {

@@ -339,7 +339,7 @@ fn announce(
         Some(asked) => format!(
             "search of {} at most on {}",
             units::count(asked.runs_max as usize, "trial", "trials"),
-            asked.base.name
+            asked.words()
         ),
         None => units::count(request.scenarios.len(), "scenario", "scenarios"),
     };

@@ -125,13 +125,14 @@ async fn set_up_and_drive(
     plan: &TrialPlan,
     seen: &mut TrialSeen,
 ) -> Result<(), String> {
-    let folders = Folders::make(context, &plan.name)?;
+    let folders = Folders::of(context, &plan.name);
     let data_guard = context
         .undo
         .record(Undo::Folder {
             path: folders.data.clone(),
         })
         .map_err(|e| e.to_string())?;
+    folders.make()?;
     let binary = context.binary(plan.target.build)?;
     // A program that is read in by the service itself is charged to its leaf. At the limit the kernel would then take back the
     // program, page by page, and read it again from disk, for minutes, before it kills: nothing that a trial asks about.
@@ -188,16 +189,20 @@ struct Folders {
 }
 
 impl Folders {
-    fn make(context: &Context, name: &str) -> Result<Self, String> {
-        let folders = Self {
+    fn of(context: &Context, name: &str) -> Self {
+        Self {
             logs: context.dir.join("logs").join(name),
             data: context.dir.join("data").join(name),
-        };
-        host::mark(&context.dir.join("data")).map_err(|e| e.to_string())?;
-        for dir in [&folders.logs, &folders.data] {
+        }
+    }
+
+    fn make(&self) -> Result<(), String> {
+        let around = self.data.parent().unwrap_or(&self.data);
+        host::mark(around).map_err(|e| e.to_string())?;
+        for dir in [&self.logs, &self.data] {
             std::fs::create_dir_all(dir).map_err(|e| format!("making {}: {e}", dir.display()))?;
         }
-        Ok(folders)
+        Ok(())
     }
 
     fn relative_files(&self, context: &Context) -> Vec<String> {

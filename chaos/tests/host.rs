@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use backdrop_chaos::host::{
     Cell, CommandSpec, CpuHog, CpuHogSpec, CpuSet, End, Ending, Hierarchy, HostError, Leaf, Limits,
     MemoryHog, MemoryHogSpec, Reaper, Sampler, SamplerConfig, ServiceProcess, Undo, UndoLog,
-    leftovers, mark,
+    leftovers, mark, warm,
 };
 use parking_lot::Mutex;
 
@@ -253,6 +253,42 @@ fn a_ramp_ends_within_two_percent_of_the_request() {
         "{report:?}"
     );
     assert!(side.pids().expect("pids").is_empty());
+}
+
+/// A program that takes the place of the runner's as what warms memory, and does this.
+fn warms(dir: &Path, does: &str) -> PathBuf {
+    let path = dir.join("warms");
+    std::fs::write(&path, format!("#!/bin/sh\n{does}\n")).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, executable).expect("set");
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_warmed_until_that_is_done_fails_or_is_given_up() {
+    let cpus = CpuSet::allowed().expect("own CPUs");
+    let never = std::future::pending;
+    let done = warm(&program(), 16 * MIB, &cpus, never()).await;
+    assert!(matches!(done, Ok(true)), "{done:?}");
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let failed = warm(&warms(dir.path(), "exit 3"), MIB, &cpus, never()).await;
+    let why = failed.expect_err("it failed").to_string();
+    assert!(why.contains("exited 3"), "{why}");
+    // It would go on for longer than anybody waits for it.
+    let told = dir.path().join("pid");
+    let program = warms(
+        dir.path(),
+        &format!("echo $$ > {}; exec sleep 1000", told.display()),
+    );
+    let pid = || std::fs::read_to_string(&told).unwrap_or_default();
+    let begun = async {
+        while !pid().ends_with('\n') {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let given_up = warm(&program, MIB, &cpus, begun).await;
+    assert!(matches!(given_up, Ok(false)), "{given_up:?}");
+    assert!(!alive(pid().trim()), "its process lives on");
 }
 
 #[test]

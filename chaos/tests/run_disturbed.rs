@@ -238,6 +238,35 @@ fn what_a_search_finds_is_written_as_a_scenario_that_runs_again() {
     nothing_left(&record);
 }
 
+#[test]
+fn a_search_without_a_protection_finds_what_that_was_for() {
+    // The stand-in takes more than its limit without a budget, and nothing else.
+    let bench = Bench::new(&base(""));
+    let flags = ["--seed", "7", "--runs", "4", "--without", "budget"];
+    let (code, record, words) = search(&bench, &flags);
+    assert_eq!(
+        (code, record.verdict),
+        (Some(1), Verdict::Deviated),
+        "{words}"
+    );
+    assert!(
+        record.replay.contains(" --without budget "),
+        "{}",
+        record.replay
+    );
+    let search = record.search.as_ref().expect("a search");
+    assert_eq!(search.base, "small without budget");
+    let found = search.found.as_ref().expect("found");
+    assert!(found.smallest.is_empty() && found.done, "{found:?}");
+    // The file alone says what was searched.
+    let folder = bench.dir.path().join("out/latest/found");
+    let text = fs::read_to_string(folder.join("search-7-1-small.toml")).expect("written");
+    assert!(text.contains("--unsafe-disable-budget"), "{text}");
+    let again = run_folder(&bench, &folder);
+    assert_eq!(again.0, Some(1), "{}", again.1);
+    nothing_left(&record);
+}
+
 /// `run --scenarios DIR`.
 fn run_folder(bench: &Bench, dir: &Path) -> (Option<i32>, String) {
     let output = bench

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use backdrop_chaos::scenario::protection::switch_off;
 use backdrop_chaos::scenario::write::{Called, with_faults};
 use backdrop_chaos::scenario::{
-    Amount, FaultKind, FaultPlan, Place, Press, Scenario, library, parse,
+    Amount, BuildKind, FaultKind, FaultPlan, Place, Press, Scenario, library, parse,
 };
 use backdrop_chaos::search::{
     Answer, Ask, Bounds, DrawError, FAULTS_MAX, Outcome, Space, Step, search,
@@ -309,6 +310,21 @@ fn every_plan_is_a_scenario_file_that_reads_back_as_the_same_plan() {
             assert_eq!((&again.target, &again.load), (&base.target, &base.load));
             assert!(again.recovery.is_none() && again.steady == base.steady);
         }
+    }
+}
+
+/// What a search without a protection draws on: the file says what ran.
+#[test]
+fn a_base_that_lacks_a_protection_is_written_without_it() {
+    for name in ["calm", "overflow", "decode-faults"] {
+        let mut base = library::find(name).unwrap();
+        let args = base.target.args.len();
+        switch_off(&mut base.target, "governor");
+        let again = read_back(&base, &[hog("f1", 30)]);
+        assert_eq!(again.target, base.target, "{name}");
+        assert_eq!(again.target.build, BuildKind::Controls);
+        assert_eq!(again.target.args.len(), args + 1);
+        assert!(again.target.args[args].ends_with("-governor"));
     }
 }
 

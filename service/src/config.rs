@@ -14,9 +14,11 @@ use crate::frames::SourcesConfig;
 use crate::frames::gpu::GpuConfig;
 use crate::http::auth::{Role, Token};
 use crate::http::limits::{HttpConfig, within};
+use crate::memory::MemoryConfig;
 pub use raw::Raw;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A setting that cannot work: what is wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +125,8 @@ pub struct Config {
     pub backgrounds_max: u32,
     /// Memory limit instead of the cgroup's.
     pub memory_limit: Option<u64>,
+    /// Time between samples of memory while it presses.
+    pub memory_sample_interval: Duration,
     /// Workers of the HTTP runtime.
     pub threads: usize,
     /// Threads that render.
@@ -174,6 +178,7 @@ impl Default for Config {
             sessions_max: 2_000_000,
             backgrounds_max: 4096,
             memory_limit: None,
+            memory_sample_interval: MemoryConfig::default().fast,
             threads: cpus(),
             render_threads: (cpus() / 2).max(1),
             decode_threads: (cpus() / 2).max(1),

@@ -160,11 +160,12 @@ async fn hold(
     Some(report)
 }
 
-/// Has the host's memory for a burst at hand before its time: under a hypervisor a page costs far more at its first use.
+/// Has the host's memory for a burst at hand before its time: under a hypervisor a page costs far more at its first use. False if the
+/// trial was over first.
 ///
 /// # Errors
 /// There is not as much free, or its process failed; in words.
-pub(super) fn warm(rig: &Rig) -> Result<(), String> {
+pub(super) async fn warm(rig: &Rig, stop: &Stop) -> Result<bool, String> {
     // More than a burst takes, since others take some of it first.
     let bytes = rig.limit_bytes + rig.limit_bytes / 4;
     let free = host::available_memory().unwrap_or(0);
@@ -175,7 +176,8 @@ pub(super) fn warm(rig: &Rig) -> Result<(), String> {
             show_bytes(bytes)
         ));
     }
-    host::warm(&rig.program, bytes, &rig.placement.hog)
+    host::warm(&rig.program, bytes, &rig.placement.hog, stop.wait())
+        .await
         .map_err(|e| format!("memory could not be had at hand: {e}"))
 }
 

@@ -202,7 +202,17 @@ impl MemoryHog {
 
 /// Takes and gives back so much memory outside of every cell. In a virtual machine memory that nobody has used lately must first
 /// be found by the host, which takes thirty times as long as filling it: a burst of it would be the host's pace, not ours.
-pub fn warm(program: &Path, bytes: u64, cpus: &CpuSet) -> Result<(), HostError> {
+///
+/// False if it was given up before it had ended; its process is gone then, too. Takes ten seconds at most.
+///
+/// # Errors
+/// The process could not be started, or ended otherwise.
+pub async fn warm(
+    program: &Path,
+    bytes: u64,
+    cpus: &CpuSet,
+    given_up: impl Future<Output = ()>,
+) -> Result<bool, HostError> {
     let mut command = CommandSpec::new(program);
     let text = bytes.to_string();
     let args = [
@@ -220,10 +230,18 @@ pub fn warm(program: &Path, bytes: u64, cpus: &CpuSet) -> Result<(), HostError> 
     command.cpus = Some(cpus.clone());
     // Outside of every limit: if the host itself runs short, this one goes.
     command.oom_score_adj = Some(1000);
-    let (process, stdout) = ServiceProcess::spawn_piped(&command)?;
+    let (process, stdout) = tokio::task::block_in_place(|| ServiceProcess::spawn_piped(&command))?;
     let _begun = listen(stdout, |_| {})?;
-    match process.wait(ANSWER_WITHIN) {
-        Some(End::Exited(0)) => Ok(()),
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(ANSWER_WITHIN, process.ended()) => ended.ok(),
+        () = given_up => {
+            // Its memory is given back before anything else happens.
+            tokio::task::block_in_place(|| drop(process));
+            return Ok(false);
+        }
+    };
+    match ended {
+        Some(End::Exited(0)) => Ok(true),
         other => Err(HostError::Subprocess {
             what: "warming memory",
             why: other.map_or_else(

@@ -8,12 +8,20 @@ use std::path::{Path, PathBuf};
 use super::error::HostError;
 use super::sys;
 
+/// Variable that names another folder for the undo logs, in full: for whoever keeps runs apart on purpose, as tests do.
+const STATE: &str = "BACKDROP_CHAOS_STATE";
+
 /// File that marks a folder whose subfolders we may remove.
 const MARK: &str = ".backdrop-chaos";
 
-/// Folder of the undo logs: one per user of the host, so that a run started anywhere finds what another left.
+/// Folder of the undo logs: one per user of the host, so that a run started anywhere finds what another left; another one where
+/// `BACKDROP_CHAOS_STATE` names it.
 #[must_use]
 pub fn state_dir() -> PathBuf {
+    let named = std::env::var_os(STATE).map(PathBuf::from);
+    if let Some(dir) = named.filter(|dir| dir.is_absolute()) {
+        return dir;
+    }
     let user = sys::effective_user();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     choose_state_dir(
@@ -107,7 +115,7 @@ pub fn check_mark(dir: &Path) -> Result<(), HostError> {
     })
 }
 
-/// Removes a marked folder in which nothing but the mark is left; otherwise nothing happens.
+/// Removes a folder of ours in which nothing but the mark is left, or not even that yet; otherwise nothing happens.
 pub fn unmark_empty(dir: &Path) {
     let only_mark = std::fs::read_dir(dir).is_ok_and(|entries| {
         entries

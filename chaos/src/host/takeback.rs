@@ -130,8 +130,9 @@ fn remove_folder(path: &Path) -> Result<String, HostError> {
     if std::fs::symlink_metadata(path).is_ok() {
         ours::check_mark(around)?;
         std::fs::remove_dir_all(path).map_err(HostError::io("removing", path))?;
-        ours::unmark_empty(around);
     }
+    // Also where its maker was killed after the mark, before the folder.
+    ours::unmark_empty(around);
     Ok(format!("folder {} removed", path.display()))
 }
 

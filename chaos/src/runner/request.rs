@@ -17,6 +17,7 @@ use crate::catalogue;
 use crate::cli::{PlaceArgs, ReplayArgs, RunArgs, ScenarioArgs, SearchArgs};
 use crate::mutants;
 use crate::plan;
+use crate::scenario::protection::switch_off;
 use crate::scenario::{self, ControlPlan, Scenario, library};
 use crate::units;
 
@@ -56,10 +57,22 @@ pub(super) struct SearchAsked {
     pub(super) base: Scenario,
     /// As it was named.
     named: String,
+    /// Protection that it lacks.
+    without: Option<String>,
     /// Trials in all.
     pub(super) runs_max: u32,
     /// Faults of a plan at most.
     pub(super) faults_max: u32,
+}
+
+impl SearchAsked {
+    /// What is searched, for people.
+    pub(super) fn words(&self) -> String {
+        match &self.without {
+            None => self.base.name.clone(),
+            Some(protection) => format!("{} without {protection}", self.base.name),
+        }
+    }
 }
 
 impl Request {
@@ -92,7 +105,10 @@ impl Request {
     /// # Errors
     /// The scenario cannot be had, or expects nothing but of its own faults.
     pub(super) fn of_search(args: &SearchArgs) -> Result<Self, RunError> {
-        let base = library::find(&args.scenario)?;
+        let mut base = library::find(&args.scenario)?;
+        if let Some(protection) = &args.without {
+            switch_off(&mut base.target, protection);
+        }
         if base
             .expects
             .iter()
@@ -116,6 +132,7 @@ impl Request {
         let search = SearchAsked {
             base,
             named: args.scenario.clone(),
+            without: args.without.clone(),
             runs_max: args.runs,
             faults_max: args.faults_max,
         };
@@ -346,16 +363,20 @@ impl Request {
         if let Some(search) = &self.search {
             let SearchAsked {
                 named,
+                without,
                 runs_max,
                 faults_max,
                 ..
             } = search;
+            let without = without
+                .as_ref()
+                .map_or_else(String::new, |protection| format!(" --without {protection}"));
             let emulated = match self.options.allow_emulated {
                 true => " --allow-emulated",
                 false => "",
             };
             return format!(
-                "just chaos search --scenario {named} --seed {} --runs {runs_max} --faults-max {faults_max}{emulated}",
+                "just chaos search --scenario {named}{without} --seed {} --runs {runs_max} --faults-max {faults_max}{emulated}",
                 self.seed
             );
         }

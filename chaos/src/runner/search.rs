@@ -166,7 +166,7 @@ impl Oracle<'_> {
             Some(number) => format!("search-{seed}-{number}"),
             None => format!("search-{seed}-small"),
         };
-        let title = format!("a random plan of seed {seed} on {}", self.asked.base.name);
+        let title = format!("a random plan of seed {seed} on {}", self.asked.words());
         let story = format!("Drawn by `{}`.", self.judge.request.command(None));
         self.written(&name, &title, &story, faults)
     }
@@ -259,7 +259,7 @@ impl Oracle<'_> {
         records.extend(record);
         let searched = Searched {
             record: Search {
-                base: self.asked.base.name.clone(),
+                base: self.asked.words(),
                 runs_max: self.asked.runs_max,
                 faults_max: self.asked.faults_max,
                 held: outcome.held,
@@ -288,7 +288,7 @@ impl Oracle<'_> {
         });
         let record = match record {
             Some(mut record) => {
-                let base = &self.asked.base.name;
+                let base = self.asked.words();
                 let title = format!(
                     "plan {number} of seed {seed} on {base}, made small: {}",
                     found.cause

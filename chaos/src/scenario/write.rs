@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
-use super::{Amount, FaultKind, FaultPlan, Place, Press, Rate, Scenario, library};
+use super::{Amount, FaultKind, FaultPlan, Place, Press, Rate, Scenario, Target, library};
 use crate::catalogue;
 use crate::units::show_duration;
 
@@ -37,7 +37,11 @@ pub fn with_faults(base: &Scenario, called: Called<'_>, faults: &[FaultPlan]) ->
     pair(&mut out, "controls_of", lender(base));
     for key in KEPT {
         if let Some(part) = written.get(key) {
-            section(&mut out, key, part.clone());
+            let mut part = part.clone();
+            if key == "target" {
+                as_it_is(&mut part, &base.target);
+            }
+            section(&mut out, key, part);
         }
     }
     for fault in faults {
@@ -53,6 +57,17 @@ pub fn with_faults(base: &Scenario, called: Called<'_>, faults: &[FaultPlan]) ->
     let kept = kept.into_iter().cloned().collect();
     section(&mut out, "expect", Value::Array(kept));
     out
+}
+
+/// The service as the base has it by now: it may lack a protection that it has in its file.
+fn as_it_is(part: &mut Value, target: &Target) {
+    let Some(part) = part.as_table_mut() else {
+        return;
+    };
+    part.insert("build".to_owned(), target.build.word().into());
+    if !target.args.is_empty() {
+        part.insert("args".to_owned(), target.args.clone().into());
+    }
 }
 
 /// Who has the controls: the base, or whom it borrows them from. A file is named by its path in full, so that the new one may lie

@@ -81,10 +81,13 @@ impl Config {
         if self.unsafe_switches.disable_dwell {
             governor.dwell = Duration::ZERO;
         }
+        let defaults = MemoryConfig::default();
         MemoryConfig {
             limit: self.memory_limit,
             governor,
-            ..MemoryConfig::default()
+            fast: self.memory_sample_interval,
+            slow: defaults.slow.max(self.memory_sample_interval),
+            ..defaults
         }
     }
 
@@ -142,7 +145,7 @@ impl Config {
             ),
             (
                 self.memory().validate().map_err(|error| error.to_string()),
-                "change memory-limit",
+                "change memory-limit or memory-sample-interval",
             ),
         ];
         for (checked, mend) in checks {

@@ -66,6 +66,8 @@ raw! {
     backgrounds_max: u32 = "BACKDROP_BACKGROUNDS_MAX" (value_name = "N");
     /// Memory limit: auto (the cgroup's or the host's) or a size such as 384MiB [default: auto]
     memory_limit: Limit = "BACKDROP_MEMORY_LIMIT" (value_name = "SIZE");
+    /// Time between looks at memory while it presses, 1ms to 1s; the longer, the slower the growth that is survived [default: 10ms]
+    memory_sample_interval: Span = "BACKDROP_MEMORY_SAMPLE_INTERVAL" (value_name = "TIME");
     /// Workers of the HTTP runtime [default: number of CPUs]
     threads: usize = "BACKDROP_THREADS" (value_name = "N");
     /// Threads that render [default: half the CPUs]
@@ -265,6 +267,11 @@ impl Raw {
             &mut config.memory_limit,
             self.memory_limit,
             |Limit(limit)| limit,
+        );
+        put(
+            &mut config.memory_sample_interval,
+            self.memory_sample_interval,
+            |Span(time)| time,
         );
         put(&mut config.threads, self.threads, |n| n);
         put(&mut config.render_threads, self.render_threads, |n| n);

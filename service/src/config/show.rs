@@ -46,6 +46,7 @@ impl Config {
             backgrounds_max = self.backgrounds_max,
             // Left out, it is the host's.
             memory_limit_bytes = self.memory_limit,
+            memory_sample_interval_ms = ms(self.memory_sample_interval),
             threads = self.threads,
             render_threads = self.render_threads,
             decode_threads = self.decode_threads,

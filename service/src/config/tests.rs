@@ -115,6 +115,32 @@ fn the_wait_for_reservations_reaches_every_part_that_reserves() {
 }
 
 #[test]
+fn how_often_memory_is_looked_at_is_part_of_what_is_promised() {
+    let of = |interval: &str| {
+        let raw = Raw {
+            memory_sample_interval: Some(interval.parse().expect("a time")),
+            ..Raw::default()
+        };
+        Config::resolve(raw)
+    };
+    let usual = Config::default().memory();
+    assert_eq!(of("10ms").expect("valid").memory(), usual);
+    let times = |interval: &str| {
+        let memory = of(interval).expect("valid").memory();
+        (memory.fast.as_millis(), memory.slow.as_millis())
+    };
+    assert_eq!(times("1ms"), (1, 25));
+    assert_eq!(times("250ms"), (250, 250), "never the slower one faster");
+    let rate = |memory: MemoryConfig| memory.reaction_bound(1 << 30).at_rest.rate_bytes_per_second;
+    assert!(rate(of("250ms").expect("valid").memory()) < rate(usual) / 4.0);
+    for interval in ["999us", "1001ms"] {
+        let refused = of(interval).expect_err("refused").to_string();
+        assert!(refused.contains("between 1 ms and 1 s"), "{refused}");
+        assert!(refused.contains("memory-sample-interval"), "{refused}");
+    }
+}
+
+#[test]
 fn a_number_out_of_bounds_is_named_with_its_value_and_what_it_may_be() {
     for (raw, text) in [
         (
