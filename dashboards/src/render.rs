@@ -231,7 +231,7 @@ fn gpu(layout: Layout) -> Layout {
     layout
         .row("GPU")
         .panel(
-            Draft::lines("Frames by who drew them", "ops", "Frames per second. Without a GPU the CPU draws all; beside one, what that refuses.")
+            Draft::lines("Frames by who drew them", "ops", "Previews and composites per second. Without a GPU the CPU draws all; beside one, what that refuses, and what lies over a stream or a blur.")
                 .query("{{renderer}}", rate_by("renderer", "frames_drawn_total")),
         )
         .panel(
@@ -241,7 +241,7 @@ fn gpu(layout: Layout) -> Layout {
                 .quiet(NO_GPU_FRAMES),
         )
         .panel(
-            Draft::lines("Not drawn by the GPU", "ops", "Frames per second that the CPU drew in its place. Busy: its queue is full. Lost: its device went away. Too large: for its buffers. Memory: none for the texture.")
+            Draft::lines("Not drawn by the GPU", "ops", "Frames per second that the CPU drew in its place. Busy: its queue is full. Lost: its device went away. Late: it took half of a composite's time. Too large: for its buffers. Memory: none for the texture.")
                 .query("{{reason}}", rate_by("reason", "gpu_fallbacks_total")),
         )
         .panel(

@@ -129,6 +129,11 @@ impl Stage {
         self.service.metric(&series)
     }
 
+    fn drawn_by(&self, renderer: &str) -> f64 {
+        let series = format!("backdrop_frames_drawn_total{{renderer=\"{renderer}\"}}");
+        self.service.metric(&series)
+    }
+
     /// Waits until nothing of any request is charged any more.
     fn is_given_back(&self) {
         poll("the release", || {
@@ -171,9 +176,62 @@ fn decode_webp(file: &[u8]) -> Vec<u8> {
     pixels
 }
 
+/// Draws by a GPU, one in software if there is no other.
+const BY_GPU: [&str; 7] = [
+    "--renderer",
+    "gpu",
+    "--gpu-software",
+    // Its driver compiles the kernel with the first frame.
+    "--composite-deadline",
+    "50s",
+    "--request-timeout",
+    "50s",
+];
+
 #[test]
 fn every_lossless_format_is_bit_equal_to_the_reference_in_every_view() {
     let mut stage = Stage::open(&[]);
+    compares_every_lossless_format(&mut stage);
+    assert_eq!(stage.drawn_by("cpu"), 8.0);
+}
+
+#[test]
+fn a_gpu_composites_every_form_and_format_to_the_bit() {
+    if !has_gpu_adapter() {
+        return;
+    }
+    let mut stage = Stage::open(&BY_GPU);
+    compares_every_lossless_format(&mut stage);
+    compares_files(&mut stage);
+    assert_eq!(stage.drawn_by("cpu"), 0.0);
+    assert_eq!(stage.drawn_by("gpu"), stage.composites("ok"));
+    assert_eq!(stage.service.metric("backdrop_gpu_uploads_total"), 1.0);
+    let file = heavy();
+    let answer = stage.post("", "image/png", "image/jpeg", &file[..file.len() / 2]);
+    answer.is_problem(422, "broken_picture");
+    let answer = stage.post("deadline_ms=1", "image/png", "image/webp", &file);
+    answer.is_problem(504, "deadline_exceeded");
+    stage.is_given_back();
+}
+
+/// What stands behind one frame only is not worth its way to the device.
+#[test]
+fn beside_a_gpu_streams_and_blurs_are_composited_by_the_cpu() {
+    if !has_gpu_adapter() {
+        return;
+    }
+    let mut stage = Stage::open(&BY_GPU);
+    let path = format!("/v2/sessions/{}/source", stage.session);
+    let blur = json!({"kind": "processor", "processor": "blur", "radius": 9});
+    let json = [("content-type", "application/json")];
+    let body = blur.to_string();
+    stage.client.send("PUT", &path, &json, body.as_bytes()).ok();
+    let answer = stage.raw("application/octet-stream").ok();
+    assert_eq!(answer.header("backdrop-source"), "processor");
+    assert_eq!((stage.drawn_by("cpu"), stage.drawn_by("gpu")), (1.0, 0.0));
+}
+
+fn compares_every_lossless_format(stage: &mut Stage) {
     let view_path = format!("/v1/sessions/{}/view", stage.session);
     let whole = View::default();
     let near = View {
@@ -214,6 +272,15 @@ fn every_lossless_format_is_bit_equal_to_the_reference_in_every_view() {
         assert_eq!((width, height), (40, 30));
     }
     assert_eq!(stage.composites("ok"), 8.0);
+    let restored = json!({
+        "crop": {"x": 0, "y": 0, "width": 1, "height": 1},
+        "scale": 1, "uv_offset": [0, 0], "alpha": 1,
+    });
+    let patch = restored.to_string();
+    stage
+        .client
+        .send("PATCH", &view_path, &[], patch.as_bytes())
+        .ok();
     stage.is_given_back();
 }
 
@@ -231,7 +298,10 @@ fn a_session_that_owns_its_pixels_is_composited_from_them() {
 
 #[test]
 fn files_in_parts_and_alone_are_what_their_pixels_are() {
-    let mut stage = Stage::open(&[]);
+    compares_files(&mut Stage::open(&[]));
+}
+
+fn compares_files(stage: &mut Stage) {
     let (over, mask) = (frame(), mask());
     let over_file = png_of(&over, FRAME, png::ColorType::Rgba);
     let mask_file = png_of(&mask, FRAME, png::ColorType::Grayscale);

@@ -2,7 +2,10 @@
 //!
 //! Previews have others: a flood of composites, each of which may decode two pictures and encode a third, must not keep them waiting.
 //! A deadline counts from the moment of the request to the last stage of the work; a caller that leaves, or whose deadline passes,
-//! gives its place in the queue back and its work is not done, or not finished. Pictures pushed to streams are decoded here, too.
+//! gives its place in the queue back and its work is not done, or not finished. Pictures pushed to streams are decoded here, too. Where
+//! a GPU draws, the same threads do what comes before and after it (see [`by_gpu`]).
+
+pub(super) mod by_gpu;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::draw::{Backing, Easel, Wanted};
+use super::gpu::Canvas;
 use super::layers::{Overlay, Part};
 use super::sources::{Room, Sources};
 use super::stream::{Picture, Stream};
@@ -20,8 +24,9 @@ use super::{Access, FrameError, FrameRequest, Frames, Resident, Source, SourceEr
 use crate::codec::{CodecError, Header, Size};
 use crate::failpoints;
 use crate::memory::{Budget, Charge, Purpose, aside};
-use crate::metrics::{CompositeResult, Metrics, PushResult, ShedReason};
+use crate::metrics::{CompositeResult, Drawer, Metrics, PushResult, ShedReason};
 use crate::render::Radius;
+use by_gpu::ByGpu;
 
 /// What is to stand behind a participant.
 pub enum Backdrop {
@@ -93,6 +98,14 @@ enum Work {
         overlay: Option<Overlay>,
         request: FrameRequest,
     },
+    /// Of an overlay pixels, for a GPU; the charge covers them and what making them takes.
+    Lay { overlay: Overlay, charge: Charge },
+    /// Of a GPU's frame what was asked for; the charge covers it and what making it takes.
+    Encode {
+        canvas: Canvas,
+        request: FrameRequest,
+        charge: Charge,
+    },
     Open {
         file: Bytes,
         header: Header,
@@ -102,11 +115,19 @@ enum Work {
     },
 }
 
+/// What a thread has made.
+enum Made {
+    /// A file, or pixels.
+    Bytes(Bytes),
+    /// An overlay that is laid.
+    Overlay(Overlay),
+}
+
 /// A piece of work, for somebody who waits.
 pub(super) struct Task {
     work: Work,
     deadline: Instant,
-    reply: oneshot::Sender<Result<Bytes, Failure>>,
+    reply: oneshot::Sender<Result<Made, Failure>>,
 }
 
 impl Task {
@@ -142,14 +163,25 @@ impl Work {
         easel: &mut Easel,
         budget: &Arc<Budget>,
         wanted: &Wanted<'_>,
-    ) -> Result<Bytes, Failure> {
-        failpoints::delay_blocking(failpoints::FRAMES_COMPOSITE_DELAY);
-        match self {
+    ) -> Result<Made, Failure> {
+        // Once for each composite, whoever draws it.
+        if !matches!(self, Self::Lay { .. }) {
+            failpoints::delay_blocking(failpoints::FRAMES_COMPOSITE_DELAY);
+        }
+        let bytes = match self {
+            Self::Lay { overlay, charge } => {
+                return by_gpu::lay_out(overlay, charge).map(Made::Overlay);
+            }
+            Self::Encode {
+                canvas,
+                request,
+                charge,
+            } => by_gpu::encode(canvas, &request, charge)?,
             Self::Compose {
                 backing,
                 overlay,
                 request,
-            } => easel.compose(backing, overlay, &request, wanted),
+            } => easel.compose(backing, overlay, &request, wanted)?,
             Self::Open {
                 file,
                 header,
@@ -164,17 +196,18 @@ impl Work {
                 let charge = budget.try_reserve(Purpose::Streams, bytes);
                 let charge = charge.map_err(Failure::Reserve)?;
                 let pixels = easel.open_file(&file, &header)?;
-                Ok(Bytes::from_owner(Kept {
+                Bytes::from_owner(Kept {
                     pixels: Some(pixels.into()),
                     charge: Some(charge),
                     room: Some(room),
-                }))
+                })
             }
-        }
+        };
+        Ok(Made::Bytes(bytes))
     }
 }
 
-/// Pixels of a stream with what they are counted in. Freed where a thread may be kept.
+/// Pixels of a stream, or of an overlay, with what they are counted in. Freed where a thread may be kept.
 struct Kept {
     pixels: Option<Bytes>,
     charge: Option<Charge>,
@@ -271,12 +304,8 @@ impl Frames {
         }
         let work = async {
             let (backing, stood) = self.backing(textures, backdrop, &frame).await?;
-            let work = Work::Compose {
-                backing,
-                overlay,
-                request: frame,
-            };
-            Ok((self.done(work, frame.deadline).await?, stood))
+            let bytes = self.composed(backing, overlay, stood, &frame).await?;
+            Ok((bytes, stood))
         };
         let (bytes, stood) = in_time(frame.deadline, work).await?;
         Ok(Composite {
@@ -343,7 +372,7 @@ impl Frames {
                     sequence,
                     room,
                 };
-                match self.done(work, deadline).await {
+                match self.bytes(work, deadline).await {
                     Ok(pixels) => pixels,
                     Err(FrameError::Overtaken) => {
                         return Ok(Pushed {
@@ -404,8 +433,42 @@ impl Frames {
         })
     }
 
+    /// The finished frame: drawn by the GPU if there is one that takes it, else by a thread of the pool.
+    async fn composed(
+        &self,
+        backing: Backing,
+        overlay: Option<Overlay>,
+        stood: Stood,
+        frame: &FrameRequest,
+    ) -> Result<Bytes, FrameError> {
+        let (backing, overlay) = match self.by_gpu(backing, overlay, stood, frame).await? {
+            ByGpu::Drawn(bytes) => return Ok(self.drawn_by(Drawer::Gpu, bytes)),
+            ByGpu::Left(backing, overlay) => (backing, overlay),
+        };
+        let work = Work::Compose {
+            backing,
+            overlay,
+            request: *frame,
+        };
+        let bytes = self.bytes(work, frame.deadline).await?;
+        Ok(self.drawn_by(Drawer::Cpu, bytes))
+    }
+
+    fn drawn_by(&self, drawer: Drawer, bytes: Bytes) -> Bytes {
+        self.metrics.gpu.frames_drawn_total.of(drawer).inc();
+        bytes
+    }
+
+    /// Queues work that makes bytes and waits for it.
+    async fn bytes(&self, work: Work, deadline: Instant) -> Result<Bytes, FrameError> {
+        match self.done(work, deadline).await? {
+            Made::Bytes(bytes) => Ok(bytes),
+            Made::Overlay(_) => Err(FrameError::Internal("a thread made an overlay of a frame")),
+        }
+    }
+
     /// Queues work and waits for it.
-    async fn done(&self, work: Work, deadline: Instant) -> Result<Bytes, FrameError> {
+    async fn done(&self, work: Work, deadline: Instant) -> Result<Made, FrameError> {
         let (reply, answer) = oneshot::channel();
         let task = Task {
             work,

@@ -1,13 +1,14 @@
 //! One thread's means to make frames: renderer, buffers and the charge for them.
 //!
 //! Synchronous and alone: knows no queue. Buffers grow only after their charge has. [`composite`] is the one place where the CPU makes
-//! pixels of a frame; those that a GPU has drawn come here to be encoded.
+//! pixels of a frame; those that a GPU has drawn come here to be encoded (see [`encode_drawn`]).
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::gpu::Canvas;
 use super::layers::{self, Overlay, lay, resize};
 use super::worker::{Failure, Material};
 use super::{FrameFormat, FrameRequest, Pixels};
@@ -131,12 +132,11 @@ impl Easel {
                 self.paint(pixels.pixels(), request)?;
                 pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
-            Material::Drawn(mut drawn, pixels) => {
+            Material::Drawn(drawn, pixels) => {
                 // Before it is encoded, which may flatten it.
                 pixels.drawn(view_of(&drawn.pixels, request.size));
                 self.reserve(request.format.scratch_bytes(request.size))?;
-                // From where it lies, under its own charge: the thread's canvas stays where it is counted.
-                return encode(&mut drawn.pixels, request, charge);
+                return encode_drawn(drawn, request, charge);
             }
             Material::Thumbnail(file) => {
                 let size = self.open(&file)?;
@@ -334,6 +334,23 @@ fn encode(canvas: &mut [u8], request: &FrameRequest, charge: Charge) -> Result<B
     write(canvas, request, bytes, charge)
 }
 
+/// The same of a frame that a GPU drew, from where it lies, under its own charge: a thread's canvas stays where it is counted. A raw one
+/// is delivered as it lies.
+pub(super) fn encode_drawn(
+    drawn: Canvas,
+    request: &FrameRequest,
+    charge: Charge,
+) -> Result<Bytes, Failure> {
+    let Canvas {
+        mut pixels,
+        charge: canvas,
+    } = drawn;
+    match request.format {
+        FrameFormat::Rgba => Ok(canvas.transfer(Purpose::Encode).cover(pixels)),
+        _ => encode(&mut pixels, request, charge),
+    }
+}
+
 /// Encodes a frame's pixels into `bytes`, for which all has been charged. They are flattened where the format has no alpha.
 fn write(
     canvas: &mut [u8],
@@ -445,7 +462,6 @@ fn view_of(data: &[u8], size: Size) -> PixelsRef<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gpu::Canvas;
     use super::*;
     use crate::memory::BudgetConfig;
     use crate::memory::thread::ThreadBytes;
@@ -508,7 +524,7 @@ mod tests {
         let mut drawn = |request: &FrameRequest| {
             let canvas = Canvas {
                 pixels: pixels.clone(),
-                _charge: reserved(size.bytes()),
+                charge: reserved(size.bytes()),
             };
             let material = Material::Drawn(canvas, Box::new(Told(tell.clone())));
             let output = reserved(request.format.bytes_max(size));

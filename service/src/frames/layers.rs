@@ -62,6 +62,23 @@ impl Overlay {
         self.size
     }
 
+    /// The overlay where both of its parts are pixels already: nothing has to be decoded or made of them.
+    pub(super) fn laid(&self) -> Option<Foreground<'_>> {
+        match (&self.foreground, &self.mask) {
+            (Part::Raw(pixels), Some(Part::Raw(mask))) => Foreground::new(self.size, pixels, mask),
+            _ => None,
+        }
+    }
+
+    /// The same overlay with pixels in place of what was none: those that `lay` left in its buffers.
+    pub(super) fn with_pixels(self, over: Option<Bytes>, mask: Option<Bytes>) -> Self {
+        Self {
+            size: self.size,
+            foreground: over.map_or(self.foreground, Part::Raw),
+            mask: mask.map(Part::Raw).or(self.mask),
+        }
+    }
+
     /// Bytes that the buffers of [`lay`] are filled up to: of the frame's pixels and of the mask.
     pub(super) fn buffer_bytes(&self) -> (u64, u64) {
         let over = match (&self.foreground, &self.mask) {
@@ -196,6 +213,7 @@ mod tests {
     fn raw_parts_are_used_where_they_lie() {
         let overlay = Overlay::new(SIZE, raw(&[7; 8]), Some(raw(&[1, 2]))).expect("sizes fit");
         assert_eq!(overlay.buffer_bytes(), (0, 0));
+        assert!(overlay.laid().is_some());
         let (mut over, mut mask) = (Vec::new(), Vec::new());
         let laid = lay(&overlay, &mut over, &mut mask).expect("nothing to decode");
         assert_eq!(

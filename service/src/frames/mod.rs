@@ -9,7 +9,7 @@
 //! always-resident thumbnail; it is drawn in their place, and the frame says so. This part knows neither sessions nor HTTP.
 //!
 //! Where there is a GPU (see [`gpu`]) pixels are drawn there before a frame is queued, and the pool encodes; what it does not draw,
-//! the pool does.
+//! the pool does. Of composites it draws those over an image.
 
 pub mod composite;
 mod draw;
@@ -42,7 +42,7 @@ use crate::memory::{Budget, Charge, Purpose, ReserveError};
 use crate::metrics::{Drawer, Metrics, RenderResult, ShedReason};
 use crate::render::view::View;
 use draw::Easel;
-use gpu::Gpu;
+use gpu::{Gpu, Order, Painted};
 use pool::{Pool, PoolConfig};
 use worker::{Job, Material};
 
@@ -269,6 +269,9 @@ impl FrameError {
     }
 }
 
+/// A job went into the GPU's threads and did not come back.
+const LOST_BY_GPU: FrameError = FrameError::Internal("the GPU's thread lost a frame");
+
 /// Says whether memory is critically short.
 type Critical = dyn Fn() -> bool + Send + Sync;
 
@@ -467,10 +470,15 @@ impl Frames {
             // A thread of the pool may have a canvas already.
             return Ok(Material::Pixels(pixels));
         };
-        let (view, size) = (&request.view, request.size);
-        let drawn = gpu.draw(pixels, texture, view, size, charge).await;
-        let (pixels, canvas) =
-            drawn.ok_or(FrameError::Internal("the GPU's thread lost a frame"))?;
+        let order = Order {
+            pixels,
+            texture,
+            overlay: None,
+            view: request.view,
+            size: request.size,
+            charge,
+        };
+        let Painted { pixels, canvas, .. } = gpu.draw(order).await.ok_or(LOST_BY_GPU)?;
         Ok(match canvas {
             Some(canvas) => Material::Drawn(canvas, pixels),
             None => Material::Pixels(pixels),

@@ -26,6 +26,11 @@ pub trait Pixels: Send {
 
     /// Takes leave with the frame that was drawn of them.
     fn drawn(self: Box<Self>, _frame: PixelsRef<'_>) {}
+
+    /// The same pixels once more, for whoever works with them at the same time. `None`: they are for one frame only.
+    fn share(&self) -> Option<Box<dyn Pixels>> {
+        None
+    }
 }
 
 /// How pixels were come by; a frame's answer names it.
@@ -210,6 +215,10 @@ impl Pixels for Lease {
     fn pixels(&self) -> PixelsRef<'_> {
         Lease::pixels(self)
     }
+
+    fn share(&self) -> Option<Box<dyn Pixels>> {
+        Some(Box::new(self.clone()))
+    }
 }
 
 /// A frame as it was drawn before.
@@ -247,6 +256,10 @@ impl Pixels for Kept {
 impl Pixels for Arc<Texture> {
     fn pixels(&self) -> PixelsRef<'_> {
         Texture::pixels(self)
+    }
+
+    fn share(&self) -> Option<Box<dyn Pixels>> {
+        Some(Box::new(Arc::clone(self)))
     }
 }
 

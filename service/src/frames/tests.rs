@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+#[cfg(feature = "gpu")]
+mod by_gpu;
 mod composites;
 mod scratch;
 
@@ -33,6 +35,15 @@ impl Pixels for Plain {
             gate.lock().recv().unwrap();
         }
         PixelsRef::new(&self.data, SIZE).unwrap()
+    }
+
+    fn share(&self) -> Option<Box<dyn Pixels>> {
+        Some(Box::new(Self {
+            data: self.data.clone(),
+            seen: Arc::clone(&self.seen),
+            gate: None,
+            entered: None,
+        }))
     }
 }
 

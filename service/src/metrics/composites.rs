@@ -22,7 +22,7 @@ labels! {
 pub struct CompositeMetrics {
     /// Composites by result.
     pub results_total: By<CompositeResult, Counter>,
-    /// Time of a thread for one composite, or one frame of a stream, in seconds.
+    /// Time of a thread for one composite (for each of its stages, where a GPU draws it), or one frame of a stream, in seconds.
     pub duration_seconds: Histogram,
     /// Composites that wait for a thread.
     pub waiting: Gauge,

@@ -10,7 +10,7 @@ labels! {
     /// Who drew a frame.
     Drawer("renderer") { Cpu = "cpu", Gpu = "gpu", }
     /// Why a frame was drawn by the CPU where there is a GPU.
-    GpuFallback("reason") { Busy = "busy", Lost = "lost", TooLarge = "too_large", Memory = "memory", }
+    GpuFallback("reason") { Busy = "busy", Lost = "lost", TooLarge = "too_large", Memory = "memory", Late = "late", }
     /// What came of opening a lost GPU anew.
     GpuReopened("result") { Ok = "ok", Error = "error", }
 }
@@ -21,7 +21,7 @@ const BATCH_BUCKETS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 /// Series of renderers.
 #[derive(Debug)]
 pub struct GpuMetrics {
-    /// Frames by who drew them.
+    /// Frames, previews and composites, by who drew them.
     pub frames_drawn_total: By<Drawer, Counter>,
     /// 1 while a GPU takes frames.
     pub ready: Gauge,
@@ -44,14 +44,14 @@ pub struct GpuMetrics {
 impl GpuMetrics {
     pub(super) fn new(r: &mut Registrar) -> Self {
         Self {
-            frames_drawn_total: r.counters("frames_drawn", "Frames by who drew them; more of cpu beside gpu: the GPU refuses them, or is lost"),
+            frames_drawn_total: r.counters("frames_drawn", "Previews and composites by who drew them; more of cpu beside gpu: the GPU refuses them, or is lost"),
             ready: r.gauge("gpu_ready", "1 while a GPU takes frames; 0 without one, and while it is lost"),
             batch_frames: r.one(
                 "gpu_batch_frames",
                 "Frames of one dispatch that came back; a rise means that more of them are due at once",
                 Histogram::new(BATCH_BUCKETS),
             ),
-            fallbacks_total: r.counters("gpu_fallbacks", "Frames that the CPU drew in place of the GPU; more busy: its queue is full, more lost: its device went away"),
+            fallbacks_total: r.counters("gpu_fallbacks", "Frames that the CPU drew in place of the GPU; more busy: its queue is full, more lost: its device went away, more late: composites would miss their deadlines"),
             uploads_total: r.counter("gpu_uploads", "Textures uploaded to the GPU; a rise with steady sessions means that they displace each other there"),
             losses_total: r.counter("gpu_losses", "Losses of the GPU's device; a rise means a driver or a device that fails"),
             reopened_total: r.counters("gpu_reopened", "Attempts to open a lost GPU anew; more errors: it stays away"),

@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Canvas, GpuConfig, GpuError, RendererChoice};
-use crate::codec::Size;
-use crate::frames::Pixels;
-use crate::memory::{Budget, Charge};
+use super::{GpuConfig, GpuError, Order, Painted, RendererChoice};
+use crate::memory::Budget;
 use crate::metrics::Metrics;
-use crate::render::view::View;
 
 /// Why there is none.
 const CAUSE: &str = "this build cannot use one, it is without the feature gpu";
@@ -43,14 +40,15 @@ impl Gpu {
         match *self {}
     }
 
-    pub(in crate::frames) async fn draw(
-        &self,
-        _pixels: Box<dyn Pixels>,
-        _texture: (u32, u32),
-        _view: &View,
-        _size: Size,
-        _charge: Charge,
-    ) -> Option<(Box<dyn Pixels>, Option<Canvas>)> {
+    pub(in crate::frames) fn is_lost(&self) -> bool {
+        match *self {}
+    }
+
+    pub(in crate::frames) fn was_late(&self) {
+        match *self {}
+    }
+
+    pub(in crate::frames) async fn draw(&self, _order: Order) -> Option<Painted> {
         match *self {}
     }
 }

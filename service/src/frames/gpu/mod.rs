@@ -1,7 +1,7 @@
-//! The GPU as frames know it: which renderer was asked for, and backgrounds that are drawn there, with the CPU behind it.
+//! The GPU as frames know it: which renderer was asked for, and frames that are drawn there, with the CPU behind it.
 //!
 //! A frame whose pixels the GPU does not draw (it has no device at the moment, or too much to do, or no room) is drawn by a thread of
-//! the pool, as all are without a GPU: bit for bit the same. A build without the feature `gpu` has the same face and never a GPU.
+//! a pool, as all are without a GPU: bit for bit the same. A build without the feature `gpu` has the same face and never a GPU.
 
 #[cfg(not(feature = "gpu"))]
 mod absent;
@@ -15,7 +15,10 @@ pub use absent::Gpu;
 #[cfg(feature = "gpu")]
 pub use present::Gpu;
 
+use super::{Overlay, Pixels};
+use crate::codec::Size;
 use crate::memory::Charge;
+use crate::render::view::View;
 
 /// Who shall draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,10 +124,34 @@ impl From<tokio::task::JoinError> for GpuError {
     }
 }
 
+/// One frame for the GPU to draw.
+pub(super) struct Order {
+    /// What stands behind.
+    pub(super) pixels: Box<dyn Pixels>,
+    /// Its flyweight and version: pixels never change under these.
+    pub(super) texture: (u32, u32),
+    /// What lies over it, as pixels already, of the frame's size.
+    pub(super) overlay: Option<Overlay>,
+    /// What of `pixels` is seen.
+    pub(super) view: View,
+    /// Size of the frame.
+    pub(super) size: Size,
+    /// Covers the frame's pixels.
+    pub(super) charge: Charge,
+}
+
+/// What came of an [`Order`].
+pub(super) struct Painted {
+    pub(super) pixels: Box<dyn Pixels>,
+    pub(super) overlay: Option<Overlay>,
+    /// `None`: the CPU is to draw.
+    pub(super) canvas: Option<Canvas>,
+}
+
 /// A frame's pixels as the GPU drew them, with their charge.
 #[derive(Debug)]
 pub(super) struct Canvas {
     /// RGBA8, of the frame's size.
     pub(super) pixels: Vec<u8>,
-    pub(super) _charge: Charge,
+    pub(super) charge: Charge,
 }

@@ -1,20 +1,21 @@
-//! Backgrounds drawn by `render::gpu`, whose memory is charged here and whose doings are counted here.
+//! Frames drawn by `render::gpu`, whose memory is charged here and whose doings are counted here.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Canvas, GpuConfig, GpuError, RendererChoice};
+use super::{Canvas, GpuConfig, GpuError, Order, Painted, RendererChoice};
 use crate::codec::{PixelsMut, PixelsRef, Size};
 use crate::failpoints;
-use crate::frames::Pixels;
+use crate::frames::{Overlay, Pixels};
 use crate::memory::{Budget, Charge, Purpose};
 use crate::metrics::{GpuFallback, GpuReopened, Metrics};
+use crate::render::Foreground;
 use crate::render::gpu::{
     self, Adapters, CompositeJob, Event, Host, OpenError, Refusal, Settings, TextureKey,
 };
-use crate::render::view::{View, ViewTransform};
+use crate::render::view::ViewTransform;
 
 /// What drivers of real GPUs open: Linux's own, NVIDIA's, that of Windows' subsystem, and two of phones' chips. Where there is none
 /// of it there is no such GPU, and loading drivers would only load those in software, which bring a compiler of tens of megabytes.
@@ -92,13 +93,18 @@ fn fallback(refusal: Refusal) -> GpuFallback {
     }
 }
 
-/// What a job gives back: the pixels it was drawn from, and what was drawn.
-type Answer = (Box<dyn Pixels>, Result<Canvas, Refusal>);
+/// What a job gives back.
+struct Answer {
+    pixels: Box<dyn Pixels>,
+    overlay: Option<Overlay>,
+    drawn: Result<Canvas, Refusal>,
+}
 
-/// One background on its way through the GPU.
+/// One frame on its way through the GPU.
 struct Painting {
     pixels: Box<dyn Pixels>,
     texture: TextureKey,
+    overlay: Option<Overlay>,
     view: ViewTransform,
     size: Size,
     canvas: Vec<u8>,
@@ -119,6 +125,10 @@ impl CompositeJob for Painting {
         self.view
     }
 
+    fn foreground(&self) -> Option<Foreground<'_>> {
+        self.overlay.as_ref().and_then(Overlay::laid)
+    }
+
     fn size(&self) -> Size {
         self.size
     }
@@ -136,6 +146,7 @@ impl CompositeJob for Painting {
     fn end(self: Box<Self>, drawn: Result<(), Refusal>) {
         let Self {
             pixels,
+            overlay,
             canvas,
             charge,
             reply,
@@ -143,9 +154,14 @@ impl CompositeJob for Painting {
         } = *self;
         let drawn = drawn.map(|()| Canvas {
             pixels: canvas,
-            _charge: charge,
+            charge,
         });
-        drop(reply.send((pixels, drawn)));
+        let answer = Answer {
+            pixels,
+            overlay,
+            drawn,
+        };
+        drop(reply.send(answer));
     }
 }
 
@@ -231,21 +247,44 @@ impl Gpu {
         }
     }
 
-    /// Draws what `view` shows of `pixels`, known by index and version, into a canvas that `charge` covers. Gives the pixels back, and no
-    /// canvas if the CPU is to draw; `None` if the pixels are lost to a defect.
-    pub(in crate::frames) async fn draw(
-        &self,
-        pixels: Box<dyn Pixels>,
-        (index, version): (u32, u32),
-        view: &View,
-        size: Size,
-        charge: Charge,
-    ) -> Option<(Box<dyn Pixels>, Option<Canvas>)> {
+    /// Whether it has no device at the moment, so that a frame need not be made ready for it; one is counted as drawn by the CPU then.
+    pub(in crate::frames) fn is_lost(&self) -> bool {
+        let lost = !self.inner.is_ready();
+        if lost {
+            self.count(Refusal::Lost);
+        }
+        lost
+    }
+
+    fn count(&self, refusal: Refusal) {
+        self.metrics.gpu.fallbacks_total.of(fallback(refusal)).inc();
+    }
+
+    /// Counts a frame that the CPU draws since it did not come in time.
+    pub(in crate::frames) fn was_late(&self) {
+        self.metrics.gpu.fallbacks_total.of(GpuFallback::Late).inc();
+    }
+
+    /// Draws a frame; `None` if all that it is made of is lost to a defect.
+    pub(in crate::frames) async fn draw(&self, order: Order) -> Option<Painted> {
+        let Order {
+            pixels,
+            texture: (index, version),
+            overlay,
+            view,
+            size,
+            charge,
+        } = order;
+        debug_assert!(
+            overlay.as_ref().is_none_or(|over| over.laid().is_some()),
+            "an overlay that is not laid would not be seen"
+        );
         let view = view.transform(pixels.pixels().size());
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Painting {
             pixels,
             texture: TextureKey { index, version },
+            overlay,
             view,
             size,
             canvas: Vec::new(),
@@ -255,10 +294,16 @@ impl Gpu {
         if let Err((job, refusal)) = self.inner.composite(job) {
             job.end(Err(refusal));
         }
-        let (pixels, drawn) = answer.await.ok()?;
-        let canvas = drawn.map_err(|refusal| {
-            self.metrics.gpu.fallbacks_total.of(fallback(refusal)).inc();
-        });
-        Some((pixels, canvas.ok()))
+        let Answer {
+            pixels,
+            overlay,
+            drawn,
+        } = answer.await.ok()?;
+        let canvas = drawn.map_err(|refusal| self.count(refusal)).ok();
+        Some(Painted {
+            pixels,
+            overlay,
+            canvas,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! What a composite's thread holds at its peak was charged before: for every form in, every format out, and whatever stands behind.
 
 #[path = "../../../tests/support/peak.rs"]
-mod peak;
+pub(super) mod peak;
 
 use super::*;
 use crate::frames::draw::{Backing, Wanted};
@@ -46,7 +46,7 @@ fn raw(bytes: u64) -> Part {
 }
 
 /// Every form in which a frame of this size comes.
-fn overlays(size: Size) -> [Overlay; 5] {
+pub(super) fn overlays(size: Size) -> [Overlay; 5] {
     let masked = |foreground, mask| Overlay::new(size, foreground, mask).unwrap();
     [
         masked(raw(size.bytes()), Some(raw(size.pixels()))),
@@ -66,7 +66,7 @@ fn backings() -> [Backing; 3] {
     ]
 }
 
-const FORMATS: [FrameFormat; 4] = [
+pub(super) const FORMATS: [FrameFormat; 4] = [
     FrameFormat::Jpeg { quality: 95 },
     FrameFormat::Png,
     FrameFormat::Webp,

@@ -39,7 +39,7 @@ pub struct TextureKey {
     pub version: u32,
 }
 
-/// One frame to be drawn, with all it needs. It is asked on this part's threads; asking must not block.
+/// One frame to be drawn, with all it needs. It is asked on this part's threads, and where it is queued; asking must not block.
 pub trait CompositeJob: Send + 'static {
     /// What the background is known by.
     fn texture(&self) -> TextureKey;
@@ -50,7 +50,7 @@ pub trait CompositeJob: Send + 'static {
     /// What of the background is seen; made for its size.
     fn view(&self) -> ViewTransform;
 
-    /// What is laid over it, as large as the frame.
+    /// What is laid over it, as large as the frame. Always the same, and asked for more often than drawn.
     fn foreground(&self) -> Option<Foreground<'_>> {
         None
     }
@@ -223,7 +223,7 @@ impl Gpu {
     /// # Errors
     /// Where there is none that will do and works, or no memory.
     pub fn open(settings: Settings, host: Arc<dyn Host>) -> Result<Self, OpenError> {
-        let queue = Arc::new(Queue::new(settings.queue_max));
+        let queue = Arc::new(Queue::new(settings.queue_max, settings.staging_bytes / 4));
         let worker = Worker::new(settings, host, Arc::clone(&queue));
         let kit = worker.open()?;
         let info = kit.info().clone();
