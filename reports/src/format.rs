@@ -159,18 +159,23 @@ pub fn counted(value: f64, unit: Unit, word: &str) -> String {
     }
 }
 
-/// The word for that many of what `plural` names: one kill, two kills; one pass, two passes. Signs such as ns have no plural.
-fn of_as_many(value: f64, plural: &str) -> &str {
-    if value != 1.0 || plural.len() < 4 || plural.contains('/') {
-        return plural;
-    }
-    let hissing = ["sses", "ches", "shes", "xes"];
-    let ending = if hissing.iter().any(|end| plural.ends_with(end)) {
-        "es"
-    } else {
-        "s"
-    };
-    plural.strip_suffix(ending).unwrap_or(plural)
+/// The word for that many of what `plural` names: one kill, two kills; one pass, two passes; one entry, two entries. Signs such as ns
+/// have no plural.
+fn of_as_many(value: f64, plural: &str) -> String {
+    const ENDINGS: [(&str, &str); 6] = [
+        ("sses", "ss"),
+        ("ches", "ch"),
+        ("shes", "sh"),
+        ("xes", "x"),
+        ("ies", "y"),
+        ("s", ""),
+    ];
+    let one = value == 1.0 && plural.len() > 3 && !plural.contains('/');
+    let singular = ENDINGS
+        .iter()
+        .filter(|_| one)
+        .find_map(|(many, one)| Some(plural.strip_suffix(many)?.to_owned() + one));
+    singular.unwrap_or_else(|| plural.to_owned())
 }
 
 /// `value` in `unit`, both forms.
@@ -382,6 +387,7 @@ mod tests {
         assert_eq!(stated(1.0, "kills", "service_oom_kills"), "1 kill");
         assert_eq!(stated(1.0, "switches", ""), "1 switch");
         assert_eq!(stated(1.0, "losses", ""), "1 loss");
+        assert_eq!(stated(1.0, "entries", ""), "1 entry");
         assert_eq!(stated(1.0, "ns", ""), "1 ns");
         assert_eq!(stated(1.0, "cores", ""), "1 core");
         assert_eq!(stated(1.0, "points", ""), "1 point");

@@ -414,7 +414,7 @@ pub const CLAIMS: &[Claim] = &[
         id: "keys",
         title: "Requests that look alike share an entry",
         text: "Size, format and quality of what is asked for are normalised before they are part of a key.",
-        elsewhere: &[told("entries for 767 × 432 and 768 × 432", "2", "1")],
+        elsewhere: &[told("entries for widths of 767 and 768 px", "two", "one")],
         remark: Some(
             "As it is told, sizes are rounded down to multiples of 16, which parts these two, and the key does not say of which picture \
              it is. Here they are rounded up and the frame is cut back to what was asked; id and version are part of the key.",
