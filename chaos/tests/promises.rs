@@ -264,7 +264,7 @@ const PROMISES: &[Promise] = &[
         expects: &[
             "service_oom_kills == 0",
             "burst_over_bound >= 0.76",
-            "memory_given_back_mib >= 100",
+            "memory_given_back_mib >= 150",
             "switch_rate_ratio >= 0.99",
             "recovery_s <= 12",
             "truth_violations == 0",

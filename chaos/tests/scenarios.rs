@@ -500,6 +500,7 @@ fn every_scenario_of_the_cache_names_what_its_controls_must_come_to() {
         ("pinned-flood", vec!["deviated:loads-refused", "killed"]),
         ("limit-shrink", vec!["deviated:limit-reached"]),
         ("page-cache", vec!["deviated:stays-normal"]),
+        ("burst", vec!["killed"]),
         ("archive-disk-full", vec!["deviated:writes-fail"]),
         ("archive-corrupt", vec!["deviated:damage-found"]),
     ];

@@ -71,7 +71,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "flyweight",
-        title: "the cache and the governor in depth; about twelve minutes",
+        title: "the cache and the governor in depth; about thirteen minutes",
         scenarios: &[
             "cold-herd",
             "hot-update",
@@ -79,6 +79,7 @@ pub const SUITES: &[Suite] = &[
             "pinned-flood",
             "limit-shrink",
             "page-cache",
+            "burst",
             "archive-disk-full",
             "archive-corrupt",
         ],
