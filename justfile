@@ -68,6 +68,7 @@ schedules *args:
 lint:
     cargo fmt --all --check
     cargo fmt --check --manifest-path service/benches/peers/Cargo.toml
+    cargo fmt --check --manifest-path service/benches/peers/rust/Cargo.toml
     cargo fmt --check --manifest-path service/fuzz/Cargo.toml
     # The lock files of the workspaces of their own follow what the service depends on.
     cargo update --workspace --locked --quiet --manifest-path service/benches/peers/Cargo.toml
@@ -92,6 +93,37 @@ bench *args:
     # A workspace of its own, since nothing else shall compile the peers; what both need is compiled once.
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" \
         cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml -- "$@"
+
+# Pixels beside libjpeg-turbo, Pillow, OpenCV, libvips, pixman, libyuv and Rust's own peers, which are fetched below target/
+[group('verify')]
+bench-peers *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    export CARGO_TARGET_DIR
+    # Nothing is installed. What cannot be had is said here, and once more by the bench, which goes on without it.
+    venv="$CARGO_TARGET_DIR/peers/python" libs="$CARGO_TARGET_DIR/peers/libraries"
+    [[ -x "$venv/bin/pip" ]] || python3 -m venv "$venv" || echo "NOT POSSIBLE: a virtual environment of Python" >&2
+    while read -r wheel; do
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --only-binary numpy,opencv-python-headless,pillow,pyvips-binary "$wheel" </dev/null ||
+            echo "NOT POSSIBLE: $wheel from PyPI" >&2
+    done <service/benches/peers/requirements.txt
+    mkdir -p "$libs"
+    for package in libjpeg62-turbo libpixman-1-0 libturbojpeg0 libyuv0; do
+        # Moved to its place once it is whole.
+        [[ -d "$libs/$package" ]] || (
+            rm -rf "$libs/new" && mkdir "$libs/new" && cd "$libs/new" &&
+                { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; } &&
+                dpkg-deb -x "$package"_*.deb . && mv "$libs/new" "$libs/$package"
+        ) || echo "NOT POSSIBLE: $package as a package of Debian" >&2
+    done
+    folders=$(find "$libs" -name '*.so.*' -printf '%h\n' | sort -u | paste -sd :)
+    # For this machine's CPU, which tiny-skia wants to know when it is compiled.
+    RUSTFLAGS="-C target-cpu=native" CARGO_TARGET_DIR="$CARGO_TARGET_DIR/peers/rust" \
+        cargo build --release --locked --quiet --manifest-path service/benches/peers/rust/Cargo.toml
+    export BACKDROP_PYTHON="$venv/bin/python" BACKDROP_RUST_PEERS="$CARGO_TARGET_DIR/peers/rust/release/rust-peers"
+    [[ -z "$folders" ]] || export LD_LIBRARY_PATH="$folders${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    cargo run --release --locked --quiet --manifest-path service/benches/peers/Cargo.toml --bin pixel-peers -- "$@"
 
 # Fuzz decode, batch_json or batch_binary for some seconds; needs cargo-fuzz and a C++ compiler
 [group('verify')]
@@ -167,6 +199,7 @@ _deny:
 [private]
 _peers:
     CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" cargo clippy --locked --manifest-path service/benches/peers/Cargo.toml -- -D warnings
+    CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/peers/rust" cargo clippy --locked --manifest-path service/benches/peers/rust/Cargo.toml -- -D warnings
 
 # The runner's binaries: the service three times (plain, with failpoints, with the controls' switches).
 [private]

@@ -287,6 +287,12 @@ pub const CLAIMS: &[Claim] = &[
         remark: None,
         measures: &[
             bench(
+                "construct and tag once",
+                Lower,
+                "metadata",
+                "metadata: constructed, and tagged once",
+            ),
+            bench(
                 "a changed copy, one more tag",
                 Lower,
                 "metadata",
@@ -462,6 +468,12 @@ pub const CLAIMS: &[Claim] = &[
                 Lower,
                 "session-objects",
                 "session objects: made by 500,000 switches",
+            ),
+            bench(
+                "objects made by 500,000 users who join",
+                Lower,
+                "session-objects",
+                "session objects: made by 500,000 users who join",
             ),
             bench(
                 "bytes held for 500,000 users",

@@ -214,7 +214,7 @@ fn path() -> PathBuf {
 }
 
 /// Prints the table, and puts the figures into the file in place of older ones of the same name.
-fn report(figures: &[Figure]) -> std::io::Result<()> {
+pub fn report(figures: &[Figure]) -> std::io::Result<()> {
     println!(
         "{:<58} {:>10} {:<9} {:>10} {:>8} {:>8}  peer",
         "figure", "ours", "unit", "peer", "ratio", "goal"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use backdrop_service::flyweight::Texture;
 
 use crate::counters::Heap;
-use crate::peers::{foyer, foyer_policies, moka, quick};
+use crate::peers::{foyer, foyer_policies, moka, moka_policies, moka_segmented, quick};
 use crate::rounds::{Contender, Random, Zipf, nanoseconds};
 use crate::support::Figure;
 use crate::world::{SMALL, World};
@@ -16,6 +16,9 @@ use crate::world::{SMALL, World};
 const KEYS: usize = 256;
 const CAPACITY: usize = 512;
 const SEQUENCE: usize = 1 << 16;
+/// Parts of a cache that is in parts: some for each CPU of a small machine, and so many that two keys rarely share one.
+const SHARDS: usize = 8;
+const MANY_SHARDS: usize = 64;
 
 /// The keys in the order of asking: by popularity, the same for all.
 fn sequence(indices: &[u32]) -> Vec<u32> {
@@ -31,56 +34,78 @@ fn asked(sequence: &[u32], thread: usize, ops: usize) -> impl Iterator<Item = u3
     (start..start + ops).map(|at| sequence[at % SEQUENCE])
 }
 
-fn contenders<'a>(
-    world: &'a World,
-    keys: &'a [u32],
-    textures: &[(u32, Arc<Texture>)],
-) -> Vec<Contender<'a>> {
-    let ours = Contender::new(move |thread, ops| {
+/// A way to ask a peer, and what it is called.
+type Way<'a> = (String, Contender<'a>);
+
+/// Asks `get` for the version under each key.
+fn way<'a>(name: String, keys: &'a [u32], get: impl Fn(u32) -> u32 + Sync + 'a) -> Way<'a> {
+    let ask = move |thread, ops| {
         for key in asked(keys, thread, ops) {
-            let lease = world.flyweights.try_lease(key).ok().flatten();
-            black_box(lease.expect("resident").version());
+            black_box(get(key));
         }
-    });
-    let cache = quick(CAPACITY, 0);
-    textures
-        .iter()
-        .for_each(|(key, texture)| cache.insert(*key, Arc::clone(texture)));
-    let quick = Contender::new(move |thread, ops| {
-        for key in asked(keys, thread, ops) {
-            black_box(cache.get(&key).expect("resident").version());
-        }
-    });
-    let cache = moka(CAPACITY);
-    textures
-        .iter()
-        .for_each(|(key, texture)| cache.insert(*key, Arc::clone(texture)));
-    cache.run_pending_tasks();
-    let moka = Contender::new(move |thread, ops| {
-        for key in asked(keys, thread, ops) {
-            black_box(cache.get(&key).expect("resident").version());
-        }
-    });
-    let mut all = vec![ours, quick, moka];
-    // Of foyer's policies these two hit without an exclusive lock; the faster one counts.
-    for (name, policy) in foyer_policies() {
-        if !name.ends_with("s3fifo") && !name.ends_with("sieve") {
-            continue;
-        }
-        let cache = foyer(CAPACITY, 8, policy);
+    };
+    (name, Contender::new(ask))
+}
+
+type Shared = Arc<Texture>;
+
+fn quick_ways<'a>(keys: &'a [u32], textures: &[(u32, Shared)]) -> Vec<Way<'a>> {
+    let way = |(room, shards)| {
+        let cache = quick(room, shards);
         for (key, texture) in textures {
             cache.insert(*key, Arc::clone(texture));
         }
-        all.push(Contender::new(move |thread, ops| {
-            for key in asked(keys, thread, ops) {
-                black_box(cache.get(&key).expect("resident").value().version());
-            }
-        }));
-    }
-    all
+        let name = format!("quick_cache, {} shards", cache.num_shards());
+        way(name, keys, move |key| {
+            cache.get(&key).expect("resident").version()
+        })
+    };
+    // As many shards as it takes by itself; and as many as may be, for which it wants room.
+    let ways = [(CAPACITY, 0), (CAPACITY * SHARDS, MANY_SHARDS)];
+    ways.map(way).into()
 }
 
-/// key → lease → drop at 1 and 2 threads.
+fn moka_ways<'a>(keys: &'a [u32], textures: &[(u32, Shared)]) -> Vec<Way<'a>> {
+    let mut ways = Vec::new();
+    for (policy, name) in moka_policies() {
+        let cache = moka(CAPACITY, policy.clone());
+        for (key, texture) in textures {
+            cache.insert(*key, Arc::clone(texture));
+        }
+        cache.run_pending_tasks();
+        let get = move |key| cache.get(&key).expect("resident").version();
+        ways.push(way(name.to_owned(), keys, get));
+        let cache = moka_segmented(CAPACITY, SHARDS, policy);
+        for (key, texture) in textures {
+            cache.insert(*key, Arc::clone(texture));
+        }
+        cache.run_pending_tasks();
+        let get = move |key| cache.get(&key).expect("resident").version();
+        ways.push(way(format!("{name}, {SHARDS} segments"), keys, get));
+    }
+    ways
+}
+
+fn foyer_ways<'a>(keys: &'a [u32], textures: &[(u32, Shared)]) -> Vec<Way<'a>> {
+    let mut ways = Vec::new();
+    // Of foyer's policies that heed a hit these two do so without an exclusive lock.
+    let policies = foyer_policies().into_iter();
+    for (name, policy) in
+        policies.filter(|(name, _)| matches!(*name, "foyer s3fifo" | "foyer sieve"))
+    {
+        for shards in [SHARDS, MANY_SHARDS] {
+            let cache = foyer(CAPACITY * shards, shards, policy.clone());
+            for (key, texture) in textures {
+                cache.insert(*key, Arc::clone(texture));
+            }
+            let get = move |key| cache.get(&key).expect("resident").value().version();
+            ways.push(way(format!("{name}, {shards} shards"), keys, get));
+        }
+    }
+    ways
+}
+
+/// key → lease → drop at 1 and 2 threads. Of each peer the way that was fastest counts, with that number of threads.
 pub fn hit() -> io::Result<Vec<Figure>> {
     let world = World::of((KEYS as u64 * 2 + 8) << 19)?;
     let indices = world.upload(KEYS, SMALL)?;
@@ -94,31 +119,44 @@ pub fn hit() -> io::Result<Vec<Figure>> {
         .collect();
     let textures = textures.map_err(io::Error::other)?;
     let keys = sequence(&indices);
-    let contenders = contenders(&world, &keys, &textures);
+    let ours = |key| {
+        let lease = world.flyweights.try_lease(key).ok().flatten();
+        lease.expect("resident").version()
+    };
+    // The goals: no slower than quick_cache on one thread, half the time of the two others on two.
+    let peers = [
+        (
+            "quick_cache",
+            quick_ways(&keys, &textures),
+            [Some(1.0), None],
+        ),
+        ("moka", moka_ways(&keys, &textures), [None, Some(0.5)]),
+        ("foyer", foyer_ways(&keys, &textures), [None, Some(0.5)]),
+    ];
+    let (mut names, mut contenders) = (Vec::new(), Vec::new());
+    contenders.push(way(String::new(), &keys, ours).1);
+    let mut goals = Vec::new();
+    for (peer, ways, goal) in peers {
+        goals.push((peer, contenders.len()..contenders.len() + ways.len(), goal));
+        for (name, contender) in ways {
+            names.push(name);
+            contenders.push(contender);
+        }
+    }
     let mut figures = Vec::new();
     for threads in [1, 2] {
         let times = nanoseconds(&contenders, threads);
-        let foyer = times[3].min(times[4]);
-        let figure = |peer: &str, time: f64| {
+        for (peer, range, goal) in &goals {
+            let fastest = range.clone().min_by(|a, b| times[*a].total_cmp(&times[*b]));
+            let fastest = fastest.expect("each peer has a way");
             let name = format!("flyweight hit, {threads} thread(s), against {peer}");
-            Figure::new(name, "ns", times[0]).peer(peer, time)
-        };
-        let peers = [
-            figure("quick_cache", times[1]),
-            figure("moka", times[2]),
-            figure("foyer", foyer),
-        ];
-        // The goals: no slower than quick_cache on one thread, half the time of the two others on two.
-        figures.extend(
-            peers
-                .into_iter()
-                .enumerate()
-                .map(|(at, figure)| match (threads, at) {
-                    (1, 0) => figure.goal(1.0),
-                    (2, 1 | 2) => figure.goal(0.5),
-                    _ => figure,
-                }),
-        );
+            let figure =
+                Figure::new(name, "ns", times[0]).peer(&*names[fastest - 1], times[fastest]);
+            figures.push(match goal[threads - 1] {
+                Some(goal) => figure.goal(goal),
+                None => figure,
+            });
+        }
     }
     Ok(figures)
 }

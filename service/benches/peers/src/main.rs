@@ -1,7 +1,7 @@
 //! Backdrop beside its peers (quick_cache, moka, foyer) and beside the naive way, in one process.
 //!
 //! Ratios count, not absolute times. How the two sides of a figure were measured depends on its group:
-//! - In rounds that give each side its turn, median kept: `hit`, `lease`, `lookup`, `preview`, the times of `frame-buffers` and
+//! - In rounds that give each side its turn, median kept: `hit`, `lease`, `lookup`, `preview`, `archive`, the times of `frame-buffers` and
 //!   of `keys`, and `metadata`, except for its write, which has no peer.
 //! - Both sides within one pass, median of a few passes: `herd`, `shrink`.
 //! - A single pass of each side, one after the other: `churn`, `sharing`, `session-objects`, and the page faults and requests of
@@ -11,6 +11,7 @@
 //!
 //! The naive ways are what a good programmer would write first, not strawmen.
 
+mod archive;
 mod counters;
 mod herd;
 mod hit;
@@ -32,6 +33,7 @@ fn main() -> std::io::Result<()> {
         ("herd", herd::herd),
         ("pool", pool::acquire),
         ("churn", pool::churn),
+        ("archive", archive::archive),
         ("evict-one", order::evict_one),
         ("hit-ratio", order::hit_ratios),
         ("sessions", sessions::bytes_per_session),

@@ -7,7 +7,7 @@ use backdrop_service::codec::Size;
 use backdrop_service::flyweight::{Eviction, History, Policy};
 use backdrop_service::memory::budget::Purpose;
 
-use crate::peers::{foyer, foyer_policies, moka, quick};
+use crate::peers::{foyer, foyer_policies, moka, moka_policies, quick};
 use crate::rounds::{Random, Zipf};
 use crate::support::{Figure, median};
 use crate::world::{MIB, World};
@@ -88,17 +88,20 @@ fn peers(trace: &[u32], fits: usize) -> Vec<(&'static str, f64)> {
         }
         hit
     });
-    let cache = moka(fits);
-    let moka = peer(trace, |key| {
-        let hit = cache.get(&key).is_some();
-        if !hit {
-            cache.insert(key, ());
-        }
-        // Its book-keeping is put off otherwise, and it would hold more than its capacity meanwhile.
-        cache.run_pending_tasks();
-        hit
-    });
-    let mut all = vec![("quick_cache", quick), ("moka", moka)];
+    let mut all = vec![("quick_cache", quick)];
+    for (policy, name) in moka_policies() {
+        let cache = moka(fits, policy);
+        let hits = peer(trace, |key| {
+            let hit = cache.get(&key).is_some();
+            if !hit {
+                cache.insert(key, ());
+            }
+            // Its book-keeping is put off otherwise, and it would hold more than its capacity meanwhile.
+            cache.run_pending_tasks();
+            hit
+        });
+        all.push((name, hits));
+    }
     for (name, policy) in foyer_policies() {
         let cache = foyer(fits, 1, policy);
         let hits = peer(trace, |key| {

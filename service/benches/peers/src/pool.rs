@@ -10,6 +10,7 @@ use backdrop_service::flyweight::pool::{Pool, PoolConfig};
 use backdrop_service::memory::arena::Arena;
 use backdrop_service::memory::budget::{Budget, BudgetConfig};
 use backdrop_service::metrics::Metrics;
+use parking_lot::Mutex;
 
 use crate::counters::page_faults;
 use crate::rounds::{Contender, Random, Zipf, nanoseconds};
@@ -32,7 +33,8 @@ pub fn pool(bytes: u64) -> io::Result<Arc<Pool>> {
     ))
 }
 
-/// Runs a future that never has to wait.
+/// Runs a future that never has to wait. Inlined, as an `await` is: to move it into a call would cost more than what it does.
+#[inline(always)]
 pub fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let waker = std::task::Waker::noop();
@@ -55,12 +57,25 @@ pub fn take_and_give(pool: &Arc<Pool>, ops: usize) {
 
 pub fn acquire() -> io::Result<Vec<Figure>> {
     let pool = pool(64 * MIB)?;
-    let turns = [Contender::new(|_, ops| take_and_give(&pool, ops))];
-    let figure = |threads| {
+    let lock = Mutex::new(0u64);
+    let turns = [
+        Contender::new(|_, ops| take_and_give(&pool, ops)),
+        // What the lock of a class costs, which is taken once for either way.
+        Contender::new(|_, ops| (0..2 * ops).for_each(|_| *black_box(&lock).lock() += 1)),
+    ];
+    let mut figures = Vec::new();
+    for threads in [1, 2] {
+        let times = nanoseconds(&turns, threads);
         let name = format!("frame pool acquire + release, {threads} thread(s)");
-        Figure::new(name, "ns", nanoseconds(&turns, threads)[0])
-    };
-    Ok(vec![figure(1).goal(10.0), figure(2)])
+        let figure = Figure::new(&*name, "ns", times[0]);
+        figures.push(match threads {
+            1 => figure.goal(10.0),
+            _ => figure,
+        });
+        let locks = Figure::new(format!("{name}, against two locks"), "ns", times[0]);
+        figures.push(locks.peer("parking_lot", times[1]));
+    }
+    Ok(figures)
 }
 
 /// Textures that fit, backgrounds that are asked for, and accesses.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backdrop_service::codec::{self, Limits, PixelsMut, PixelsRef, Size, encode_jpeg};
-use backdrop_service::flyweight::{Flyweights, FlyweightsConfig, Lease, Precondition};
+use backdrop_service::flyweight::{
+    ArchivingConfig, Flyweights, FlyweightsConfig, Lease, Precondition,
+};
 use backdrop_service::memory::arena::Arena;
 use backdrop_service::memory::budget::{Budget, BudgetConfig};
 use backdrop_service::metrics::Metrics;
@@ -32,8 +34,23 @@ fn failed(error: impl std::fmt::Display) -> io::Error {
 }
 
 impl World {
-    /// With room for `bytes` of textures, and all else at its defaults.
+    /// With room for `bytes` of textures, and all else at its defaults. Uploads stay in memory.
     pub fn of(bytes: u64) -> io::Result<Self> {
+        let store = Store::open(StoreConfig {
+            volatile: true,
+            ..StoreConfig::at("unused")
+        });
+        let store = store.map_err(failed)?;
+        Self::over(store, bytes, Arc::default(), ArchivingConfig::default())
+    }
+
+    /// The same over a store.
+    pub fn over(
+        store: Store,
+        bytes: u64,
+        metrics: Arc<Metrics>,
+        archiving: ArchivingConfig,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -47,17 +64,13 @@ impl World {
             ..BudgetConfig::default()
         });
         let arena = Arena::new().map_err(failed)?;
-        let metrics = Arc::new(Metrics::default());
-        let store = Store::open(StoreConfig {
-            volatile: true,
-            ..StoreConfig::at("unused")
-        });
         let flyweights = Flyweights::new(
             FlyweightsConfig {
                 reserve_wait: Duration::from_secs(10),
+                archiving,
                 ..FlyweightsConfig::default()
             },
-            Arc::new(store.map_err(failed)?),
+            Arc::new(store),
             Arc::clone(&budget),
             arena,
             Arc::clone(&metrics),

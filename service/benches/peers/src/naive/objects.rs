@@ -1,6 +1,7 @@
-//! What 500,000 switches leave on the heap: records of a table that are changed in place, against an object for each user.
+//! What 500,000 users who join, and as many switches after that, make on the heap: records of a table that are changed in place,
+//! against an object for each user.
 //!
-//! Counts of requests and bytes, not times, from one pass of each side.
+//! Counts of requests and bytes, not times, from one pass of each side. Either table has room for all from the start.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use backdrop_service::codec::Format;
 use backdrop_service::memory::budget::{Budget, BudgetConfig};
 use backdrop_service::metrics::Metrics;
-use backdrop_service::sessions::{NO_FLYWEIGHT, Sessions, SessionsConfig, TenantId};
+use backdrop_service::sessions::{Sessions, SessionsConfig, TenantId};
 
 use crate::counters::Heap;
 use crate::support::Figure;
@@ -47,63 +48,94 @@ impl Background {
     }
 }
 
-/// Requests to the allocator during the calls, and bytes held after them.
-fn naive() -> io::Result<(f64, f64)> {
+/// What one side did: requests to the allocator while users joined and while they switched, and bytes held after that.
+struct Counts {
+    joins: f64,
+    switches: f64,
+    bytes: f64,
+}
+
+impl Counts {
+    fn between(before: &Heap, joined: &Heap, after: &Heap) -> Self {
+        Self {
+            joins: joined.since(before).0 as f64,
+            switches: after.since(joined).0 as f64,
+            bytes: after.since(before).1 as f64,
+        }
+    }
+}
+
+/// Background of a user at first, and after a switch.
+fn first(user: u64) -> u64 {
+    user % BACKGROUNDS
+}
+
+fn next(user: u64) -> u64 {
+    (user + 1) % BACKGROUNDS
+}
+
+fn naive() -> io::Result<Counts> {
     let before = Heap::read()?;
     let mut users: HashMap<u64, Box<Background>> = HashMap::with_capacity(CALLS as usize);
-    let calls = Heap::read()?;
     for user in 0..CALLS {
-        users.insert(user, Box::new(Background::of(user % BACKGROUNDS)));
+        users.insert(user, Box::new(Background::of(first(user))));
+    }
+    let joined = Heap::read()?;
+    for user in 0..CALLS {
+        // What the user had goes.
+        users.insert(user, Box::new(Background::of(next(user))));
     }
     let after = Heap::read()?;
     assert!(users.values().all(|background| background.weight() > 0));
-    Ok((after.since(&calls).0 as f64, after.since(&before).1 as f64))
+    Ok(Counts::between(&before, &joined, &after))
 }
 
-fn ours() -> io::Result<(f64, f64)> {
+fn ours() -> io::Result<Counts> {
+    // The callers' list of names is not the service's.
+    let mut names = Vec::with_capacity(CALLS as usize);
     let before = Heap::read()?;
     let config = SessionsConfig {
         sessions_max: CALLS as u32,
     };
     let budget = Budget::new(BudgetConfig::default());
     let sessions = Sessions::new(config, budget, Arc::new(Metrics::default()));
-    let made: Result<Vec<_>, _> = (0..CALLS)
-        .map(|user| sessions.create(TenantId(0), user, NO_FLYWEIGHT))
-        .collect();
-    let made = made.map_err(io::Error::other)?;
-    let calls = Heap::read()?;
-    for (call, &session) in made.iter().enumerate() {
-        let index = call as u32 % BACKGROUNDS as u32;
+    for user in 0..CALLS {
+        let session = sessions.create(TenantId(0), user, first(user) as u32);
+        names.push(session.map_err(io::Error::other)?);
+    }
+    let joined = Heap::read()?;
+    for (user, &session) in (0..CALLS).zip(&names) {
         sessions
-            .switch(session, TenantId(0), index)
+            .switch(session, TenantId(0), next(user) as u32)
             .map_err(io::Error::other)?;
     }
     let after = Heap::read()?;
-    // The callers' list of names is not the service's.
-    let names = (made.capacity() * size_of_val(&made[0])) as f64;
-    Ok((
-        after.since(&calls).0 as f64,
-        after.since(&before).1 as f64 - names,
-    ))
+    Ok(Counts::between(&before, &joined, &after))
 }
 
 pub fn run() -> io::Result<Vec<Figure>> {
     // Once for nothing: the first reading of the statistics allocates.
     Heap::read()?;
-    let ((requests, bytes), (naive_requests, naive_bytes)) = (ours()?, naive()?);
-    let naive = "an object per user";
+    let (ours, naive) = (ours()?, naive()?);
+    let peer = "an object per user";
     Ok(vec![
         Figure::new(
             "session objects: made by 500,000 switches",
             "objects",
-            requests,
+            ours.switches,
         )
-        .peer(naive, naive_requests),
+        .peer(peer, naive.switches),
+        Figure::new(
+            "session objects: made by 500,000 users who join",
+            "objects",
+            ours.joins,
+        )
+        .peer(peer, naive.joins),
         Figure::new(
             "session objects: bytes held for 500,000 users",
             "bytes",
-            bytes,
+            ours.bytes,
         )
-        .peer(naive, naive_bytes),
+        .peer(peer, naive.bytes),
     ])
 }
