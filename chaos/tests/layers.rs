@@ -10,7 +10,7 @@ const ALLOWED: &[layers::Row] = &[
     ("abort", &["scenario::*"]),
     ("admin", &["lru", "metrics", "units"]),
     ("catalogue::*", &[]),
-    ("cli", &["host::*", "scenario::protection::PROTECTIONS"]),
+    ("cli", &["host::*", "scenario::*"]),
     (
         "context",
         &[
