@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 /// Connections of the admin listener.
@@ -281,6 +281,10 @@ fn service(config: &Config, core: Core) -> Result<Service, AppError> {
     })
 }
 
+/// Connections that wait to be accepted at most, and no more than the host's `net.core.somaxconn`. With std's 128 the kernel lets go of
+/// what comes in one moment beyond that, under SYN cookies without a word to either side.
+const WAITING_MAX: u32 = 4096;
+
 async fn bind(
     address: SocketAddr,
     option: &'static str,
@@ -290,9 +294,20 @@ async fn bind(
         option,
         source,
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// As tokio's own `bind`, but for how many may wait.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
 }
 
 /// The file that says that the service is ready, and goes with it.
@@ -577,5 +592,30 @@ mod tests {
         assert_eq!(id_of("._Ünïcode").as_deref(), Some("n-code"));
         assert_eq!(id_of(&"x".repeat(80)).map(|id| id.len()), Some(64));
         assert_eq!(id_of("---"), None);
+    }
+
+    #[tokio::test]
+    async fn connections_that_come_in_one_moment_are_all_there_to_be_accepted() {
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("Linux");
+        let many = 400.min(most.trim().parse().expect("a number"));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, address) = bind(any, "listen").await.expect("a free port");
+        let mut clients = Vec::new();
+        let coming_and_accepting = async {
+            for _ in 0..many {
+                clients.push(
+                    tokio::net::TcpStream::connect(address)
+                        .await
+                        .expect("it is let in"),
+                );
+            }
+            for _ in 0..many {
+                listener.accept().await.expect("accepted");
+            }
+        };
+        // What the kernel let go of never comes.
+        let hang = std::time::Duration::from_secs(60);
+        let all = tokio::time::timeout(hang, coming_and_accepting).await;
+        assert!(all.is_ok(), "the kernel let go of some");
     }
 }
