@@ -231,8 +231,9 @@ fn gpu(layout: Layout) -> Layout {
     layout
         .row("GPU")
         .panel(
-            Draft::lines("Frames by who drew them", "ops", "Previews and composites per second. Without a GPU the CPU draws all; beside one, what that refuses, and what lies over a stream or a blur.")
-                .query("{{renderer}}", rate_by("renderer", "frames_drawn_total")),
+            Draft::lines("Frames by who drew them", "ops", "Previews and composites per second. Without a GPU the CPU draws all; beside one, what that refuses, and what lies over a stream or a blur. From BC7: of the GPU's those that are near the exact frame, and not equal.")
+                .query("{{renderer}}", rate_by("renderer", "frames_drawn_total"))
+                .query("from BC7", rate("gpu_inexact_frames_total", "")),
         )
         .panel(
             Draft::lines("Frames of a batch", "short", "Mean and median number of frames that one dispatch draws.")
@@ -241,7 +242,7 @@ fn gpu(layout: Layout) -> Layout {
                 .quiet(NO_GPU_FRAMES),
         )
         .panel(
-            Draft::lines("Not drawn by the GPU", "ops", "Frames per second that the CPU drew in its place. Busy: its queue is full. Lost: its device went away. Late: it took half of a composite's time. Too large: for its buffers. Memory: none for the texture.")
+            Draft::lines("Not drawn by the GPU", "ops", "Frames per second that the CPU drew in its place. Busy: its queue is full. Lost: its device went away. Late: it took half of a composite's time. Too large: for its buffers. Memory: none for the texture. Encoding: its BC7 blocks are not made yet.")
                 .query("{{reason}}", rate_by("reason", "gpu_fallbacks_total")),
         )
         .panel(
@@ -252,6 +253,14 @@ fn gpu(layout: Layout) -> Layout {
         .panel(
             Draft::lines("Textures uploaded", "ops", "Textures that go to the GPU per second. With steady sessions a rise means that they displace each other there.")
                 .query("uploads", rate("gpu_uploads_total", "")),
+        )
+        .panel(
+            Draft::lines("BC7 blocks made", "ops", "Textures made into blocks per second by result, only where BC7 is asked for. Dropped: no memory for them.")
+                .query("{{result}}", rate_by("result", "gpu_encodes_total")),
+        )
+        .panel(
+            Draft::lines("Making BC7 blocks", "percentunit", "Share of its thread's time that making blocks takes. Near 1: textures come faster than they are made, or displace each other on the GPU.")
+                .query("busy", rate("gpu_encode_seconds_total", "")),
         )
         .panel(
             Draft::lines("GPU ready", "short", "GPUs that take frames, over instances: 1 for one service with a GPU, 0 without one and while it is lost.")

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use backdrop_service::codec::{PixelsMut, PixelsRef, Size};
 use backdrop_service::render::gpu::{
-    Adapters, CompositeJob, Event, Gpu, Host, OpenError, Refusal, Settings, TextureKey,
+    Adapters, CompositeJob, Event, Gpu, Host, OpenError, Refusal, Settings, TextureFormat,
+    TextureKey,
 };
 use backdrop_service::render::{CpuRenderer, Foreground, Renderer, ViewTransform};
 use support::{Figure, measure};
@@ -96,9 +97,9 @@ impl CompositeJob for Job {
         PixelsMut::new(&mut self.out, self.scene.size).expect("made for this size")
     }
 
-    fn end(self: Box<Self>, drawn: Result<(), Refusal>) {
+    fn end(self: Box<Self>, drawn: Result<TextureFormat, Refusal>) {
         let Self { out, reply, .. } = *self;
-        drop(reply.send(drawn.map(|()| out)));
+        drop(reply.send(drawn.map(|_| out)));
     }
 }
 

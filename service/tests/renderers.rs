@@ -139,6 +139,101 @@ fn a_frame_that_a_gpu_drew_is_kept_like_any_other() {
     assert_eq!((counted("kept"), counted("hit")), (1.0, 4.0));
 }
 
+/// A picture as a codec for textures likes it: gradients.
+fn soft_picture(width: u32, height: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().expect("a header");
+    let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    let pixels: Vec<u8> = pixels
+        .flat_map(|(x, y)| [(x / 2) as u8, (y + x / 3) as u8, (200 - y / 2) as u8])
+        .collect();
+    writer.write_image_data(&pixels).expect("pixels");
+    writer.finish().expect("an end");
+    file
+}
+
+#[test]
+fn a_frame_from_blocks_is_near_the_exact_one_and_has_an_etag_of_its_own() {
+    if !has_gpu_adapter() {
+        return;
+    }
+    let dirs = [scratch(), scratch()];
+    let by_blocks = [
+        "--renderer",
+        "gpu",
+        "--gpu-software",
+        "--gpu-textures",
+        "bc7",
+        // Its driver compiles the kernel with the first frame.
+        "--composite-deadline",
+        "50s",
+        "--request-timeout",
+        "50s",
+    ];
+    let (mut services, mut paths) = (Vec::new(), Vec::new());
+    for (dir, arguments) in dirs.iter().zip([&[][..], &by_blocks[..]]) {
+        let service = Service::start(dir.path(), arguments);
+        let mut client = service.client();
+        client.put("/v1/backgrounds/a", soft_picture(320, 180)).ok();
+        let body = serde_json::json!({ "background": "a" });
+        let session = client.post("/v1/sessions", body).ok().json();
+        let id = session["session"].as_str().expect("an id");
+        paths.push(format!(
+            "/v1/sessions/{id}/frame?width=320&height=180&format=rgba"
+        ));
+        services.push(service);
+    }
+    let [cpu, gpu] = &services[..] else {
+        unreachable!("two were started")
+    };
+    let exact = cpu.client().get(&paths[0]).ok();
+    // The first frames are the CPU's, until the blocks are made.
+    let inexact = || gpu.metric("backdrop_gpu_inexact_frames_total");
+    let near = poll("a frame from blocks", || {
+        let answer = gpu.client().get(&paths[1]).ok();
+        if inexact() == 0.0 {
+            assert!(answer.body == exact.body, "the CPU's are exact");
+            assert_eq!(answer.header("etag"), exact.header("etag"));
+            return None;
+        }
+        Some(answer)
+    });
+    assert!(near.header("etag").starts_with("W/\""), "{near:?}");
+    assert_ne!(near.header("etag"), exact.header("etag"));
+    let squares = exact.body.iter().zip(&near.body);
+    let squares = squares
+        .map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2))
+        .sum::<f64>();
+    let psnr = 10.0 * (255.0_f64.powi(2) * exact.body.len() as f64 / squares).log10();
+    assert!(psnr.is_finite() && psnr > 40.0, "{psnr} dB");
+    assert_eq!(
+        gpu.metric("backdrop_gpu_texture_bytes"),
+        57_600.0,
+        "a byte for each pixel"
+    );
+    assert_eq!(gpu.metric("backdrop_gpu_encodes_total{result=\"ok\"}"), 1.0);
+
+    // Who has one of both has what is shown; from a service that draws exactly only the exact one will do.
+    let status = |service: &Service, path: &str, tag: &str| {
+        let headers = [("if-none-match", tag)];
+        service.client().send("GET", path, &headers, b"").status
+    };
+    for tag in [near.header("etag"), exact.header("etag")] {
+        assert_eq!(status(gpu, &paths[1], tag), 304);
+    }
+    assert_eq!(status(cpu, &paths[0], exact.header("etag")), 304);
+    assert_eq!(status(cpu, &paths[0], near.header("etag")), 200);
+
+    // A composite of nothing but the background is the same frame.
+    let composite = gpu
+        .client()
+        .send("POST", &paths[1].replace("/frame?", "/frames?"), &[], b"");
+    assert!(composite.ok().body == near.body);
+    assert_eq!(inexact(), 2.0);
+}
+
 /// With drivers that are not there.
 fn without_drivers(arguments: &[&str]) -> (std::process::Command, tempfile::TempDir) {
     let mut command = command();
@@ -209,6 +304,7 @@ fn a_gpu_in_software_is_not_taken_unasked() {
 fn settings_of_the_gpu_are_checked() {
     for arguments in [
         ["--renderer", "vulkan"],
+        ["--gpu-textures", "bc1"],
         ["--gpu-window", "1s"],
         ["--gpu-batch-max", "0"],
         ["--gpu-staging-bytes", "1KiB"],

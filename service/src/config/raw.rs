@@ -4,7 +4,7 @@ use super::units::{ByteSize, Limit, Span};
 use super::{Config, ConfigError, LogForm, Sharing, Unsafe, read_file, tokens_in, tokens_of};
 use crate::flyweight::Eviction;
 use crate::frames::SourcesConfig;
-use crate::frames::gpu::{GpuConfig, RendererChoice};
+use crate::frames::gpu::{GpuConfig, GpuTextures, RendererChoice};
 use crate::http::limits::HttpConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,9 @@ raw! {
     renderer: String = "BACKDROP_RENDERER" (value_name = "KIND");
     /// Where there is no real GPU, let one in software do, such as Mesa's lavapipe: slower than the CPU's own renderer, for tests
     gpu_software: bool = "BACKDROP_GPU_SOFTWARE" (num_args = 0..=1, default_missing_value = "true");
+    /// How textures lie on the GPU: rgba (exact), or bc7 (a quarter of the memory; frames are near those of the CPU, not equal, and have
+    /// an ETag of their own) [default: rgba]
+    gpu_textures: String = "BACKDROP_GPU_TEXTURES" (value_name = "FORMAT");
     /// Time that the first frame of a GPU's batch waits for others, up to 10ms [default: 500us]
     gpu_window: Span = "BACKDROP_GPU_WINDOW" (value_name = "TIME");
     /// Frames of one GPU dispatch [default: 64]
@@ -315,6 +318,9 @@ impl Raw {
         let asked = self.renderer.as_deref();
         gpu.renderer = choice("renderer", asked, &renderers, gpu.renderer)?;
         put(&mut gpu.software, self.gpu_software, |is| is);
+        let textures = GpuTextures::ALL.map(|textures| (textures.name(), textures));
+        let asked = self.gpu_textures.as_deref();
+        gpu.textures = choice("gpu-textures", asked, &textures, gpu.textures)?;
         put(&mut gpu.window, self.gpu_window, |Span(time)| time);
         put(&mut gpu.batch_max, self.gpu_batch_max, |n| n);
         put(

@@ -59,6 +59,7 @@ impl Config {
             stream_waiters_max = self.sources.waiters_max,
             renderer = self.gpu.renderer.name(),
             gpu_software = self.gpu.software,
+            gpu_textures = self.gpu.textures.name(),
             gpu_window_us = self.gpu.window.as_micros() as u64,
             gpu_batch_max = self.gpu.batch_max,
             gpu_texture_bytes_max = self.gpu.texture_bytes_max,

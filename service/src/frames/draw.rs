@@ -133,8 +133,10 @@ impl Easel {
                 pixels.drawn(view_of(&self.sheets.canvas, request.size));
             }
             Material::Drawn(drawn, pixels) => {
-                // Before it is encoded, which may flatten it.
-                pixels.drawn(view_of(&drawn.pixels, request.size));
+                // Before it is encoded, which may flatten it. What is kept for later frames is exact.
+                if drawn.exact {
+                    pixels.drawn(view_of(&drawn.pixels, request.size));
+                }
                 self.reserve(request.format.scratch_bytes(request.size))?;
                 return encode_drawn(drawn, request, charge);
             }
@@ -344,6 +346,7 @@ pub(super) fn encode_drawn(
     let Canvas {
         mut pixels,
         charge: canvas,
+        ..
     } = drawn;
     match request.format {
         FrameFormat::Rgba => Ok(canvas.transfer(Purpose::Encode).cover(pixels)),
@@ -521,23 +524,26 @@ mod tests {
         let reserved = |bytes| budget.try_reserve(Purpose::Render, bytes).expect("room");
         let request = FrameRequest { size, ..request };
         let (tell, told) = std::sync::mpsc::channel();
-        let mut drawn = |request: &FrameRequest| {
+        let mut drawn = |request: &FrameRequest, exact| {
             let canvas = Canvas {
                 pixels: pixels.clone(),
+                exact,
                 charge: reserved(size.bytes()),
             };
             let material = Material::Drawn(canvas, Box::new(Told(tell.clone())));
             let output = reserved(request.format.bytes_max(size));
             assert!(easel.draw(material, request, output).is_ok());
-            // What it was drawn of is told of the pixels as they were drawn, in whatever form they are delivered.
-            assert!(told.try_recv().as_ref() == Ok(&pixels));
+            // What it was drawn of is told of the pixels as they were drawn, in whatever form they are delivered, if they are exact.
+            let heard = told.try_recv().ok();
+            assert!(heard.as_ref() == exact.then_some(&pixels));
         };
         let jpeg = FrameFormat::Jpeg { quality: 80 };
-        drawn(&FrameRequest {
+        let as_jpeg = FrameRequest {
             format: jpeg,
             ..request
-        });
-        drawn(&request);
+        };
+        drawn(&as_jpeg, true);
+        drawn(&request, false);
         let charged = easel.charge.as_ref().map_or(0, Charge::bytes);
         assert!(charged >= kept + request.format.scratch_bytes(size));
     }

@@ -196,6 +196,8 @@ pub struct Frame {
     pub version: u32,
     /// How the pixels were come by.
     pub access: Access,
+    /// Whether its pixels are to the bit what the specification says, and not near that (see [`gpu::GpuTextures`]).
+    pub exact: bool,
 }
 
 /// Why there is no frame.
@@ -417,9 +419,9 @@ impl Frames {
         let work = async {
             failpoints::delay(failpoints::FRAMES_RENDER_DELAY).await;
             let material = self.paint(drawing.material, texture, request).await?;
-            let drawer = match &material {
-                Material::Drawn(..) => Drawer::Gpu,
-                Material::Pixels(_) | Material::Thumbnail(_) => Drawer::Cpu,
+            let (drawer, exact) = match &material {
+                Material::Drawn(canvas, _) => (Drawer::Gpu, canvas.exact),
+                Material::Pixels(_) | Material::Thumbnail(_) => (Drawer::Cpu, true),
             };
             let charge = self.reserve_output(request).await?;
             let (reply, answer) = tokio::sync::oneshot::channel();
@@ -436,11 +438,11 @@ impl Frames {
                 .unwrap_or(Err(worker::Failure::Stopped))
                 .map_err(|failure| self.failed(failure))?;
             self.metrics.gpu.frames_drawn_total.of(drawer).inc();
-            Ok::<_, FrameError>(bytes)
+            Ok::<_, FrameError>((bytes, exact))
         };
         let deadline = tokio::time::Instant::from_std(request.deadline);
         let late = |_| self.shed(ShedReason::Queue);
-        let bytes = tokio::time::timeout_at(deadline, work)
+        let (bytes, exact) = tokio::time::timeout_at(deadline, work)
             .await
             .map_err(late)??;
         Ok(Frame {
@@ -450,7 +452,13 @@ impl Frames {
             index: drawing.index,
             version: drawing.version,
             access: drawing.access,
+            exact,
         })
+    }
+
+    /// Whether every frame is to the bit what the specification says; else each says whether it is.
+    pub fn is_exact(&self) -> bool {
+        self.gpu.as_ref().is_none_or(|gpu| gpu.is_exact())
     }
 
     /// Has the GPU draw pixels, where there is one and it takes them; what it does not draw comes back as it is.

@@ -250,6 +250,10 @@ impl Pixels for Kept {
         drop(lease);
         keeper.keep(frame);
     }
+
+    fn share(&self) -> Option<Box<dyn Pixels>> {
+        self.lease.share()
+    }
 }
 
 /// A texture that one session owns.

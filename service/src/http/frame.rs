@@ -198,11 +198,13 @@ impl Shown {
     }
 }
 
-/// Names what a frame shows, by its rendition's key, the source's checksum and the view. Weak: another renderer may round otherwise.
+/// Names what a frame shows, by its rendition's key, the source's checksum, the view, and whether it was drawn from the picture itself or
+/// from a compressed texture of it. Weak: another renderer may round otherwise.
 fn tag_of(
     identity: &Identity,
     version: u32,
     request: &FrameRequest,
+    exact: bool,
 ) -> Result<HeaderValue, Problem> {
     let stored = &identity.stored;
     let (format, quality) = match request.format {
@@ -226,6 +228,9 @@ fn tag_of(
         hasher.update(&offset.to_le_bytes());
     }
     hasher.update(&[view.alpha]);
+    if !exact {
+        hasher.update(b"bc7");
+    }
     HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.digest())).map_err(Problem::internal)
 }
 
@@ -275,11 +280,15 @@ pub async fn preview(
     };
     // A texture of the session's own may be of an older version than the catalogue's.
     if shown.owned.is_none() {
-        let tag = tag_of(&identity, identity.stored.version, &request)?;
-        if has_already(parts, &tag) {
-            let mut answer = respond::empty(StatusCode::NOT_MODIFIED);
-            answer.headers_mut().insert(ETAG, tag);
-            return Ok(answer);
+        // An exact frame is good enough always, another one where another might be drawn.
+        let forms = if service.frames.is_exact() { 1 } else { 2 };
+        for exact in [true, false].into_iter().take(forms) {
+            let tag = tag_of(&identity, identity.stored.version, &request, exact)?;
+            if has_already(parts, &tag) {
+                let mut answer = respond::empty(StatusCode::NOT_MODIFIED);
+                answer.headers_mut().insert(ETAG, tag);
+                return Ok(answer);
+            }
         }
     }
     let frame = shown.draw(service, &request).await.map_err(problem_of)?;
@@ -300,7 +309,7 @@ pub async fn preview(
         // Replaced meanwhile: what is known of the source is of another version than the pixels.
         _ if version != identity.stored.version => {}
         _ => {
-            headers.insert(ETAG, tag_of(&identity, version, &request)?);
+            headers.insert(ETAG, tag_of(&identity, version, &request, frame.exact)?);
         }
     }
     Ok(answer)

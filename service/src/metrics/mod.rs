@@ -23,7 +23,7 @@ pub use flyweight::{
     PoolMetrics, PopulateResult, RenditionResult, ShrinkResult,
 };
 pub use frames::{FrameMetrics, RenderResult};
-pub use gpu::{Drawer, GpuFallback, GpuMetrics, GpuReopened};
+pub use gpu::{Drawer, GpuEncoded, GpuFallback, GpuMetrics, GpuReopened};
 pub use http::{
     HttpMetrics, RequestCounters, Route, ShedReason, StatusClass, TimedRoute, UploadResult,
 };

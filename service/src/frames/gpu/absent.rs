@@ -40,6 +40,10 @@ impl Gpu {
         match *self {}
     }
 
+    pub(in crate::frames) fn is_exact(&self) -> bool {
+        match *self {}
+    }
+
     pub(in crate::frames) fn is_lost(&self) -> bool {
         match *self {}
     }

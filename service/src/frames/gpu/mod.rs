@@ -1,7 +1,7 @@
 //! The GPU as frames know it: which renderer was asked for, and frames that are drawn there, with the CPU behind it.
 //!
 //! A frame whose pixels the GPU does not draw (it has no device at the moment, or too much to do, or no room) is drawn by a thread of
-//! a pool, as all are without a GPU: bit for bit the same. A build without the feature `gpu` has the same face and never a GPU.
+//! a pool, as all are without a GPU: bit for bit the same, unless compressed textures were asked for; then a frame says which it is. A build without the feature `gpu` has the same face and never a GPU.
 
 #[cfg(not(feature = "gpu"))]
 mod absent;
@@ -47,6 +47,30 @@ impl RendererChoice {
     }
 }
 
+/// How textures lie on the GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GpuTextures {
+    /// Exact: frames are the CPU's, bit for bit.
+    #[default]
+    Rgba,
+    /// In BC7 blocks where the GPU reads them: a quarter of the memory, and frames that are near those of the CPU, and say so.
+    Bc7,
+}
+
+impl GpuTextures {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::Rgba, Self::Bc7];
+
+    /// As it is written in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rgba => "rgba",
+            Self::Bc7 => "bc7",
+        }
+    }
+}
+
 /// Settings of the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuConfig {
@@ -54,6 +78,8 @@ pub struct GpuConfig {
     pub renderer: RendererChoice,
     /// Where there is no real GPU, one in software will do: a program that does its work on the CPU, for tests.
     pub software: bool,
+    /// How textures lie there.
+    pub textures: GpuTextures,
     /// How long the first frame of a batch waits for others.
     pub window: Duration,
     /// Frames of one dispatch.
@@ -69,6 +95,7 @@ impl Default for GpuConfig {
         Self {
             renderer: RendererChoice::default(),
             software: false,
+            textures: GpuTextures::default(),
             window: Duration::from_micros(500),
             batch_max: 64,
             texture_bytes_max: 512 << 20,
@@ -153,5 +180,7 @@ pub(super) struct Painted {
 pub(super) struct Canvas {
     /// RGBA8, of the frame's size.
     pub(super) pixels: Vec<u8>,
+    /// Whether they are those that the CPU would have drawn.
+    pub(super) exact: bool,
     pub(super) charge: Charge,
 }

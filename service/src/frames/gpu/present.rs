@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Canvas, GpuConfig, GpuError, Order, Painted, RendererChoice};
+use super::{Canvas, GpuConfig, GpuError, GpuTextures, Order, Painted, RendererChoice};
 use crate::codec::{PixelsMut, PixelsRef, Size};
 use crate::failpoints;
 use crate::frames::{Overlay, Pixels};
 use crate::memory::{Budget, Charge, Purpose};
-use crate::metrics::{GpuFallback, GpuReopened, Metrics};
+use crate::metrics::{GpuEncoded, GpuFallback, GpuReopened, Metrics};
+use crate::priority;
 use crate::render::Foreground;
 use crate::render::gpu::{
-    self, Adapters, CompositeJob, Event, Host, OpenError, Refusal, Settings, TextureKey,
+    self, Adapters, Background, CompositeJob, Event, Host, OpenError, Refusal, Settings,
+    TextureFormat, TextureKey,
 };
 use crate::render::view::ViewTransform;
 
@@ -32,6 +34,9 @@ const BUDGET_SHARE: u64 = 4;
 const STAGING_MIN: u64 = 8 << 20;
 /// Batches whose frames may wait; more are drawn by the CPU meanwhile.
 const BATCHES_WAITING: usize = 2;
+
+/// What the niceness of the thread is raised by that makes textures' blocks: more than decoders', since nobody waits for it.
+const ENCODE_NICE: i32 = 10;
 
 /// The GPU, if there is one that was asked for.
 #[derive(Debug)]
@@ -59,6 +64,15 @@ impl Host for Books {
             Event::Uploaded => {
                 metrics.uploads_total.inc();
             }
+            Event::Encoded { done, time } => {
+                let result = if done {
+                    GpuEncoded::Ok
+                } else {
+                    GpuEncoded::Dropped
+                };
+                metrics.encodes_total.of(result).inc();
+                metrics.encode_seconds_total.inc_by(time.as_secs_f64());
+            }
             Event::Held { textures, all } => {
                 metrics.texture_bytes.set(textures as i64);
                 metrics.held_bytes.set(all as i64);
@@ -79,6 +93,11 @@ impl Host for Books {
         }
     }
 
+    fn begin_encoding(&self) {
+        // Refused, it competes with the threads that draw.
+        let _ = priority::give_way(ENCODE_NICE);
+    }
+
     fn destroy(&self) -> bool {
         failpoints::hit(failpoints::RENDER_GPU_LOST)
     }
@@ -90,6 +109,16 @@ fn fallback(refusal: Refusal) -> GpuFallback {
         Refusal::Lost => GpuFallback::Lost,
         Refusal::TooLarge => GpuFallback::TooLarge,
         Refusal::NoMemory => GpuFallback::Memory,
+        Refusal::Encoding => GpuFallback::Encoding,
+    }
+}
+
+/// Pixels that a texture is made of, while frames go on.
+struct Shared(Box<dyn Pixels>);
+
+impl Background for Shared {
+    fn pixels(&self) -> PixelsRef<'_> {
+        self.0.pixels()
     }
 }
 
@@ -121,6 +150,10 @@ impl CompositeJob for Painting {
         self.pixels.pixels()
     }
 
+    fn keep(&self) -> Option<Box<dyn Background>> {
+        Some(Box::new(Shared(self.pixels.share()?)))
+    }
+
     fn view(&self) -> ViewTransform {
         self.view
     }
@@ -143,7 +176,7 @@ impl CompositeJob for Painting {
         !self.reply.is_closed()
     }
 
-    fn end(self: Box<Self>, drawn: Result<(), Refusal>) {
+    fn end(self: Box<Self>, drawn: Result<TextureFormat, Refusal>) {
         let Self {
             pixels,
             overlay,
@@ -152,8 +185,9 @@ impl CompositeJob for Painting {
             reply,
             ..
         } = *self;
-        let drawn = drawn.map(|()| Canvas {
+        let drawn = drawn.map(|format| Canvas {
             pixels: canvas,
+            exact: format == TextureFormat::Rgba8,
             charge,
         });
         let answer = Answer {
@@ -194,8 +228,12 @@ impl Gpu {
                 tracing::info!(
                     adapter = adapter.name,
                     software = adapter.software,
+                    exact = gpu.is_exact(),
                     "frames are drawn by a GPU"
                 );
+                if config.textures == GpuTextures::Bc7 && gpu.is_exact() {
+                    tracing::warn!("this GPU does not read BC7: its textures are rgba");
+                }
                 Ok(Some(gpu))
             }
             Err(cause) if config.renderer == RendererChoice::Auto => {
@@ -224,6 +262,10 @@ impl Gpu {
             window: config.window,
             batch_max: config.batch_max,
             queue_max: config.batch_max * BATCHES_WAITING,
+            textures: match config.textures {
+                GpuTextures::Rgba => TextureFormat::Rgba8,
+                GpuTextures::Bc7 => TextureFormat::Bc7,
+            },
             texture_bytes_max: config.texture_bytes_max,
             shared_texture_bytes_max: share,
             staging_bytes,
@@ -245,6 +287,11 @@ impl Gpu {
         if self.inner.adapter().shares_memory {
             self.inner.shrink_textures_to(0);
         }
+    }
+
+    /// Whether all that it draws is what the CPU would have drawn.
+    pub(in crate::frames) fn is_exact(&self) -> bool {
+        self.inner.adapter().textures == TextureFormat::Rgba8
     }
 
     /// Whether it has no device at the moment, so that a frame need not be made ready for it; one is counted as drawn by the CPU then.
@@ -300,6 +347,9 @@ impl Gpu {
             drawn,
         } = answer.await.ok()?;
         let canvas = drawn.map_err(|refusal| self.count(refusal)).ok();
+        if canvas.as_ref().is_some_and(|canvas| !canvas.exact) {
+            self.metrics.gpu.inexact_frames_total.inc();
+        }
         Some(Painted {
             pixels,
             overlay,

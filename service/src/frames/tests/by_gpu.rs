@@ -7,8 +7,8 @@ use std::io::Write;
 use super::scratch::{FORMATS, overlays, peak};
 use super::*;
 use crate::frames::composite::by_gpu::{Sum, encode, lay_out};
-use crate::frames::gpu::{Canvas, GpuConfig, RendererChoice};
-use crate::metrics::GpuFallback;
+use crate::frames::gpu::{Canvas, GpuConfig, GpuTextures, RendererChoice};
+use crate::metrics::{GpuEncoded, GpuFallback};
 
 const FRAME: Size = Size::new(120, 67);
 
@@ -181,6 +181,48 @@ async fn a_composite_does_not_wait_for_a_gpu_until_it_is_too_late() {
     assert_eq!((late.get(), drawn_by(&gpu, Drawer::Cpu)), (2, 2));
 }
 
+/// Blocks are made aside, while the CPU draws; where memory is short they go with what they are charged, and come back.
+#[tokio::test]
+async fn textures_of_blocks_are_charged_and_go_when_memory_is_short() {
+    let config = GpuConfig {
+        staging_bytes: 16 << 20,
+        textures: GpuTextures::Bc7,
+        ..GpuConfig::default()
+    };
+    let Some(bench) = bench_with_such_a_gpu(BudgetConfig::default(), config) else {
+        return;
+    };
+    assert!(!bench.frames.is_exact());
+    let buffers = bench.budget.used_by(Purpose::Gpu);
+    let (shelf, ask) = (Shelf::default(), request(FrameFormat::Rgba));
+    let metrics = &bench.metrics.gpu;
+    let encoding = metrics.fallbacks_total.of(GpuFallback::Encoding);
+    for times in 1..=2 {
+        let before = encoding.get();
+        loop {
+            let frame = bench.frames.preview(&shelf, 7, &ask).await.unwrap();
+            let pixels = frame.bytes.as_chunks::<4>().0;
+            let near = |pixel: &[u8; 4]| pixel.iter().zip(COLOUR).all(|(a, b)| a.abs_diff(b) <= 2);
+            assert!(pixels.iter().all(near));
+            if !frame.exact {
+                break;
+            }
+            assert!(frame.bytes == COLOUR.repeat(ask.size.pixels() as usize));
+        }
+        assert!(encoding.get() > before, "the first one was the CPU's");
+        assert_eq!(metrics.texture_bytes.get(), SIZE.pixels() as i64);
+        let slab = bench.budget.used_by(Purpose::Gpu) - buffers;
+        assert_eq!(slab, 4 << 20, "a quarter of what textures may take");
+        assert_eq!(metrics.encodes_total.of(GpuEncoded::Ok).get(), times);
+        let gpu = bench.frames.gpu.as_ref().unwrap();
+        gpu.trim();
+        while bench.budget.used_by(Purpose::Gpu) > buffers {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(metrics.inexact_frames_total.get(), 2);
+}
+
 #[test]
 fn both_stages_hold_no_more_than_was_charged() {
     let size = Size::new(640, 361);
@@ -205,6 +247,7 @@ fn both_stages_hold_no_more_than_was_charged() {
             assert!(laid.laid().is_some(), "form {form}");
             let drawn = Canvas {
                 pixels: vec![70; size.bytes() as usize],
+                exact: true,
                 charge: charge.split(canvas),
             };
             drop(laid);

@@ -13,18 +13,26 @@ pub const SLABS: usize = 4;
 /// Textures there may be: looking for a gap goes through those of a slab. More than a batch has frames.
 const TEXTURES_MAX: usize = 4096;
 
-/// Textures begin at multiples of so many words.
-const ALIGN: u64 = 64;
+/// How slabs are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Bytes of a unit: a word, or a block.
+    pub unit_bytes: u64,
+    /// Units of a slab.
+    pub slab_units: u64,
+    /// Textures begin at multiples of so many units.
+    pub align: u64,
+}
 
 /// Where a texture lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Which slab.
     pub slab: usize,
-    /// First word in it.
+    /// First unit in it.
     pub at: u64,
-    /// Words that it takes.
-    pub words: u64,
+    /// Units that it takes.
+    pub units: u64,
 }
 
 /// Why there is no place.
@@ -50,26 +58,27 @@ struct Entry {
 /// The books; see the module.
 #[derive(Debug)]
 pub struct Atlas {
-    slab_words: u64,
+    grid: Grid,
     exists: [bool; SLABS],
     entries: HashMap<TextureKey, Entry>,
     tick: u64,
 }
 
 impl Atlas {
-    /// No slab yet; each will be of `slab_words`.
-    pub fn new(slab_words: u64) -> Self {
+    /// No slab yet; each will be as `grid` says.
+    pub fn new(grid: Grid) -> Self {
         Self {
-            slab_words,
+            grid,
             exists: [false; SLABS],
             entries: HashMap::new(),
             tick: 0,
         }
     }
 
-    /// Words of textures.
-    pub fn words(&self) -> u64 {
-        self.entries.values().map(|entry| entry.place.words).sum()
+    /// Bytes of textures.
+    pub fn bytes(&self) -> u64 {
+        let units = self.entries.values().map(|entry| entry.place.units);
+        units.sum::<u64>() * self.grid.unit_bytes
     }
 
     /// Where a texture lies, which batch number `batch` is about to use.
@@ -86,11 +95,11 @@ impl Atlas {
     pub fn place(
         &mut self,
         key: TextureKey,
-        words: u64,
+        units: u64,
         batch: u64,
         mut grow: impl FnMut(usize) -> bool,
     ) -> Result<Place, NoPlace> {
-        if words > self.slab_words {
+        if units > self.grid.slab_units {
             return Err(NoPlace::TooLong);
         }
         let outdated = |other: &TextureKey, entry: &Entry| {
@@ -102,7 +111,7 @@ impl Atlas {
         }
         let mut may_grow = true;
         let place = loop {
-            if let Some(place) = self.gap(words) {
+            if let Some(place) = self.gap(units) {
                 break place;
             }
             let next = (0..SLABS).find(|&slab| !self.exists[slab]);
@@ -122,7 +131,7 @@ impl Atlas {
     /// Gives up slabs, those whose textures were used least recently first, until they take no more than `bytes`. Returns which ones
     /// are gone. Not while a batch is being made.
     pub fn shrink_to(&mut self, bytes: u64) -> Vec<usize> {
-        let stay = bytes / (self.slab_words * 4).max(1);
+        let stay = bytes / (self.grid.slab_units * self.grid.unit_bytes).max(1);
         let mut gone = Vec::new();
         while self.slabs() > stay {
             let used = |slab: usize| {
@@ -145,7 +154,10 @@ impl Atlas {
     }
 
     /// The first gap that is long enough.
-    fn gap(&self, words: u64) -> Option<Place> {
+    fn gap(&self, units: u64) -> Option<Place> {
+        let Grid {
+            slab_units, align, ..
+        } = self.grid;
         let slabs = (0..SLABS).filter(|&slab| self.exists[slab]);
         slabs.into_iter().find_map(|slab| {
             let inside = self.entries.values().map(|entry| entry.place);
@@ -153,12 +165,12 @@ impl Atlas {
             taken.sort_unstable_by_key(|place| place.at);
             let mut at = 0;
             for place in taken {
-                if place.at - at >= words {
+                if place.at - at >= units {
                     break;
                 }
-                at = (place.at + place.words).next_multiple_of(ALIGN);
+                at = (place.at + place.units).next_multiple_of(align);
             }
-            (at + words <= self.slab_words).then_some(Place { slab, at, words })
+            (at + units <= slab_units).then_some(Place { slab, at, units })
         })
     }
 
@@ -180,13 +192,21 @@ mod tests {
         TextureKey { index, version: 1 }
     }
 
+    fn of_words(slab_units: u64) -> Atlas {
+        Atlas::new(Grid {
+            unit_bytes: 4,
+            slab_units,
+            align: 64,
+        })
+    }
+
     fn overlap(a: Place, b: Place) -> bool {
-        a.slab == b.slab && a.at < b.at + b.words && b.at < a.at + a.words
+        a.slab == b.slab && a.at < b.at + b.units && b.at < a.at + a.units
     }
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let mut atlas = Atlas::new(256);
+        let mut atlas = of_words(256);
         let one_slab = |slab: usize| slab == 0;
         for index in 0..4 {
             atlas.place(key(index), 64, 1, one_slab).unwrap();
@@ -200,18 +220,18 @@ mod tests {
 
     #[test]
     fn what_the_batch_draws_from_stays() {
-        let mut atlas = Atlas::new(128);
+        let mut atlas = of_words(128);
         let place = |atlas: &mut Atlas, index, batch| atlas.place(key(index), 64, batch, |s| s < 1);
         place(&mut atlas, 0, 7).unwrap();
         place(&mut atlas, 1, 7).unwrap();
         assert_eq!(place(&mut atlas, 2, 7), Err(NoPlace::Busy));
         assert!(place(&mut atlas, 2, 8).is_ok());
-        assert_eq!(atlas.words(), 128);
+        assert_eq!(atlas.bytes(), 128 * 4);
     }
 
     #[test]
     fn a_new_version_takes_the_old_ones_place() {
-        let mut atlas = Atlas::new(128);
+        let mut atlas = of_words(128);
         let first = atlas.place(key(3), 128, 1, |slab| slab == 0).unwrap();
         let newer = TextureKey {
             index: 3,
@@ -223,14 +243,14 @@ mod tests {
 
     #[test]
     fn without_room_the_reason_is_told() {
-        let mut atlas = Atlas::new(128);
+        let mut atlas = of_words(128);
         assert_eq!(atlas.place(key(0), 129, 1, |_| true), Err(NoPlace::TooLong));
         assert_eq!(atlas.place(key(0), 1, 1, |_| false), Err(NoPlace::NoSlab));
     }
 
     #[test]
     fn there_are_no_more_textures_than_can_be_looked_through() {
-        let mut atlas = Atlas::new(1 << 20);
+        let mut atlas = of_words(1 << 20);
         for index in 0..TEXTURES_MAX as u32 + 3 {
             atlas
                 .place(key(index), 1, u64::from(index), |_| true)
@@ -243,7 +263,7 @@ mod tests {
 
     #[test]
     fn shrinking_gives_up_the_slab_that_was_used_least_recently() {
-        let mut atlas = Atlas::new(64);
+        let mut atlas = of_words(64);
         for index in 0..3 {
             atlas.place(key(index), 64, 1, |_| true).unwrap();
         }
@@ -251,7 +271,7 @@ mod tests {
         assert_eq!(atlas.shrink_to(64 * 4 * 2), [1]);
         assert!(atlas.find(key(0), 3).is_some() && atlas.find(key(2), 3).is_some());
         assert_eq!(atlas.shrink_to(0).len(), 2);
-        assert_eq!(atlas.words(), 0);
+        assert_eq!(atlas.bytes(), 0);
         assert!(atlas.place(key(5), 8, 4, |_| true).is_ok());
     }
 
@@ -260,7 +280,7 @@ mod tests {
         fn textures_never_overlap_and_lie_inside_their_slab(
             steps in prop::collection::vec((0u32..24, 1u64..300, 0u64..40, 0usize..5), 1..120),
         ) {
-            let mut atlas = Atlas::new(512);
+            let mut atlas = of_words(512);
             for (step, (index, words, batch, shrink)) in steps.into_iter().enumerate() {
                 if step % 17 == 16 {
                     atlas.shrink_to(shrink as u64 * 512 * 4);
@@ -270,7 +290,7 @@ mod tests {
                 }
                 let places: Vec<Place> = atlas.entries.values().map(|e| e.place).collect();
                 for (at, a) in places.iter().enumerate() {
-                    prop_assert!(a.at + a.words <= 512 && atlas.exists[a.slab]);
+                    prop_assert!(a.at + a.units <= 512 && a.at % 64 == 0 && atlas.exists[a.slab]);
                     prop_assert!(places[at + 1..].iter().all(|b| !overlap(*a, *b)));
                 }
             }

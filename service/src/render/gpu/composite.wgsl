@@ -7,11 +7,7 @@
 @group(0) @binding(0) var<storage, read> inputs: array<u32>;
 // The frames, a word for each pixel.
 @group(0) @binding(1) var<storage, read_write> frames: array<u32>;
-// Where textures live, a word for each pixel.
-@group(0) @binding(2) var<storage, read> slab0: array<u32>;
-@group(0) @binding(3) var<storage, read> slab1: array<u32>;
-@group(0) @binding(4) var<storage, read> slab2: array<u32>;
-@group(0) @binding(5) var<storage, read> slab3: array<u32>;
+// Where textures live: bindings 2 to 5, in `texels_rgba8.wgsl` or `texels_bc7.wgsl`, which is compiled with this, and has `texel`.
 
 const HEAD: u32 = 16u;
 
@@ -28,15 +24,6 @@ fn pack(pixel: vec4<u32>) -> u32 {
     return pixel.x | (pixel.y << 8u) | (pixel.z << 16u) | (pixel.w << 24u);
 }
 
-fn texel(slab: u32, at: u32) -> vec4<u32> {
-    switch slab {
-        case 0u: { return unpack(slab0[at]); }
-        case 1u: { return unpack(slab1[at]); }
-        case 2u: { return unpack(slab2[at]); }
-        default: { return unpack(slab3[at]); }
-    }
-}
-
 // The background's pixel behind (x, y) of the frame whose head is at `head`.
 fn background(head: u32, at: vec2<u32>) -> vec4<u32> {
     let slab = inputs[head + 4u];
@@ -44,7 +31,8 @@ fn background(head: u32, at: vec2<u32>) -> vec4<u32> {
     let stride = inputs[head + 6u];
     var pixel: vec4<u32>;
     if (inputs[head + 3u] & WHOLE) != 0u {
-        pixel = texel(slab, source + at.y * stride + at.x);
+        let corner = vec2<u32>(inputs[head + 7u], inputs[head + 8u]);
+        pixel = texel(slab, source, stride, corner + at);
     } else {
         let columns = inputs[head + 7u];
         let rows = inputs[head + 8u];
@@ -54,12 +42,12 @@ fn background(head: u32, at: vec2<u32>) -> vec4<u32> {
         let shift_y = inputs[head + 10u] >> 16u;
         let weights_x = columns + inputs[head] + at.x * taps_x;
         let weights_y = rows + inputs[head + 1u] + at.y * taps_y;
-        let first = source + inputs[rows + at.y] * stride + inputs[columns + at.x];
+        let first = vec2<u32>(inputs[columns + at.x], inputs[rows + at.y]);
         pixel = vec4<u32>(1u << (shift_x - 1u));
         for (var x = 0u; x < taps_x; x += 1u) {
             var column = vec4<u32>(1u << (shift_y - 1u));
             for (var y = 0u; y < taps_y; y += 1u) {
-                column += inputs[weights_y + y] * texel(slab, first + y * stride + x);
+                column += inputs[weights_y + y] * texel(slab, source, stride, first + vec2<u32>(x, y));
             }
             pixel += inputs[weights_x + x] * (column >> vec4<u32>(shift_y));
         }

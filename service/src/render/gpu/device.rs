@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{AdapterInfo, Adapters, OpenError};
+use super::{AdapterInfo, Adapters, OpenError, TextureFormat};
 
 /// A batch that takes longer hangs: its device counts as lost. Well below the time that a request has (5 s unless told otherwise), so
 /// that its frames come back while the CPU can still draw them.
-pub const HANG: Duration = Duration::from_secs(2);
+const HANG: Duration = Duration::from_secs(2);
+/// The same for one in software, which compiles its kernel with the first batch, and may be kept from its CPU for long by others.
+const HANG_IN_SOFTWARE: Duration = Duration::from_secs(60);
 
 /// What answers "is it lost?", shared with wgpu's callbacks.
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ fn info_of(adapter: &wgpu::Adapter) -> AdapterInfo {
             kind,
             wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu
         ),
+        textures: TextureFormat::Rgba8,
     }
 }
 
@@ -103,8 +106,8 @@ fn all() -> Vec<(wgpu::Adapter, AdapterInfo)> {
 }
 
 impl Device {
-    /// Opens the first adapter that will do and can.
-    pub fn open(adapters: Adapters) -> Result<Self, OpenError> {
+    /// Opens the first adapter that will do and can, for textures of that format if it offers it, else for the exact one.
+    pub fn open(adapters: Adapters, textures: TextureFormat) -> Result<Self, OpenError> {
         let found = all();
         let mut refused = Vec::new();
         let mut cause = None;
@@ -113,7 +116,7 @@ impl Device {
                 refused.push(info.name);
                 continue;
             }
-            match Self::on(&adapter, info) {
+            match Self::on(&adapter, info, textures) {
                 Ok(device) => return Ok(device),
                 Err(error) => cause = cause.or(Some(error)),
             }
@@ -124,7 +127,16 @@ impl Device {
         })
     }
 
-    fn on(adapter: &wgpu::Adapter, info: AdapterInfo) -> Result<Self, String> {
+    fn on(
+        adapter: &wgpu::Adapter,
+        mut info: AdapterInfo,
+        textures: TextureFormat,
+    ) -> Result<Self, String> {
+        let offered = adapter.features();
+        let required = textures.features();
+        if offered.contains(required) {
+            info.textures = textures;
+        }
         let offered = adapter.limits();
         // Lengths are words of 32 bits in the shader, and no buffer needs more.
         let longest = |offered: u64| offered.min(u64::from(u32::MAX) & !3);
@@ -142,6 +154,7 @@ impl Device {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("backdrop"),
+            required_features: info.textures.features(),
             required_limits: limits,
             // Few and large buffers: blocks to cut small ones from would be memory that nobody charged.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -153,7 +166,7 @@ impl Device {
             .map_err(|error| error.to_string())?;
         let lost = Arc::new(Lost::default());
         watch(&device, &lost);
-        let pipeline = pipeline(&device);
+        let pipeline = pipeline(&device, info.textures);
         if lost.is() {
             return Err("the kernel cannot be made".to_owned());
         }
@@ -182,11 +195,43 @@ impl Device {
         }
     }
 
+    /// An array of BC7 textures, so many pixels across and down and so many layers, or `None` where the device has no memory for it.
+    pub(super) fn blocks(&self, [width, height, layers]: [u32; 3]) -> Option<wgpu::Texture> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let texture = self.device.create_texture(&wgpu::TextureDescriptor {
+            label: None,
+            size: wgpu::Extent3d {
+                width,
+                height,
+                depth_or_array_layers: layers,
+            },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            // Not its sRGB kind: the specification averages samples as they are.
+            format: wgpu::TextureFormat::Bc7RgbaUnorm,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        match now(scope.pop()).flatten() {
+            None => Some(texture),
+            Some(_) => None,
+        }
+    }
+
+    /// How long a batch may take.
+    pub(super) fn hang(&self) -> Duration {
+        match self.info.software {
+            true => HANG_IN_SOFTWARE,
+            false => HANG,
+        }
+    }
+
     /// Waits until a submission is done. False, and the device is lost, if that does not come.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> bool {
         let poll = wgpu::PollType::Wait {
             submission_index: Some(submission),
-            timeout: Some(HANG),
+            timeout: Some(self.hang()),
         };
         // wgpu panics where the driver says that the device is lost.
         let cause = match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
@@ -210,8 +255,35 @@ fn watch(device: &wgpu::Device, lost: &Arc<Lost>) {
     }));
 }
 
-fn pipeline(device: &wgpu::Device) -> wgpu::ComputePipeline {
-    let module = device.create_shader_module(wgpu::include_wgsl!("composite.wgsl"));
+impl TextureFormat {
+    /// What a device must have for it.
+    fn features(self) -> wgpu::Features {
+        match self {
+            Self::Rgba8 => wgpu::Features::empty(),
+            Self::Bc7 => wgpu::Features::TEXTURE_COMPRESSION_BC,
+        }
+    }
+
+    /// The kernel that reads it.
+    fn kernel(self) -> &'static str {
+        match self {
+            Self::Rgba8 => concat!(
+                include_str!("composite.wgsl"),
+                include_str!("texels_rgba8.wgsl")
+            ),
+            Self::Bc7 => concat!(
+                include_str!("composite.wgsl"),
+                include_str!("texels_bc7.wgsl")
+            ),
+        }
+    }
+}
+
+fn pipeline(device: &wgpu::Device, textures: TextureFormat) -> wgpu::ComputePipeline {
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some("composite"),
+        source: wgpu::ShaderSource::Wgsl(textures.kernel().into()),
+    });
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some("composite"),
         layout: None,

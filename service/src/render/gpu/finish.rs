@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::batch::{Flight, Placed};
 use super::device::Device;
 use super::slot::Slot;
-use super::{Event, Host};
+use super::{Event, Host, TextureFormat};
 
 /// Finishes one submission after another until there are no more. Each slot comes back, lost or not, so that nobody waits for one in vain.
 /// `drew` is set once frames have come.
@@ -19,8 +19,11 @@ pub fn run(
 ) {
     for mut flight in flights {
         let frames = flight.batch.0.len();
-        let came = device.wait(flight.submission) && flight.mapping.done() && !device.lost.is();
-        if came && deliver(&flight.slot, &mut flight.batch.0, flight.frames) {
+        let came = device.wait(flight.submission)
+            && flight.mapping.done(device.hang())
+            && !device.lost.is();
+        let format = device.info.textures;
+        if came && deliver(&flight.slot, &mut flight.batch.0, flight.frames, format) {
             if frames > 0 {
                 drew.store(true, Ordering::Release);
                 host.tell(Event::Batch { frames });
@@ -35,7 +38,7 @@ pub fn run(
 }
 
 /// Copies frames out and ends their jobs. False if they cannot be read.
-fn deliver(slot: &Slot, placed: &mut Vec<Placed>, bytes: u64) -> bool {
+fn deliver(slot: &Slot, placed: &mut Vec<Placed>, bytes: u64, format: TextureFormat) -> bool {
     if bytes == 0 {
         return true;
     }
@@ -46,7 +49,7 @@ fn deliver(slot: &Slot, placed: &mut Vec<Placed>, bytes: u64) -> bool {
         if job.is_wanted() {
             let frame = &frames[at as usize..][..bytes as usize];
             job.out().data().copy_from_slice(frame);
-            job.end(Ok(()));
+            job.end(Ok(format));
         }
     }
     drop(frames);

@@ -3,7 +3,9 @@
 //! Integer WGSL, so that what is drawn equals [`super::cpu::reference`] bit for bit; tables of weights are made by the CPU. One thread
 //! takes jobs from a bounded queue, writes what they need into mapped buffers and submits; another waits for the device, copies
 //! finished frames out and hands them back. Two sets of buffers ([`slot`]) go round between them, so nothing is allocated for a frame.
-//! Textures are uploaded once for each version of a background and stay, by least recent use, within a budget ([`atlas`]).
+//! Textures are uploaded once for each version of a background and stay, by least recent use, within a budget ([`atlas`]). They are
+//! exact, or blocks of BC7 where the device reads those and they are asked for: a quarter of the memory, and no longer to the bit.
+//! Blocks are made on a thread of their own ([`encoder`]), while the CPU draws.
 //!
 //! A device may be lost at any time. Jobs then come back undrawn, whatever had become of them, for the CPU; the device is opened anew
 //! in the background, at growing intervals; its textures come back as they are asked for. As all of [`super`], this part knows no
@@ -11,10 +13,13 @@
 
 mod atlas;
 mod batch;
+mod bc7;
 mod device;
+mod encoder;
 mod finish;
 mod queue;
 mod record;
+mod slab;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -26,7 +31,8 @@ use std::time::Duration;
 
 use super::Foreground;
 use super::view::ViewTransform;
-use crate::codec::pixels::{PixelsMut, PixelsRef};
+use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
+use encoder::Encoder;
 use queue::Queue;
 use worker::Worker;
 
@@ -39,6 +45,36 @@ pub struct TextureKey {
     pub version: u32,
 }
 
+/// How textures lie on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TextureFormat {
+    /// As they are: frames are those of the CPU, bit for bit.
+    #[default]
+    Rgba8,
+    /// As BC7 blocks, a byte for each pixel, which the device reads at no cost: frames are near those of the CPU.
+    Bc7,
+}
+
+impl TextureFormat {
+    /// Bytes that a picture takes there.
+    #[must_use]
+    pub fn bytes(self, size: Size) -> u64 {
+        match self {
+            Self::Rgba8 => size.bytes(),
+            Self::Bc7 => {
+                let [across, down] = bc7::blocks(size);
+                u64::from(across) * u64::from(down) * slab::BLOCK_BYTES
+            }
+        }
+    }
+}
+
+/// A background's pixels, for as long as it exists.
+pub trait Background: Send + 'static {
+    /// The pixels.
+    fn pixels(&self) -> PixelsRef<'_>;
+}
+
 /// One frame to be drawn, with all it needs. It is asked on this part's threads, and where it is queued; asking must not block.
 pub trait CompositeJob: Send + 'static {
     /// What the background is known by.
@@ -46,6 +82,12 @@ pub trait CompositeJob: Send + 'static {
 
     /// The background.
     fn background(&self) -> PixelsRef<'_>;
+
+    /// The background for longer than the frame takes: what a texture is made of that takes its time. `None`: there is none to be had,
+    /// and the frame is not drawn unless its texture is there.
+    fn keep(&self) -> Option<Box<dyn Background>> {
+        None
+    }
 
     /// What of the background is seen; made for its size.
     fn view(&self) -> ViewTransform;
@@ -56,7 +98,7 @@ pub trait CompositeJob: Send + 'static {
     }
 
     /// Size of the frame.
-    fn size(&self) -> crate::codec::pixels::Size;
+    fn size(&self) -> Size;
 
     /// Where the frame goes, of [`CompositeJob::size`]. Called once, when it is finished.
     fn out(&mut self) -> PixelsMut<'_>;
@@ -66,8 +108,8 @@ pub trait CompositeJob: Send + 'static {
         true
     }
 
-    /// It was drawn, or was not; then `out` is as it was.
-    fn end(self: Box<Self>, drawn: Result<(), Refusal>);
+    /// It was drawn, from a texture of that format, or was not; then `out` is as it was.
+    fn end(self: Box<Self>, drawn: Result<TextureFormat, Refusal>);
 }
 
 /// Why a frame is not drawn by the GPU.
@@ -81,6 +123,8 @@ pub enum Refusal {
     TooLarge,
     /// There is no memory for its texture.
     NoMemory,
+    /// Its texture is not made yet.
+    Encoding,
 }
 
 /// Adapters that will do.
@@ -110,6 +154,8 @@ pub struct AdapterInfo {
     pub software: bool,
     /// What is allocated on it is memory of the machine.
     pub shares_memory: bool,
+    /// How textures lie on it: as asked for, if it offers that.
+    pub textures: TextureFormat,
 }
 
 /// How it works.
@@ -123,6 +169,8 @@ pub struct Settings {
     pub batch_max: usize,
     /// Jobs that may wait; more are refused.
     pub queue_max: usize,
+    /// How textures are to lie on the device, if it offers that.
+    pub textures: TextureFormat,
     /// Bytes of textures on the device.
     pub texture_bytes_max: u64,
     /// No more than this where the device shares the machine's memory.
@@ -138,6 +186,7 @@ impl Default for Settings {
             window: Duration::from_micros(500),
             batch_max: 64,
             queue_max: 128,
+            textures: TextureFormat::default(),
             texture_bytes_max: 512 << 20,
             shared_texture_bytes_max: 512 << 20,
             // On a device with memory of its own: room for a frame of 3840x2160, with foreground and mask, in each of two sets.
@@ -179,6 +228,13 @@ pub enum Event {
     },
     /// A texture was uploaded.
     Uploaded,
+    /// A texture was made into blocks, or could not be.
+    Encoded {
+        /// Whether it was.
+        done: bool,
+        /// How long that took.
+        time: Duration,
+    },
     /// Bytes of textures on the device, and of all buffers that are held there and for it.
     Held {
         /// Of textures.
@@ -203,6 +259,9 @@ pub trait Host: Send + Sync + 'static {
     /// Something happened.
     fn tell(&self, event: Event);
 
+    /// Called once on the thread that makes textures' blocks, before the first: it may step back behind others.
+    fn begin_encoding(&self) {}
+
     /// Asked after each submission: whether the device is to be destroyed now, as a fault that is injected.
     fn destroy(&self) -> bool {
         false
@@ -215,6 +274,8 @@ pub struct Gpu {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
     info: AdapterInfo,
+    encoder: Option<Arc<Encoder>>,
+    encoding: Option<JoinHandle<()>>,
 }
 
 impl Gpu {
@@ -224,16 +285,29 @@ impl Gpu {
     /// Where there is none that will do and works, or no memory.
     pub fn open(settings: Settings, host: Arc<dyn Host>) -> Result<Self, OpenError> {
         let queue = Arc::new(Queue::new(settings.queue_max, settings.staging_bytes / 4));
-        let worker = Worker::new(settings, host, Arc::clone(&queue));
+        // Also where this device does not read what is asked for: the next one may.
+        let encoder = (settings.textures == TextureFormat::Bc7).then(Arc::<Encoder>::default);
+        let worker = Worker::new(
+            settings,
+            Arc::clone(&host),
+            Arc::clone(&queue),
+            encoder.clone(),
+        );
         let kit = worker.open()?;
-        let info = kit.info().clone();
+        let mut gpu = Self {
+            queue: Arc::clone(&queue),
+            thread: None,
+            info: kit.info().clone(),
+            encoder: encoder.clone(),
+            encoding: None,
+        };
+        if let Some(encoder) = encoder {
+            let thread = std::thread::Builder::new().name("gpu-encode".to_owned());
+            gpu.encoding = Some(thread.spawn(move || encoder.run(&*host, &queue))?);
+        }
         let thread = std::thread::Builder::new().name("gpu".to_owned());
-        let thread = thread.spawn(move || worker.run(kit))?;
-        Ok(Self {
-            queue,
-            thread: Some(thread),
-            info,
-        })
+        gpu.thread = Some(thread.spawn(move || worker.run(kit))?);
+        Ok(gpu)
     }
 
     /// Queues a job. It comes back here, or to [`CompositeJob::end`] later, if it cannot be drawn.
@@ -266,10 +340,16 @@ impl Gpu {
 impl Drop for Gpu {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
+        if let Some(encoder) = &self.encoder {
+            encoder.close();
+        }
+        for thread in [self.thread.take(), self.encoding.take()]
+            .into_iter()
+            .flatten()
         {
-            tracing::error!("the GPU's thread had panicked");
+            if thread.join().is_err() {
+                tracing::error!("a thread of the GPU had panicked");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::encoder::Encoded;
 use super::{CompositeJob, Refusal};
 
 /// Turns for which jobs with a foreground may wait; more are refused.
@@ -52,6 +53,8 @@ struct State {
     masked_next: bool,
     phase: Phase,
     shrink: Option<u64>,
+    /// A texture's blocks; there is never a second one.
+    encoded: Option<Encoded>,
 }
 
 /// What the thread is to do next.
@@ -60,6 +63,8 @@ pub enum Turn {
     Draw(Jobs),
     /// Bring textures down to so many bytes.
     Shrink(u64),
+    /// Take in these blocks.
+    TakeIn(Encoded),
     /// End.
     Close,
 }
@@ -91,6 +96,7 @@ impl Queue {
             masked_next: true,
             phase: Phase::Open,
             shrink: None,
+            encoded: None,
         };
         Self {
             state: Mutex::new(state),
@@ -124,6 +130,18 @@ impl Queue {
         drop(state);
         self.filled.notify_one();
         Ok(())
+    }
+
+    /// Brings blocks for the device, unless there is none.
+    pub fn bring(&self, encoded: Encoded) {
+        let mut state = self.state.lock();
+        let replaced = match state.phase {
+            Phase::Open => state.encoded.replace(encoded),
+            Phase::Lost | Phase::Closed => Some(encoded),
+        };
+        drop(state);
+        self.filled.notify_one();
+        drop(replaced);
     }
 
     pub fn shrink(&self, bytes: u64) {
@@ -161,11 +179,11 @@ impl Queue {
             }
             state.phase = phase;
             match phase {
-                Phase::Open => [Jobs::default(), Jobs::default()],
+                Phase::Open => None,
                 Phase::Lost | Phase::Closed => {
                     state.masked_bytes = 0;
                     let State { bare, masked, .. } = &mut *state;
-                    [bare, masked].map(std::mem::take)
+                    Some(([bare, masked].map(std::mem::take), state.encoded.take()))
                 }
             }
         };
@@ -184,6 +202,9 @@ impl Queue {
             }
             if let Some(bytes) = state.shrink.take() {
                 return Turn::Shrink(bytes);
+            }
+            if let Some(encoded) = state.encoded.take() {
+                return Turn::TakeIn(encoded);
             }
             let due = state.bare.0.len() + self.masked_due(&state);
             if due == 0 {
@@ -243,7 +264,7 @@ mod tests {
     use super::*;
     use crate::codec::pixels::{PixelsMut, PixelsRef, Size};
     use crate::render::Foreground;
-    use crate::render::gpu::TextureKey;
+    use crate::render::gpu::{TextureFormat, TextureKey};
     use crate::render::view::ViewTransform;
 
     const SIZE: Size = Size::new(4, 4);
@@ -278,7 +299,7 @@ mod tests {
         fn out(&mut self) -> PixelsMut<'_> {
             unreachable!("it is not drawn")
         }
-        fn end(self: Box<Self>, _: Result<(), Refusal>) {}
+        fn end(self: Box<Self>, _: Result<TextureFormat, Refusal>) {}
     }
 
     fn push(queue: &Queue, number: usize, masked: bool) -> Result<(), Refusal> {

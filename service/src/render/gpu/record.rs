@@ -6,13 +6,16 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::atlas::{Atlas, NoPlace, Place, SLABS};
 use super::batch::{Batch, Flight, Placed};
 use super::device::Device;
+use super::encoder::{Encoded, Encoder};
+use super::slab::{self, Slab};
 use super::slot::{SLOTS, Sizes, Slot};
-use super::{CompositeJob, Event, Host, Refusal, TextureKey};
-use crate::codec::pixels::{PixelsRef, Size};
+use super::{CompositeJob, Event, Host, Refusal, TextureFormat, TextureKey, bc7};
+use crate::codec::pixels::Size;
 use crate::render::Foreground;
 use crate::render::cpu::axis::Axis;
 use crate::render::cpu::whole_pixels;
@@ -27,17 +30,11 @@ const MASKED: u32 = 2;
 const GROUP: [u32; 2] = [32, 8];
 /// Workgroups of a dispatch along each dimension; every device that we open takes so many.
 const GROUPS_MAX: u32 = 65_535;
-/// Bytes of a buffer in the place of a slab that does not exist.
-const STUB: u64 = 16;
+/// How long no blocks are asked for after some found no room: making them costs far more than drawing without.
+const NO_ROOM: Duration = Duration::from_secs(1);
 
 /// The device is lost, or its other thread is gone.
 pub struct Gone;
-
-struct Slab {
-    buffer: wgpu::Buffer,
-    /// Its memory, where that is the machine's.
-    _memory: Option<Box<dyn Send>>,
-}
 
 /// A set that is being filled.
 struct Open {
@@ -70,7 +67,8 @@ pub struct Recorder {
     batch_max: usize,
     atlas: Atlas,
     slabs: [Option<Slab>; SLABS],
-    stub: wgpu::Buffer,
+    /// In the place of those that do not exist.
+    stub: Slab,
     /// Changes of the slabs.
     changes: u64,
     /// Number of the batch that is being made.
@@ -79,6 +77,10 @@ pub struct Recorder {
     spare: Vec<Slot>,
     free: mpsc::Receiver<Slot>,
     flights: mpsc::Sender<Flight>,
+    /// Makes textures where they are blocks.
+    encoder: Option<Arc<Encoder>>,
+    /// When blocks found no room.
+    no_room: Option<Instant>,
     x: Axis,
     y: Axis,
     bytes: Vec<u8>,
@@ -173,10 +175,11 @@ impl Recorder {
         host: Arc<dyn Host>,
         sizes: Sizes,
         batch_max: usize,
-        free: mpsc::Receiver<Slot>,
-        flights: mpsc::Sender<Flight>,
+        (free, flights): (mpsc::Receiver<Slot>, mpsc::Sender<Flight>),
+        encoder: Option<Arc<Encoder>>,
     ) -> Option<Self> {
-        let stub = device.buffer(STUB, wgpu::BufferUsages::STORAGE)?;
+        let stub = Slab::stub(&device)?;
+        let grid = slab::grid(device.info.textures, sizes.slab);
         // No more heads than a small set has room for beside what they are of.
         let heads_max = (sizes.upload / 4 / (HEAD as u64 * 4)).max(1);
         Some(Self {
@@ -184,7 +187,7 @@ impl Recorder {
             host,
             sizes,
             batch_max: batch_max.min(heads_max as usize),
-            atlas: Atlas::new(sizes.slab / 4),
+            atlas: Atlas::new(grid),
             slabs: [const { None }; SLABS],
             stub,
             changes: 0,
@@ -193,6 +196,8 @@ impl Recorder {
             spare: Vec::new(),
             free,
             flights,
+            encoder,
+            no_room: None,
             x: Axis::default(),
             y: Axis::default(),
             bytes: Vec::new(),
@@ -248,13 +253,26 @@ impl Recorder {
                 .any(|&count| count > GROUPS_MAX)
             || need.inputs > room
             || need.frame > self.sizes.readback
-            || background.size().bytes() > self.sizes.slab
+            || self.format().bytes(background.size()) > self.sizes.slab
+            || slab::grain(self.format()) > room
         {
             return Ok(Some(Refusal::TooLarge));
         }
-        let texture = match self.resident(key, background)? {
-            Ok(texture) => texture,
-            Err(refusal) => return Ok(Some(refusal)),
+        let texture = match (self.atlas.find(key, self.number), self.format()) {
+            (Some(texture), _) => texture,
+            (None, TextureFormat::Rgba8) => match self.take_in(key, background.data())? {
+                Ok(texture) => texture,
+                Err(refusal) => return Ok(Some(refusal)),
+            },
+            (None, TextureFormat::Bc7) => {
+                if self.no_room.is_some_and(|since| since.elapsed() < NO_ROOM) {
+                    return Ok(Some(Refusal::NoMemory));
+                }
+                if let Some(encoder) = &self.encoder {
+                    encoder.ask(&**job);
+                }
+                return Ok(Some(Refusal::Encoding));
+            }
         };
         let fits = |open: &Open| {
             open.front + need.inputs <= open.back
@@ -271,14 +289,15 @@ impl Recorder {
         let first = open.append(&tables);
         let foreground = job.foreground();
         let [over, mask] = foreground.map_or([0; 2], |over| open.append_foreground(&over));
-        let source = texture.at as u32;
-        let stride = background.size().width;
-        let (left, top) = need.whole.unwrap_or((0, 0));
+        let stride = match self.format() {
+            TextureFormat::Rgba8 => background.size().width,
+            TextureFormat::Bc7 => bc7::blocks(background.size())[0],
+        };
         let (x, y) = (&self.x, &self.y);
         let axis = |axis: &Axis| axis.taps() as u32 | axis.shift() << 16;
-        // Without tables theirs are those of another frame.
+        // Without tables theirs are those of another frame; in their place is the corner.
         let [columns, rows, taps_x, taps_y] = match need.whole {
-            Some(_) => [0; 4],
+            Some((left, top)) => [left, top, 0, 0],
             None => {
                 let rows = first + frame.width * (1 + x.taps() as u32);
                 [first, rows, axis(x), axis(y)]
@@ -293,7 +312,7 @@ impl Recorder {
             0,
             flags,
             texture.slab as u32,
-            source + top * stride + left,
+            texture.at as u32,
             stride,
             columns,
             rows,
@@ -375,17 +394,15 @@ impl Recorder {
         self.open.as_mut().ok_or(Gone)
     }
 
-    /// Where the texture lies, once all that was recorded is done.
-    fn resident(
-        &mut self,
-        key: TextureKey,
-        pixels: PixelsRef<'_>,
-    ) -> Result<Result<Place, Refusal>, Gone> {
-        if let Some(place) = self.atlas.find(key, self.number) {
-            return Ok(Ok(place));
-        }
+    /// How textures lie on the device.
+    fn format(&self) -> TextureFormat {
+        self.device.info.textures
+    }
+
+    /// Puts a texture that is not there to a place, where it lies once all that was recorded is done.
+    fn take_in(&mut self, key: TextureKey, data: &[u8]) -> Result<Result<Place, Refusal>, Gone> {
+        let units = data.len() as u64 / slab::grid(self.format(), 0).unit_bytes;
         let place = loop {
-            let words = pixels.size().pixels();
             let Self {
                 atlas,
                 slabs,
@@ -401,7 +418,7 @@ impl Recorder {
                 *changes += 1;
                 slabs[slab].is_some()
             };
-            match atlas.place(key, words, *number, grow) {
+            match atlas.place(key, units, *number, grow) {
                 Ok(place) => break place,
                 Err(NoPlace::TooLong) => return Ok(Err(Refusal::TooLarge)),
                 Err(NoPlace::NoSlab) => return Ok(Err(Refusal::NoMemory)),
@@ -409,36 +426,51 @@ impl Recorder {
                 Err(NoPlace::Busy) => self.submit()?,
             }
         };
-        self.upload(place, pixels.data())?;
+        self.upload(place, data)?;
         self.atlas.find(key, self.number);
         self.host.tell(Event::Uploaded);
         self.told();
         Ok(Ok(place))
     }
 
+    /// Puts a texture's blocks on the device, unless it has changed to another format, or has no room for them: its frames are the CPU's
+    /// then, and the next one asks again.
+    pub fn take_in_blocks(&mut self, encoded: &Encoded) -> Result<(), Gone> {
+        let Encoded {
+            key, size, blocks, ..
+        } = encoded;
+        let known = self.atlas.find(*key, self.number).is_some();
+        if known || self.format().bytes(*size) != blocks.len() as u64 {
+            return Ok(());
+        }
+        let taken_in = self.take_in(*key, blocks)?;
+        self.no_room = taken_in.is_err().then(Instant::now);
+        self.submit()
+    }
+
     /// Records copies of a texture to its place; a long one goes in several submissions.
-    fn upload(&mut self, place: Place, mut pixels: &[u8]) -> Result<(), Gone> {
-        let mut at = place.at * 4;
-        while !pixels.is_empty() {
-            let open = self.opened()?;
+    fn upload(&mut self, place: Place, mut data: &[u8]) -> Result<(), Gone> {
+        let unit_bytes = slab::grid(self.format(), 0).unit_bytes;
+        let mut at = place.at;
+        while !data.is_empty() {
+            self.opened()?;
+            let slab = self.slabs[place.slab].as_ref().ok_or(Gone)?;
+            let open = self.open.as_mut().ok_or(Gone)?;
             let room = (open.back - open.front) as usize & !3;
-            if room == 0 {
+            let (now, later) = data.split_at(slab.piece(data.len(), room));
+            if now.is_empty() {
                 self.submit()?;
                 continue;
             }
-            let (now, later) = pixels.split_at(pixels.len().min(room));
             open.back -= now.len() as u64;
             let from = open.back;
             open.view
                 .slice(from as usize..from as usize + now.len())
                 .copy_from_slice(now);
-            let slab = self.slabs[place.slab].as_ref().ok_or(Gone)?;
-            let open = self.open.as_mut().ok_or(Gone)?;
             let bytes = now.len() as u64;
-            open.encoder
-                .copy_buffer_to_buffer(&open.slot.upload, from, &slab.buffer, at, bytes);
-            at += bytes;
-            pixels = later;
+            slab.copy(&mut open.encoder, &open.slot.upload, from, at, bytes);
+            at += bytes / unit_bytes;
+            data = later;
         }
         Ok(())
     }
@@ -496,24 +528,14 @@ impl Recorder {
         if matches!(slot.bound, Some((changes, _)) if changes == self.changes) {
             return;
         }
-        let slab = |number: usize| {
-            let slab = self.slabs[number].as_ref();
-            slab.map_or(&self.stub, |slab| &slab.buffer)
-        };
-        let buffers = [
-            &slot.inputs,
-            &slot.frames,
-            slab(0),
-            slab(1),
-            slab(2),
-            slab(3),
-        ];
+        let slabs = self
+            .slabs
+            .iter()
+            .map(|slab| slab.as_ref().unwrap_or(&self.stub));
+        let buffers = [&slot.inputs, &slot.frames].map(wgpu::Buffer::as_entire_binding);
         let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
-                resource: buffer.as_entire_binding(),
-            })
+            .zip(buffers.into_iter().chain(slabs.map(Slab::binding)))
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
             .collect();
         let group = self
             .device
@@ -542,7 +564,7 @@ impl Recorder {
         }
         for slab in gone {
             if let Some(slab) = self.slabs[slab].take() {
-                slab.buffer.destroy();
+                slab.destroy();
             }
             self.changes += 1;
         }
@@ -553,22 +575,8 @@ impl Recorder {
     fn told(&self) {
         let slabs = self.slabs.iter().flatten().count() as u64;
         self.host.tell(Event::Held {
-            textures: self.atlas.words() * 4,
+            textures: self.atlas.bytes(),
             all: slabs * self.sizes.slab + self.sizes.all_bytes(),
         });
-    }
-}
-
-impl Slab {
-    fn make(device: &Device, host: &dyn Host, bytes: u64) -> Option<Self> {
-        let memory = match device.info.shares_memory {
-            true => Some(host.reserve(bytes)?),
-            false => None,
-        };
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        Some(Self {
-            buffer: device.buffer(bytes, usage)?,
-            _memory: memory,
-        })
     }
 }

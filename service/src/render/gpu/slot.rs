@@ -4,10 +4,10 @@
 //! that is done. Sizes are fixed when the device is opened.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
-use super::OpenError;
-use super::atlas::SLABS;
 use super::device::Device;
+use super::{OpenError, TextureFormat, slab};
 
 /// Sets of buffers: one is filled while the other is drawn from.
 pub const SLOTS: u64 = 2;
@@ -26,6 +26,11 @@ pub struct Sizes {
     pub slab: u64,
 }
 
+/// So many bytes, or what is whole of them.
+pub fn cut(bytes: u64) -> u64 {
+    (bytes / GRAIN).max(1) * GRAIN
+}
+
 /// How often the machine's memory has each of a set's bytes.
 fn sides(shares_memory: bool) -> u64 {
     if shares_memory { 2 } else { 1 }
@@ -34,13 +39,18 @@ fn sides(shares_memory: bool) -> u64 {
 impl Sizes {
     /// A share of `staging` for each set, three fifths of it upwards: a foreground and its mask take a quarter more than their frame.
     /// Where the device shares the machine's memory, its side of the sets comes out of `staging`, too.
-    pub fn of(staging: u64, textures: u64, binding_max: u64, shares_memory: bool) -> Self {
-        let cut = |bytes: u64| (bytes.min(binding_max) / GRAIN).max(1) * GRAIN;
+    pub fn of(
+        staging: u64,
+        textures: u64,
+        format: TextureFormat,
+        binding_max: u64,
+        shares_memory: bool,
+    ) -> Self {
         let share = staging / SLOTS / sides(shares_memory);
         Self {
-            upload: cut(share * 3 / 5),
-            readback: cut(share * 2 / 5),
-            slab: cut(textures / SLABS as u64),
+            upload: cut((share * 3 / 5).min(binding_max)),
+            readback: cut((share * 2 / 5).min(binding_max)),
+            slab: slab::bytes_of(format, textures, binding_max),
         }
     }
 
@@ -117,12 +127,8 @@ pub struct Mapping {
 
 impl Mapping {
     /// Whether all were. Comes at once where the device is done, but for a thread that is telling it at this moment.
-    pub fn done(&self) -> bool {
-        (0..self.wanted).all(|_| {
-            self.words
-                .recv_timeout(super::device::HANG)
-                .unwrap_or(false)
-        })
+    pub fn done(&self, hang: Duration) -> bool {
+        (0..self.wanted).all(|_| self.words.recv_timeout(hang).unwrap_or(false))
     }
 }
 
@@ -134,7 +140,8 @@ mod tests {
     fn sets_take_what_they_were_given_and_no_more() {
         for staging in [1 << 20, (8 << 20) + 4711, 160 << 20] {
             for shares_memory in [false, true] {
-                let sizes = Sizes::of(staging, 64 << 20, u64::from(u32::MAX), shares_memory);
+                let rgba8 = TextureFormat::Rgba8;
+                let sizes = Sizes::of(staging, 64 << 20, rgba8, u64::from(u32::MAX), shares_memory);
                 let bytes = sizes.host_bytes(shares_memory);
                 assert!(bytes <= staging, "{bytes} of {staging}");
                 let sets = SLOTS * sides(shares_memory);
@@ -145,7 +152,7 @@ mod tests {
 
     #[test]
     fn no_buffer_is_longer_than_a_shader_can_see() {
-        let sizes = Sizes::of(8 << 30, 1 << 40, 128 << 20, false);
+        let sizes = Sizes::of(8 << 30, 1 << 40, TextureFormat::Rgba8, 128 << 20, false);
         let Sizes {
             upload,
             readback,

@@ -9,8 +9,9 @@ use std::sync::mpsc;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
+mod blocks;
+
 use super::*;
-use crate::codec::pixels::Size;
 use crate::render::cpu::reference;
 use crate::render::samples::{mask, masks, picture, sizes, views};
 use crate::render::view::View;
@@ -65,6 +66,8 @@ struct Over {
 }
 
 struct Scene {
+    /// Of the texture that it must be drawn from.
+    format: TextureFormat,
     key: TextureKey,
     background: Vec<u8>,
     from: Size,
@@ -104,6 +107,7 @@ impl Scene {
 
     fn bare(number: u32, from: Size, to: Size) -> Self {
         Self {
+            format: TextureFormat::Rgba8,
             key: key(number),
             background: picture(from, number),
             from,
@@ -115,6 +119,14 @@ impl Scene {
 }
 
 type Answer = (usize, Result<Vec<u8>, Refusal>);
+
+struct Kept(Arc<Scene>);
+
+impl Background for Kept {
+    fn pixels(&self) -> PixelsRef<'_> {
+        PixelsRef::new(&self.0.background, self.0.from).unwrap()
+    }
+}
 
 struct Job {
     scene: Arc<Scene>,
@@ -148,11 +160,19 @@ impl CompositeJob for Job {
         PixelsMut::new(&mut self.out, self.scene.to).unwrap()
     }
 
-    fn end(self: Box<Self>, drawn: Result<(), Refusal>) {
+    fn keep(&self) -> Option<Box<dyn Background>> {
+        Some(Box::new(Kept(Arc::clone(&self.scene))))
+    }
+
+    fn end(self: Box<Self>, drawn: Result<TextureFormat, Refusal>) {
         let Self {
-            number, out, reply, ..
+            scene,
+            number,
+            out,
+            reply,
         } = *self;
-        drop(reply.send((number, drawn.map(|()| out))));
+        let drawn = drawn.inspect(|format| assert_eq!(*format, scene.format));
+        drop(reply.send((number, drawn.map(|_| out))));
     }
 }
 
@@ -258,6 +278,7 @@ fn scene() -> impl Strategy<Value = Scene> {
             }
         });
         Scene {
+            format: TextureFormat::Rgba8,
             key: key(seed),
             background: picture(from, seed),
             from,
@@ -304,6 +325,7 @@ fn every_mask_and_pair_of_samples_equals_the_reference() {
             .iter()
             .map(|&mask| {
                 Arc::new(Scene {
+                    format: TextureFormat::Rgba8,
                     key,
                     background: sample(0),
                     from: size,
@@ -548,7 +570,7 @@ fn what_nobody_waits_for_is_not_drawn() {
             self.0.fetch_add(1, Ordering::SeqCst);
             false
         }
-        fn end(self: Box<Self>, _: Result<(), Refusal>) {}
+        fn end(self: Box<Self>, _: Result<TextureFormat, Refusal>) {}
     }
     let Some((gpu, _)) = opened(settings()) else {
         return;
@@ -582,7 +604,7 @@ fn a_job_that_panics_costs_its_batch_and_no_thread() {
         fn out(&mut self) -> PixelsMut<'_> {
             panic!("planted by a test");
         }
-        fn end(self: Box<Self>, _: Result<(), Refusal>) {}
+        fn end(self: Box<Self>, _: Result<TextureFormat, Refusal>) {}
     }
     let Some((gpu, host)) = opened(settings()) else {
         return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::batch::Flight;
 use super::device::Device;
+use super::encoder::Encoder;
 use super::queue::{Queue, Turn};
 use super::record::{Gone, Recorder};
 use super::slot::{SLOTS, Sizes, Slot};
@@ -39,6 +40,7 @@ pub struct Worker {
     settings: Settings,
     host: Arc<dyn Host>,
     queue: Arc<Queue>,
+    encoder: Option<Arc<Encoder>>,
 }
 
 /// Why serving ended.
@@ -48,17 +50,26 @@ enum End {
 }
 
 impl Worker {
-    pub fn new(settings: Settings, host: Arc<dyn Host>, queue: Arc<Queue>) -> Self {
+    pub fn new(
+        settings: Settings,
+        host: Arc<dyn Host>,
+        queue: Arc<Queue>,
+        encoder: Option<Arc<Encoder>>,
+    ) -> Self {
         Self {
             settings,
             host,
             queue,
+            encoder,
         }
     }
 
     /// Opens a device and makes its buffers. A driver that panics is one that cannot be used.
     pub fn open(&self) -> Result<Kit, OpenError> {
-        let open = || Device::open(self.settings.adapters).and_then(|device| self.equip(device));
+        let Settings {
+            adapters, textures, ..
+        } = self.settings;
+        let open = || Device::open(adapters, textures).and_then(|device| self.equip(device));
         catch_unwind(AssertUnwindSafe(open))
             .unwrap_or_else(|_| Err(OpenError::Device("its driver panicked".to_owned())))
     }
@@ -77,7 +88,9 @@ impl Worker {
             true => texture_bytes_max.min(shared_texture_bytes_max),
             false => texture_bytes_max,
         };
-        let sizes = Sizes::of(staging_bytes, textures, device.binding_max, shares_memory);
+        let format = device.info.textures;
+        let binding_max = device.binding_max;
+        let sizes = Sizes::of(staging_bytes, textures, format, binding_max, shares_memory);
         let bytes = sizes.host_bytes(shares_memory);
         let memory = self
             .host
@@ -94,8 +107,8 @@ impl Worker {
             Arc::clone(&self.host),
             sizes,
             batch_max,
-            slots,
-            submitted,
+            (slots, submitted),
+            self.encoder.clone(),
         );
         self.host.tell(Event::Held {
             textures: 0,
@@ -200,6 +213,11 @@ impl Worker {
                 Turn::Close => return End::Closed,
                 Turn::Shrink(bytes) => {
                     if recorder.shrink_to(bytes).is_err() {
+                        return End::Lost;
+                    }
+                }
+                Turn::TakeIn(encoded) => {
+                    if recorder.take_in_blocks(&encoded).is_err() {
                         return End::Lost;
                     }
                 }
