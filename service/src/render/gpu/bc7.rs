@@ -24,7 +24,7 @@ pub fn encode(pixels: PixelsRef<'_>, stop: impl Fn() -> bool) -> Option<Vec<u8>>
     let size = pixels.size();
     let ([across, down], stride) = (blocks(size), size.width as usize * 4);
     let (texels, _) = pixels.data().as_chunks::<4>();
-    // The fastest of either kind: until the blocks are there the CPU draws.
+    // The fastest of either kind: until the blocks are there the CPU draws. The next one took thirty times as long for 2 dB, at 1080p.
     let settings = match texels.iter().all(|texel| texel[3] == 255) {
         true => BC7Settings::opaque_ultra_fast(),
         false => BC7Settings::alpha_ultrafast(),
