@@ -3,8 +3,6 @@
 //! It reads the same folder as `../pixels.py`, has the same names for what is measured, and speaks as it does: one line of JSON, then an
 //! answer for each line on standard input. One thread.
 
-#![expect(clippy::print_stdout, reason = "the answers are the output")]
-
 mod peers;
 
 use std::io::{self, BufRead, Write};
@@ -50,11 +48,14 @@ impl Folder {
     }
 }
 
-/// A way to do one kind of work with the set of a number, into a buffer that is kept.
+/// Works with the set of a number, into a buffer that is kept.
+type Work<'a> = dyn FnMut(usize, &mut Vec<u8>) + 'a;
+
+/// A way to do one kind of work.
 pub struct Peer<'a> {
     pub kind: &'static str,
     pub name: &'static str,
-    pub work: Box<dyn FnMut(usize, &mut Vec<u8>) + 'a>,
+    pub work: Box<Work<'a>>,
     pub made: Vec<u8>,
 }
 

@@ -4,8 +4,6 @@
 //! peer's picture is compared with ours before it is measured: what is not the same work has no figure, and the run ends as an error.
 //! A peer that is not there is named.
 
-#![expect(clippy::print_stdout, reason = "the help is the output")]
-
 mod folder;
 mod kinds;
 mod ours;
